@@ -1,0 +1,21 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real pictures, pretrained weights and golden values."""
+    folder = Path(os.environ.get("GHOSTSR_DATA", PROJECT_ROOT.parent / "shared" / "data"))
+    if not (folder / "weights").is_dir():
+        pytest.skip(f"no research data at {folder} (set GHOSTSR_DATA)")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
