@@ -1,0 +1,449 @@
+"""The layers of GhostSR networks: a dense convolution and a ghost convolution with one forward signature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ghostsr_ext import ops
+from ghostsr_ext.reference import ACTIVATIONS, candidate_shifts
+
+ShiftScope = Literal["channel", "layer"]
+
+MAX_SHIFT_LIMIT = 7
+"""Largest ``max_shift`` that the operators take."""
+
+# A logit this far above the others makes the soft mixture all but one-hot at tau = 1 (p > 0.98 for K = 9) and still
+# leaves a gradient to learn from.
+SELECTED_LOGIT = 6.0
+
+
+def _check_epilogue(activation: str) -> None:
+    if activation not in ACTIVATIONS:
+        raise ValueError(f'activation: found "{activation}"; allowed are {", ".join(ACTIVATIONS)}')
+
+
+class FusedConv2d(nn.Conv2d):
+    """A convolution with its residual and activation in one operator.
+
+    ``forward(input, residual)`` is ``activation(residual + residual_scale * conv(input))``, the residual term absent when
+    None. Parameters, state dict and remaining arguments are those of ``torch.nn.Conv2d``.
+
+    Args:
+        in_channels: C_in.
+        out_channels: C_out.
+        kernel_size: Height and width of the filters.
+        stride: As in ``torch.nn.Conv2d``.
+        padding: As in ``torch.nn.Conv2d``.
+        dilation: As in ``torch.nn.Conv2d``.
+        groups: As in ``torch.nn.Conv2d``.
+        bias: As in ``torch.nn.Conv2d``.
+        padding_mode: As in ``torch.nn.Conv2d``.
+        activation: "none" or "relu".
+        residual_scale: Factor of the convolution's output.
+        device: Of the parameters.
+        dtype: Of the parameters.
+
+    Raises:
+        ValueError: An argument is outside the allowed values.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
+        activation: str = "none",
+        residual_scale: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        _check_epilogue(activation)
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,  # type: ignore[arg-type]
+            device=device,
+            dtype=dtype,
+        )
+        self.activation = activation
+        self.residual_scale = residual_scale
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Convolve [N, C_in, H, W] to [N, C_out, H', W'], the shape that ``residual`` must have."""
+        no_table = torch.empty(0, dtype=torch.int64, device=input.device)
+        padded, padding = _pad(self, input)
+        result: Tensor = ops.ghost_conv(
+            padded,
+            self.weight,
+            self.bias,
+            no_table,
+            no_table.view(0, 2),
+            stride=self.stride,
+            padding=padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            activation=self.activation,
+            residual=residual,
+            residual_scale=self.residual_scale,
+        )
+        return result
+
+    def extra_repr(self) -> str:
+        """Return the arguments that differ from a plain convolution's."""
+        return super().extra_repr() + _epilogue_repr(self.activation, self.residual_scale)
+
+
+class GhostConv2d(nn.Module):
+    """A convolution that computes part of its output channels and makes the rest by shifting those.
+
+    A drop-in for ``torch.nn.Conv2d``, with the forward of :class:`FusedConv2d`. A new layer learns its shifts: in training
+    mode each ghost uses the candidate with the largest ``(logits + Gumbel noise) / tau``, with a straight-through gradient;
+    in evaluation mode the candidate with the largest logit. :meth:`freeze_shifts` keeps that choice as a table and drops the
+    logits. State dicts load across the learned and the frozen form.
+
+    Source: GhostSR (arXiv 2101.08525), sections on ghost features and learnable shift.
+
+    Args:
+        in_channels: C_in.
+        out_channels: C_out = I + G.
+        kernel_size: Height and width of the filters.
+        stride: As in ``torch.nn.Conv2d``.
+        padding: As in ``torch.nn.Conv2d``.
+        dilation: As in ``torch.nn.Conv2d``.
+        groups: As in ``torch.nn.Conv2d``; must divide C_in and I.
+        bias: As in ``torch.nn.Conv2d``; belongs to the intrinsic channels, ghosts inherit their source's.
+        padding_mode: As in ``torch.nn.Conv2d``.
+        ghost_ratio: Part of the outputs made by shifting, in [0, 1); G = floor(ghost_ratio * C_out), less what keeps I
+            a multiple of ``groups``.
+        max_shift: d, 0 to 7; a ghost moves by -d..d rows and columns.
+        shift_scope: "channel" learns a shift for every ghost, "layer" one for all of them.
+        affine: Whether ghosts have a learned gain and bias of their own.
+        activation: "none" or "relu".
+        residual_scale: Factor of the layer's output before the residual is added.
+        device: Of the parameters.
+        dtype: Of the parameters.
+
+    Attributes:
+        weight: Intrinsic filters [I, C_in / groups, kH, kW].
+        bias: [I] or None.
+        gain: [G] or None.
+        ghost_bias: [G] or None.
+        logits: [G, K] or [1, K]; None once frozen.
+        source: int64 buffer [G], the intrinsic channel of each ghost.
+        shift: int64 buffer [G, 2], (dy, dx) of each ghost when frozen.
+        order: int64 buffer [C_out]; output p is concat(intrinsic, ghost)[order[p]].
+        tau: Temperature of the selection.
+        noise: Whether Gumbel noise is added to the logits in training mode.
+
+    Raises:
+        ValueError: An argument is outside the allowed values.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    gain: nn.Parameter | None
+    ghost_bias: nn.Parameter | None
+    logits: nn.Parameter | None
+    source: Tensor
+    shift: Tensor
+    order: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
+        ghost_ratio: float = 0.5,
+        max_shift: int = 1,
+        shift_scope: ShiftScope = "channel",
+        affine: bool = False,
+        activation: str = "none",
+        residual_scale: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        _check_epilogue(activation)
+        if not 0 <= ghost_ratio < 1:
+            raise ValueError(f"ghost_ratio: found {ghost_ratio}; 0 <= ghost_ratio < 1 is allowed")
+        if not 0 <= max_shift <= MAX_SHIFT_LIMIT:
+            raise ValueError(f"max_shift: found {max_shift}; 0 to {MAX_SHIFT_LIMIT} is allowed")
+        if shift_scope not in ("channel", "layer"):
+            raise ValueError(f'shift_scope: found "{shift_scope}"; allowed are channel, layer')
+        self.ghost_channels = ghost_count(out_channels, ghost_ratio, groups)
+        self.intrinsic_channels = out_channels - self.ghost_channels
+        # nn.Conv2d checks the convolution's arguments, normalises them and draws the first weights.
+        convolution = nn.Conv2d(
+            in_channels,
+            self.intrinsic_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,  # type: ignore[arg-type]
+            device=device,
+            dtype=dtype,
+        )
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = convolution.kernel_size
+        self.stride = convolution.stride
+        self.padding = convolution.padding
+        self.dilation = convolution.dilation
+        self.groups = groups
+        self.padding_mode = padding_mode
+        self.ghost_ratio = ghost_ratio
+        self.max_shift = max_shift
+        self.shift_scope: ShiftScope = shift_scope
+        self.affine = affine
+        self.activation = activation
+        self.residual_scale = residual_scale
+        self.tau = 1.0
+        self.noise = True
+
+        self.weight = convolution.weight
+        self.register_parameter("bias", convolution.bias)
+        ghosts = self.ghost_channels
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.register_parameter("gain", nn.Parameter(torch.ones(ghosts, **factory)) if affine else None)
+        self.register_parameter("ghost_bias", nn.Parameter(torch.zeros(ghosts, **factory)) if affine else None)
+        choices = ghosts if shift_scope == "channel" else min(1, ghosts)
+        self.logits = nn.Parameter(torch.empty(choices, (2 * max_shift + 1) ** 2, **factory))
+        nn.init.uniform_(self.logits, -1 / 3, 1 / 3)
+        table: dict[str, Any] = {"device": device, "dtype": torch.int64}
+        self.register_buffer("source", torch.arange(ghosts, **table) % self.intrinsic_channels)
+        self.register_buffer("shift", torch.zeros(ghosts, 2, **table))
+        self.register_buffer("order", torch.arange(out_channels, **table))
+        self.register_state_dict_post_hook(_store_selected_shift)
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Convolve [N, C_in, H, W] to [N, C_out, H', W'], the shape that ``residual`` must have."""
+        padded, padding = _pad(self, input)
+        arguments: dict[str, Any] = {
+            "gain": self.gain,
+            "ghost_bias": self.ghost_bias,
+            "order": self.order,
+            "stride": self.stride,
+            "padding": padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+            "activation": self.activation,
+            "residual": residual,
+            "residual_scale": self.residual_scale,
+        }
+        result: Tensor
+        if self.logits is None:
+            result = ops.ghost_conv(padded, self.weight, self.bias, self.source, self.shift, **arguments)
+        else:
+            noise = gumbel_noise(self.logits) if self.training and self.noise else None
+            tau = self.tau if self.training else 1.0
+            result = ops.ghost_conv_learned(
+                padded, self.weight, self.bias, self.source, self.logits, noise, tau, **arguments
+            )
+        return result
+
+    @torch.no_grad()
+    def selected_shift(self) -> Tensor:
+        """Return the table [G, 2] of (dy, dx) that evaluation mode uses."""
+        if self.logits is None or self.ghost_channels == 0:
+            return self.shift.clone()
+        candidates = candidate_shifts(self.logits.shape[1], self.logits.device)
+        return candidates[self.logits.argmax(dim=1)].expand(self.ghost_channels, 2).contiguous()
+
+    @torch.no_grad()
+    def freeze_shifts(self) -> GhostConv2d:
+        """Keep the selected shifts as a table and drop the logits; returns the layer itself."""
+        self.shift.copy_(self.selected_shift())
+        self.logits = None
+        return self
+
+    @torch.no_grad()
+    def learn_shifts(self) -> GhostConv2d:
+        """Make logits that select the present shifts, so that training can change them; returns the layer itself.
+
+        Raises:
+            ValueError: The scope is "layer" and the ghosts have different shifts.
+        """
+        if self.logits is None:
+            self.logits = nn.Parameter(self._logits_selecting(self.shift))
+        return self
+
+    @torch.no_grad()
+    def set_tables(self, source: Tensor, shift: Tensor, order: Tensor | None = None) -> GhostConv2d:
+        """Set where ghosts come from; a learned layer gets logits that select ``shift``. Returns the layer itself.
+
+        Args:
+            source: [G], each in 0..I-1.
+            shift: [G, 2], (dy, dx) each in -max_shift..max_shift.
+            order: Permutation [C_out]; the identity when None.
+
+        Raises:
+            ValueError: A table has the wrong shape or an entry out of range.
+        """
+        ghosts = self.ghost_channels
+        if source.shape != (ghosts,):
+            raise ValueError(f"source: found shape {list(source.shape)}; [{ghosts}] is needed")
+        if shift.shape != (ghosts, 2):
+            raise ValueError(f"shift: found shape {list(shift.shape)}; [{ghosts}, 2] is needed")
+        if ghosts and not (0 <= int(source.min()) and int(source.max()) < self.intrinsic_channels):
+            raise ValueError(
+                f"source: found {int(source.min())}..{int(source.max())}; 0..{self.intrinsic_channels - 1} is allowed"
+            )
+        if ghosts and int(shift.abs().max()) > self.max_shift:
+            raise ValueError(
+                f"shift: found {int(shift.abs().max())}; at most max_shift = {self.max_shift} is allowed"
+            )
+        if order is None:
+            order = torch.arange(self.out_channels)
+        if order.shape != (self.out_channels,) or not torch.equal(
+            order.sort().values.cpu(), torch.arange(self.out_channels)
+        ):
+            raise ValueError(f"order: is not a permutation of 0..{self.out_channels - 1}")
+        if self.logits is not None:
+            self.logits.copy_(self._logits_selecting(shift.to(self.logits.device)))
+        self.source.copy_(source)
+        self.shift.copy_(shift)
+        self.order.copy_(order)
+        return self
+
+    def _logits_selecting(self, shift: Tensor) -> Tensor:
+        candidates = (2 * self.max_shift + 1) ** 2
+        index = (shift[:, 0] + self.max_shift) * (2 * self.max_shift + 1) + shift[:, 1] + self.max_shift
+        if self.shift_scope == "layer" and self.ghost_channels:
+            if bool((index != index[0]).any()):
+                raise ValueError('shift: the ghosts differ, which shift_scope="layer" does not allow')
+            index = index[:1]
+        logits = torch.zeros(index.numel(), candidates, dtype=self.weight.dtype, device=self.weight.device)
+        logits.scatter_(1, index.to(self.weight.device)[:, None], SELECTED_LOGIT)
+        return logits
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        stored = state_dict.get(prefix + "logits")
+        shift = state_dict.get(prefix + "shift")
+        if stored is not None and self.logits is None:
+            state_dict = {key: value for key, value in state_dict.items() if key != prefix + "logits"}
+        elif stored is None and self.logits is not None and shift is not None:
+            if shift.shape == self.shift.shape:
+                state_dict = {**state_dict, prefix + "logits": self._logits_selecting(shift)}
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        if stored is not None and prefix + "logits" in unexpected_keys:
+            unexpected_keys.remove(prefix + "logits")
+
+    def extra_repr(self) -> str:
+        """Return the arguments of the layer."""
+        return (
+            f"{self.in_channels}, {self.intrinsic_channels} + {self.ghost_channels}, kernel_size={self.kernel_size}, "
+            f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, groups={self.groups}, "
+            f"bias={self.bias is not None}, max_shift={self.max_shift}, shift_scope={self.shift_scope}, "
+            f"affine={self.affine}, shifts={'frozen' if self.logits is None else 'learned'}"
+            + _epilogue_repr(self.activation, self.residual_scale)
+        )
+
+
+def ghost_count(out_channels: int, ghost_ratio: float, groups: int = 1) -> int:
+    """Return G for a layer: the most ghosts at ``ghost_ratio`` that leave every group the same number of intrinsic channels.
+
+    Args:
+        out_channels: C_out.
+        ghost_ratio: In [0, 1).
+        groups: Groups of the convolution.
+
+    Raises:
+        ValueError: ``groups`` does not divide C_out.
+    """
+    if out_channels % groups:
+        raise ValueError(f"groups: found {groups}; must divide out_channels = {out_channels}")
+    # The small addend keeps ratios such as 0.3 of 10 channels from falling one short in floating point.
+    return groups * int(ghost_ratio * (out_channels // groups) + 1e-9)
+
+
+def gumbel_noise(logits: Tensor) -> Tensor:
+    """Return standard Gumbel noise of the shape of ``logits``, drawn from torch's generator."""
+    uniform = torch.rand_like(logits, dtype=torch.float32).clamp_min(torch.finfo(torch.float32).tiny)
+    return -torch.log(-torch.log(uniform).clamp_min(torch.finfo(torch.float32).tiny)).to(logits.dtype)
+
+
+def ghost_layers(model: nn.Module) -> dict[str, GhostConv2d]:
+    """Return the ghost layers of ``model`` by name; a layer used under several names is listed once."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, GhostConv2d)}
+
+
+def freeze_shifts(model: nn.Module) -> nn.Module:
+    """Freeze the shifts of every ghost layer of ``model``, for deployment; returns ``model`` itself."""
+    for layer in ghost_layers(model).values():
+        layer.freeze_shifts()
+    return model
+
+
+def learn_shifts(model: nn.Module) -> nn.Module:
+    """Make the shifts of every ghost layer of ``model`` trainable; returns ``model`` itself."""
+    for layer in ghost_layers(model).values():
+        layer.learn_shifts()
+    return model
+
+
+def _store_selected_shift(module: nn.Module, state_dict: dict[str, Any], prefix: str, _: Any) -> None:
+    assert isinstance(module, GhostConv2d)
+    if module.logits is not None:
+        state_dict[prefix + "shift"] = module.selected_shift()
+
+
+def _epilogue_repr(activation: str, residual_scale: float) -> str:
+    text = "" if activation == "none" else f", activation={activation}"
+    return text if residual_scale == 1 else f"{text}, residual_scale={residual_scale}"
+
+
+def _pad(layer: FusedConv2d | GhostConv2d, input: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Apply what the operator's symmetric zero padding cannot express; return the rest of the padding."""
+    padding = layer.padding
+    if padding == "valid":
+        return input, (0, 0)
+    if padding == "same":
+        total = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+        edges = [total[1] // 2, total[1] - total[1] // 2, total[0] // 2, total[0] - total[0] // 2]
+    else:
+        assert isinstance(padding, tuple)
+        edges = [padding[1], padding[1], padding[0], padding[0]]
+    if layer.padding_mode != "zeros":
+        return functional.pad(input, edges, mode=layer.padding_mode), (0, 0)
+    if edges[0] == edges[1] and edges[2] == edges[3]:
+        return input, (edges[2], edges[0])
+    return functional.pad(input, edges), (0, 0)

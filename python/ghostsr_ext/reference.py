@@ -1,0 +1,398 @@
+"""The operators in plain torch: their specification, and the oracle that tests compare the native kernels with.
+
+Every function mirrors the operator of the same name in ``torch.ops.ghostsr``. They work on any device and dtype,
+are differentiable by autograd, and favour clarity over speed and memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ACTIVATIONS = ("none", "relu")
+
+
+def candidate_shifts(candidates: int, device: torch.device | None = None) -> Tensor:
+    """Return the shifts that the K candidates of a learned layer stand for.
+
+    Candidate k = (dy + d) * (2d + 1) + (dx + d) is the shift (dy, dx), with K = (2d + 1)^2.
+
+    Args:
+        candidates: K, an odd square.
+        device: Where the table is made.
+
+    Returns:
+        int64 table [K, 2] of (dy, dx), each in -d..d.
+
+    Raises:
+        ValueError: K is not an odd square.
+    """
+    side = round(candidates**0.5)
+    if side * side != candidates or side % 2 == 0:
+        raise ValueError(
+            f"logits: found {candidates} candidates; (2 * max_shift + 1)^2 = 1, 9, 25, ... are allowed"
+        )
+    offsets = torch.arange(side, device=device) - side // 2
+    return torch.cartesian_prod(offsets, offsets).reshape(candidates, 2)
+
+
+def move(features: Tensor, shift: Tensor) -> Tensor:
+    """Move every channel by its own shift, with zeros coming in from outside the map.
+
+    ``out[n, g, y, x] = features[n, g, y + dy[g], x + dx[g]]``, zero where that lies outside.
+
+    Args:
+        features: [N, G, H, W].
+        shift: Integer table [G, 2] of (dy, dx).
+
+    Returns:
+        [N, G, H, W].
+    """
+    batch, channels, height, width = features.shape
+    if features.numel() == 0:
+        return features.clone()
+    rows = torch.arange(height, device=features.device) + shift[:, 0:1]
+    columns = torch.arange(width, device=features.device) + shift[:, 1:2]
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None]
+    index = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None]
+    moved = features.flatten(2).gather(2, index.flatten(1).expand(batch, -1, -1))
+    return torch.where(inside, moved.view(batch, channels, height, width), 0)
+
+
+def shift_concat(
+    intrinsic: Tensor,
+    source: Tensor,
+    shift: Tensor,
+    *,
+    gain: Tensor | None = None,
+    ghost_bias: Tensor | None = None,
+    order: Tensor | None = None,
+    activation: str = "none",
+    residual: Tensor | None = None,
+    residual_scale: float = 1.0,
+) -> Tensor:
+    """Make the ghost channels and finish the layer: all that follows the convolution.
+
+    Args:
+        intrinsic: Y, [N, I, H, W].
+        source: [G], the intrinsic channel (0..I-1) of each ghost.
+        shift: [G, 2], (dy, dx) of each ghost.
+        gain: Optional [G] factor of each ghost.
+        ghost_bias: Optional [G] constant added to each ghost.
+        order: Optional permutation [I + G]: output p is ``concat(intrinsic, ghost)[order[p]]``.
+        activation: "none" or "relu".
+        residual: Optional [N, I + G, H, W], added after scaling.
+        residual_scale: Factor of the layer's own output.
+
+    Returns:
+        [N, I + G, H, W].
+    """
+    ghost = move(intrinsic[:, source.long()], shift.long())
+    return _finish(intrinsic, ghost, gain, ghost_bias, order, activation, residual, residual_scale)
+
+
+def _finish(
+    intrinsic: Tensor,
+    ghost: Tensor,
+    gain: Tensor | None,
+    ghost_bias: Tensor | None,
+    order: Tensor | None,
+    activation: str,
+    residual: Tensor | None,
+    residual_scale: float,
+) -> Tensor:
+    if gain is not None:
+        ghost = ghost * gain[:, None, None]
+    if ghost_bias is not None:
+        ghost = ghost + ghost_bias[:, None, None]
+    output = torch.cat([intrinsic, ghost], dim=1)
+    if order is not None:
+        output = output[:, order.long()]
+    output = output * residual_scale
+    if residual is not None:
+        output = residual + output
+    return functional.relu(output) if activation == "relu" else output
+
+
+def _concat_gradient(
+    grad_output: Tensor,
+    order: Tensor | None,
+    output: Tensor | None,
+    activation: str,
+    residual_scale: float,
+) -> Tensor:
+    """Return the gradient of concat(intrinsic, ghost), before ``order``."""
+    if activation == "relu":
+        assert output is not None
+        grad_output = torch.where(output > 0, grad_output, 0)
+    gradient = grad_output * residual_scale
+    if order is None:
+        return gradient
+    return gradient[:, torch.argsort(order.long())]
+
+
+def shift_concat_backward(
+    grad_output: Tensor,
+    source: Tensor,
+    shift: Tensor,
+    *,
+    gain: Tensor | None = None,
+    ghost_bias: Tensor | None = None,
+    order: Tensor | None = None,
+    intrinsic: Tensor | None = None,
+    output: Tensor | None = None,
+    activation: str = "none",
+    residual_scale: float = 1.0,
+    output_mask: Sequence[bool] = (True, True, True),
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of :func:`shift_concat` for ``intrinsic``, ``gain`` and ``ghost_bias``.
+
+    A ReLU is undone by the sign of ``output``; without ``output`` the signs are recomputed from ``intrinsic``,
+    which is right for a layer without a residual.
+
+    Args:
+        grad_output: [N, I + G, H, W].
+        source: [G].
+        shift: [G, 2].
+        gain: As in the forward.
+        ghost_bias: As in the forward; only read to recompute signs.
+        order: As in the forward.
+        intrinsic: [N, I, H, W]; needed for the gradient of the gain, and for the ReLU without ``output``.
+        output: [N, I + G, H, W], the forward's result.
+        activation: "none" or "relu".
+        residual_scale: As in the forward.
+        output_mask: Which of the three gradients are wanted.
+
+    Returns:
+        Gradients [N, I, H, W], [G] and [G]; an unwanted one is an empty tensor.
+    """
+    ghosts = source.numel()
+    if activation == "relu" and output is None:
+        assert intrinsic is not None
+        output = shift_concat(
+            intrinsic,
+            source,
+            shift,
+            gain=gain,
+            ghost_bias=ghost_bias,
+            order=order,
+            residual_scale=residual_scale,
+        )
+    concat = _concat_gradient(grad_output, order, output, activation, residual_scale)
+    own, ghost = concat.split([concat.shape[1] - ghosts, ghosts], dim=1)
+    empty = grad_output.new_empty(0)
+    grad_intrinsic, grad_gain, grad_ghost_bias = empty, empty, empty
+    if output_mask[0]:
+        moved = move(ghost if gain is None else ghost * gain[:, None, None], -shift.long())
+        grad_intrinsic = own.index_add(1, source.long(), moved)
+    if output_mask[1]:
+        assert intrinsic is not None
+        grad_gain = (ghost * move(intrinsic[:, source.long()], shift.long())).sum(dim=(0, 2, 3))
+    if output_mask[2]:
+        grad_ghost_bias = ghost.sum(dim=(0, 2, 3))
+    return grad_intrinsic, grad_gain, grad_ghost_bias
+
+
+def select_shift(logits: Tensor, noise: Tensor | None, tau: float, ghosts: int) -> Tensor:
+    """Return the shift that each ghost uses: the candidate with the largest ``(logits + noise) / tau``.
+
+    Args:
+        logits: z, [G, K] or [1, K].
+        noise: Optional Gumbel noise of the same shape.
+        tau: Temperature, positive.
+        ghosts: G.
+
+    Returns:
+        int64 table [G, 2] of (dy, dx).
+    """
+    perturbed = (logits if noise is None else logits + noise) / tau
+    chosen = candidate_shifts(logits.shape[1], logits.device)[perturbed.argmax(dim=1)]
+    return chosen.expand(ghosts, 2).contiguous()
+
+
+def shift_selection_backward(
+    grad_output: Tensor,
+    intrinsic: Tensor,
+    source: Tensor,
+    logits: Tensor,
+    noise: Tensor | None,
+    tau: float,
+    *,
+    gain: Tensor | None = None,
+    ghost_bias: Tensor | None = None,
+    order: Tensor | None = None,
+    output: Tensor | None = None,
+    activation: str = "none",
+    residual_scale: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Return the scores of all candidate shifts and the straight-through gradient of the logits.
+
+    ``scores[g, k] = gain[g] * sum over n, y, x of dL/dghost[n, g, y, x] * Y0[n, source[g], y + dy_k, x + dx_k]`` and
+    ``grad_logits[g, k] = p[g, k] * (scores[g, k] - sum_j p[g, j] * scores[g, j]) / tau`` with
+    ``p = softmax((logits + noise) / tau)``. For logits [1, K] the scores are summed over the ghosts first.
+
+    Args:
+        grad_output: [N, I + G, H, W].
+        intrinsic: Y, [N, I, H, W].
+        source: [G].
+        logits: [G, K] or [1, K].
+        noise: The noise of the forward, or None.
+        tau: Temperature of the forward.
+        gain: As in the forward.
+        ghost_bias: As in the forward.
+        order: As in the forward.
+        output: The forward's result; needed for a ReLU after a residual.
+        activation: "none" or "relu".
+        residual_scale: As in the forward.
+
+    Returns:
+        Scores [G, K] and the gradient of the logits, of their shape.
+    """
+    ghosts = source.numel()
+    if activation == "relu" and output is None:
+        output = shift_concat(
+            intrinsic,
+            source,
+            select_shift(logits, noise, tau, ghosts),
+            gain=gain,
+            ghost_bias=ghost_bias,
+            order=order,
+            residual_scale=residual_scale,
+        )
+    concat = _concat_gradient(grad_output, order, output, activation, residual_scale)
+    ghost = concat[:, concat.shape[1] - ghosts :]
+    sources = intrinsic[:, source.long()]
+    candidates = candidate_shifts(logits.shape[1], logits.device)
+    scores = torch.stack(
+        [(ghost * move(sources, shift.expand(ghosts, 2))).sum(dim=(0, 2, 3)) for shift in candidates], dim=1
+    )
+    if gain is not None:
+        scores = scores * gain[:, None]
+    probability = (((logits if noise is None else logits + noise)) / tau).softmax(dim=1)
+    scores = scores.to(logits.dtype)
+    totals = scores
+    if logits.shape[0] != ghosts:
+        totals = totals.sum(dim=0, keepdim=True)
+    mean = (probability * totals).sum(dim=1, keepdim=True)
+    return scores, probability * (totals - mean) / tau
+
+
+def ghost_conv(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    source: Tensor,
+    shift: Tensor,
+    *,
+    gain: Tensor | None = None,
+    ghost_bias: Tensor | None = None,
+    order: Tensor | None = None,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+    activation: str = "none",
+    residual: Tensor | None = None,
+    residual_scale: float = 1.0,
+) -> Tensor:
+    """Convolve, then :func:`shift_concat`: a GhostSR layer with fixed shifts.
+
+    Args:
+        input: [N, C_in, H, W].
+        weight: Intrinsic filters, [I, C_in / groups, kH, kW].
+        bias: Optional [I].
+        source: [G].
+        shift: [G, 2].
+        gain: See :func:`shift_concat`.
+        ghost_bias: See :func:`shift_concat`.
+        order: See :func:`shift_concat`.
+        stride: Of the convolution, as in ``conv2d``.
+        padding: Of the convolution.
+        dilation: Of the convolution.
+        groups: Of the convolution.
+        activation: See :func:`shift_concat`.
+        residual: [N, I + G, H', W'].
+        residual_scale: See :func:`shift_concat`.
+
+    Returns:
+        [N, I + G, H', W'].
+    """
+    intrinsic = functional.conv2d(
+        input, weight, bias, tuple(stride), tuple(padding), tuple(dilation), groups
+    )
+    return shift_concat(
+        intrinsic,
+        source,
+        shift,
+        gain=gain,
+        ghost_bias=ghost_bias,
+        order=order,
+        activation=activation,
+        residual=residual,
+        residual_scale=residual_scale,
+    )
+
+
+def ghost_conv_learned(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    source: Tensor,
+    logits: Tensor,
+    noise: Tensor | None,
+    tau: float,
+    *,
+    gain: Tensor | None = None,
+    ghost_bias: Tensor | None = None,
+    order: Tensor | None = None,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+    activation: str = "none",
+    residual: Tensor | None = None,
+    residual_scale: float = 1.0,
+) -> Tensor:
+    """A GhostSR layer whose shifts are selected by logits, with the straight-through Gumbel-Softmax gradient.
+
+    Materialises all K shifted copies, which the native operator never does. The value is that of the selected
+    shifts; the gradient of the logits is that of the soft mixture.
+
+    Args:
+        input: [N, C_in, H, W].
+        weight: [I, C_in / groups, kH, kW].
+        bias: Optional [I].
+        source: [G].
+        logits: z, [G, K], or [1, K] for one shift per layer.
+        noise: Optional Gumbel noise, of the logits' shape.
+        tau: Temperature, positive.
+        gain: See :func:`shift_concat`.
+        ghost_bias: See :func:`shift_concat`.
+        order: See :func:`shift_concat`.
+        stride: See :func:`ghost_conv`.
+        padding: See :func:`ghost_conv`.
+        dilation: See :func:`ghost_conv`.
+        groups: See :func:`ghost_conv`.
+        activation: See :func:`shift_concat`.
+        residual: See :func:`ghost_conv`.
+        residual_scale: See :func:`shift_concat`.
+
+    Returns:
+        [N, I + G, H', W'].
+    """
+    intrinsic = functional.conv2d(
+        input, weight, bias, tuple(stride), tuple(padding), tuple(dilation), groups
+    )
+    ghosts = source.numel()
+    perturbed = (logits if noise is None else logits + noise) / tau
+    soft = perturbed.softmax(dim=1)
+    hard = functional.one_hot(perturbed.argmax(dim=1), logits.shape[1]).to(soft)
+    selection = (hard + (soft - soft.detach())).expand(ghosts, -1).to(intrinsic.dtype)
+    sources = intrinsic[:, source.long()]
+    candidates = candidate_shifts(logits.shape[1], logits.device)
+    moved = torch.stack([move(sources, k.expand(ghosts, 2)) for k in candidates], dim=-1)
+    ghost = (moved * selection[:, None, None, :]).sum(dim=-1)
+    return _finish(intrinsic, ghost, gain, ghost_bias, order, activation, residual, residual_scale)
