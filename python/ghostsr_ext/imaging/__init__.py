@@ -1,5 +1,38 @@
 """Pictures: reading, writing, resizing as MATLAB does, and colour."""
 
+from ghostsr_ext.imaging.color import (
+    luma,
+    luma_uint8,
+    rgb_to_ycbcr,
+    round_to_uint8,
+    ycbcr_to_rgb,
+)
+from ghostsr_ext.imaging.read import (
+    MAX_PIXELS,
+    PICTURE_SUFFIXES,
+    Picture,
+    picture_files,
+    read_image,
+    read_picture,
+    read_size,
+)
 from ghostsr_ext.imaging.resize import imresize
+from ghostsr_ext.imaging.write import write_image, write_picture
 
-__all__ = ["imresize"]
+__all__ = [
+    "MAX_PIXELS",
+    "PICTURE_SUFFIXES",
+    "Picture",
+    "imresize",
+    "luma",
+    "luma_uint8",
+    "picture_files",
+    "read_image",
+    "read_picture",
+    "read_size",
+    "rgb_to_ycbcr",
+    "round_to_uint8",
+    "write_image",
+    "write_picture",
+    "ycbcr_to_rgb",
+]

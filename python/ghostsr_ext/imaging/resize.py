@@ -1,7 +1,7 @@
 """MATLAB's ``imresize``, the way in which super-resolution benchmarks make their inputs.
 
 Neither ``torch.nn.functional.interpolate(antialias=True)`` nor Pillow gives these numbers: both
-renormalise the kernel at the border where MATLAB mirrors the picture, and Pillow rounds its weights.
+renormalise the kernel at the border where MATLAB mirrors the picture, and Pillow rounds weights.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def imresize(
 ) -> NDArray[Any]:
     """Resize a picture as MATLAB's ``imresize(image, scale, "bicubic")`` does.
 
-    Cubic convolution with a = -0.5, widened by ``1 / scale`` when shrinking (antialiasing). The axis
-    with the smaller scale is resized first, rows first when they are equal. An integer picture is
-    rounded (halves up) and clipped to its type after each of the two passes; a floating picture is
-    neither rounded nor clipped.
+    Cubic convolution with a = -0.5, widened by ``1 / scale`` when shrinking (antialiasing). The
+    axis with the smaller scale is resized first, rows first when they are equal. An integer picture
+    is rounded (halves up) and clipped to its type after each of the two passes; a floating picture
+    is neither rounded nor clipped.
 
     Args:
         image: ``[H, W]`` or ``[H, W, C]``; uint8, uint16, float32 or float64, in any range.
@@ -120,7 +120,7 @@ def _length(length: int, scale: float) -> int:
 
 
 def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' cubic convolution kernel with a = -0.5, in the form and order of operations of MATLAB."""
+    """Keys' cubic convolution kernel with a = -0.5, with MATLAB's order of operations."""
     x = np.abs(x)
     x2 = x**2
     x3 = x**3
