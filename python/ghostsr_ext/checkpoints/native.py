@@ -1,0 +1,205 @@
+"""The package's own file format: safetensors with a JSON description of the network.
+
+The tensors of a file are the state dict of the network. Its safetensors metadata has one entry,
+``ghostsr``, a JSON object:
+
+- ``format_version``: 1. A reader refuses a later version.
+- ``ghostsr_version``: the version of the package that wrote the file.
+- ``model``: ``SRModel.config``, that is ``architecture`` and the hyperparameters of the dense
+  network.
+- ``ghost_layers``: an object with one entry for each ghost layer, by its name in the network:
+  ``ghost_ratio``, ``intrinsic_channels``, ``max_shift``, ``shift_scope`` ("channel" or "layer"),
+  ``affine`` and ``frozen`` (whether the shifts are a table rather than logits). Kernel, stride,
+  padding, groups, activation and residual scale are those of the dense layer that the ghost layer
+  replaces.
+- ``metadata``: free-form; by convention ``report`` (how the network was converted and what it
+  reaches) and ``training`` (data, schedule, seed).
+
+Floating-point tensors may be stored as float16 or bfloat16; they are read as float32.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import ghostsr_ext
+from ghostsr_ext.checkpoints.assembly import load_strictly
+from ghostsr_ext.checkpoints.tensors import StoredTensors
+from ghostsr_ext.errors import InputError
+from ghostsr_ext.files import atomic_write
+from ghostsr_ext.models import SRModel, model_from_config
+from ghostsr_ext.nn import GhostConv2d, ghost_layers
+
+FORMAT_VERSION = 1
+METADATA_KEY = "ghostsr"
+
+
+def save_model(
+    model: SRModel,
+    path: str | os.PathLike[str],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a network, dense or converted, to a safetensors file that ``load_model`` reads.
+
+    Args:
+        model: The network; on any device, in any memory format.
+        path: The file, by convention ``*.safetensors``. It appears whole or not at all.
+        metadata: JSON-able blocks to store, such as ``report`` and ``training``; None for
+            ``model.metadata``.
+        dtype: Type to store floating-point tensors in, such as ``torch.float16`` for half the size;
+            None keeps theirs.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        InputError: ``path`` exists or cannot be written, ``metadata`` is not JSON-able, or the
+            architecture is not registered.
+    """
+    if not path_suffix_is_safetensors(path):
+        raise InputError(f"output {path}: the name must end in .safetensors")
+    description = {
+        "format_version": FORMAT_VERSION,
+        "ghostsr_version": ghostsr_ext.__version__,
+        "model": model.config,
+        "ghost_layers": {
+            name: _ghost_settings(layer) for name, layer in ghost_layers(model).items()
+        },
+        "metadata": dict(model.metadata if metadata is None else metadata),
+    }
+    try:
+        text = json.dumps(description, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"metadata: cannot be written as JSON ({error})") from error
+    tensors = {name: _stored(tensor, dtype) for name, tensor in model.state_dict().items()}
+    with atomic_write(path, overwrite=overwrite) as temporary:
+        save_file(tensors, temporary, metadata={METADATA_KEY: text})
+
+
+def path_suffix_is_safetensors(path: str | os.PathLike[str]) -> bool:
+    """Whether the file name ends in ``.safetensors``."""
+    return os.fspath(path).endswith(".safetensors")
+
+
+def is_native(stored: StoredTensors) -> bool:
+    """Whether a file is in the package's own format."""
+    return METADATA_KEY in stored.metadata
+
+
+def build_native(stored: StoredTensors) -> SRModel:
+    """Build the network of a file in the package's own format.
+
+    Raises:
+        InputError: The description is damaged, of a later version or does not fit the tensors.
+    """
+    description = _description(stored)
+    try:
+        with torch.device("meta"):
+            model = model_from_config(description["model"])
+            for name, settings in description["ghost_layers"].items():
+                _replace_by_ghost_layer(model, name, settings)
+    except (InputError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{stored.path}: {error}") from error
+    load_strictly(model, stored.tensors, stored.path)
+    for name, layer in ghost_layers(model).items():
+        _check_tables(stored, name, layer)
+    model.metadata = description["metadata"]
+    model.origin = {
+        "file": str(stored.path),
+        "layout": f"ghostsr format {description['format_version']}",
+        "evidence": [f"written by ghostsr {description.get('ghostsr_version', '(unknown)')}"],
+    }
+    return model
+
+
+def _description(stored: StoredTensors) -> dict[str, Any]:
+    try:
+        description = json.loads(stored.metadata[METADATA_KEY])
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{stored.path}: its metadata is no JSON ({error})") from error
+    if not isinstance(description, dict):
+        raise InputError(f"{stored.path}: its metadata is no JSON object")
+    version = description.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{stored.path}: format version {version!r}; version {FORMAT_VERSION} is read here"
+            + ("; a newer release may read it" if isinstance(version, int) else "")
+        )
+    description.setdefault("ghost_layers", {})
+    description.setdefault("metadata", {})
+    for block in ("model", "ghost_layers", "metadata"):
+        if not isinstance(description.get(block), dict):
+            raise InputError(f"{stored.path}: its metadata has no object {block!r}")
+    return description
+
+
+def _ghost_settings(layer: GhostConv2d) -> dict[str, Any]:
+    return {
+        "ghost_ratio": layer.ghost_ratio,
+        "intrinsic_channels": layer.intrinsic_channels,
+        "max_shift": layer.max_shift,
+        "shift_scope": layer.shift_scope,
+        "affine": layer.affine,
+        "frozen": layer.logits is None,
+    }
+
+
+def _replace_by_ghost_layer(model: nn.Module, name: str, settings: Mapping[str, Any]) -> None:
+    dense = model.get_submodule(name)
+    if not isinstance(dense, nn.Conv2d):
+        raise InputError(f"ghost layer {name}: {type(dense).__name__} is no convolution")
+    layer = GhostConv2d(
+        dense.in_channels,
+        dense.out_channels,
+        dense.kernel_size,  # type: ignore[arg-type]
+        dense.stride,  # type: ignore[arg-type]
+        dense.padding,  # type: ignore[arg-type]
+        dense.dilation,  # type: ignore[arg-type]
+        dense.groups,
+        dense.bias is not None,
+        dense.padding_mode,
+        ghost_ratio=settings["ghost_ratio"],
+        max_shift=settings["max_shift"],
+        shift_scope=settings["shift_scope"],
+        affine=settings["affine"],
+        activation=getattr(dense, "activation", "none"),
+        residual_scale=getattr(dense, "residual_scale", 1.0),
+    )
+    if layer.intrinsic_channels != settings["intrinsic_channels"]:
+        raise InputError(
+            f"ghost layer {name}: {settings['intrinsic_channels']} intrinsic channels do not fit "
+            f"ghost_ratio {settings['ghost_ratio']} of {dense.out_channels} channels"
+        )
+    if settings["frozen"]:
+        layer.freeze_shifts()
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, layer)
+
+
+def _check_tables(stored: StoredTensors, name: str, layer: GhostConv2d) -> None:
+    def refuse(table: str, allowed: str) -> None:
+        raise InputError(f"{stored.path}: {name}.{table} has entries outside {allowed}")
+
+    for table, tensor, low, high in (
+        ("source", layer.source, 0, layer.intrinsic_channels - 1),
+        ("shift", layer.shift, -layer.max_shift, layer.max_shift),
+    ):
+        if tensor.numel() and not low <= int(tensor.min()) <= int(tensor.max()) <= high:
+            refuse(table, f"{low}..{high}")
+    if not torch.equal(layer.order.sort().values, torch.arange(layer.out_channels)):
+        refuse("order", f"a permutation of 0..{layer.out_channels - 1}")
+
+
+def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    tensor = tensor.detach()
+    if dtype is not None and tensor.is_floating_point():
+        tensor = tensor.to(dtype)
+    return tensor.cpu().contiguous()

@@ -1,0 +1,181 @@
+"""What every super-resolution network of the package declares and how it is called."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ghostsr_ext.errors import InputError
+from ghostsr_ext.models.tracing import influence_radius
+
+Colour = Literal["rgb", "y"]
+
+DIV2K_MEAN: tuple[float, ...] = (0.4488, 0.4371, 0.4040)
+"""Mean colour of the DIV2K training pictures, red, green, blue, in 0..1."""
+
+
+class SRModel(nn.Module):
+    """Base class of the super-resolution networks.
+
+    A subclass sets the class attribute ``architecture``, passes what it declares to ``__init__``
+    and implements ``upscale``. One network may serve several scales: it then shares everything but
+    its upsampling heads.
+
+    Args:
+        config: Keyword arguments that rebuild this network: ``type(self)(**config)``. JSON types
+            only.
+        scales: The scales that the network serves.
+        value_range: The value of white in its input and output: 1.0 or 255.0.
+        colour: ``"rgb"``, or ``"y"`` for one channel of luma.
+        mean: Colour that is taken from the input and given back to the output, one number a channel
+            in 0..``value_range``; None for none.
+        input_upscaled: Whether the input must already have the size of the output (bicubically
+            enlarged).
+
+    Attributes:
+        scale: The scale that ``forward`` uses unless it is told another one.
+        scales: All scales that the network serves, ascending.
+        value_range: The value of white in its input and output.
+        colour: ``"rgb"`` or ``"y"``.
+        input_upscaled: Whether the input must already have the size of the output.
+        mean: Buffer [1, C, 1, 1], the colour taken from the input and given back to the output, or
+            None.
+        config: A JSON-able dictionary that rebuilds the network through
+            ``ghostsr_ext.models.model_from_config``: ``architecture`` and the hyperparameters.
+        metadata: Free-form blocks, such as ``report`` and ``training``, that travel with the
+            network into its file.
+        origin: Where the network was read from and what the reader found; empty for a new network.
+
+    Raises:
+        InputError: A declaration is out of its domain.
+    """
+
+    architecture: ClassVar[str] = ""
+    mean: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        config: Mapping[str, Any],
+        scales: Sequence[int],
+        value_range: float,
+        colour: Colour = "rgb",
+        mean: Sequence[float] | None = None,
+        input_upscaled: bool = False,
+    ) -> None:
+        super().__init__()
+        if not scales or any(not isinstance(scale, int) or scale < 1 for scale in scales):
+            raise InputError(f"scale: got {scales!r}, allowed are whole numbers from 1")
+        if value_range not in (1.0, 255.0):
+            raise InputError(f"value_range: got {value_range!r}, allowed are 1.0 and 255.0")
+        if colour not in ("rgb", "y"):
+            raise InputError(f"colour: got {colour!r}, allowed are 'rgb' and 'y'")
+        self.scales = tuple(sorted(set(scales)))
+        self.scale = self.scales[0]
+        self.value_range = float(value_range)
+        self.colour: Colour = colour
+        self.input_upscaled = input_upscaled
+        self.config: dict[str, Any] = {"architecture": self.architecture, **config}
+        self.metadata: dict[str, Any] = {}
+        self.origin: dict[str, Any] = {}
+        if mean is None:
+            self.register_buffer("mean", None)
+        else:
+            colour_mean = checked_mean(mean, self.channels, value_range)
+            self.register_buffer("mean", torch.tensor(colour_mean).view(1, -1, 1, 1))
+
+    @property
+    def channels(self) -> int:
+        """Colour channels of the input and the output."""
+        return 3 if self.colour == "rgb" else 1
+
+    @property
+    def receptive_field(self) -> int:
+        """How far an output pixel looks, in pixels of the network's input.
+
+        It is a radius: the output pixels of input pixel (y, x) depend on no input pixel farther
+        from it than this in either direction, so tiles that overlap by it lose nothing. The shifts
+        of ghost layers count with their ``max_shift``. For a network of several scales it is the
+        largest of them. Input pixels are low-resolution pixels, except where ``input_upscaled`` is
+        set.
+        """
+        return max(
+            math.ceil(influence_radius(self, self.channels, {"scale": scale}))
+            for scale in self.scales
+        )
+
+    def converted_by_default(self) -> list[str]:
+        """Return the names of the convolutions that the paper's method turns into ghost layers."""
+        raise NotImplementedError(f"{type(self).__name__} declares no convolutions to convert")
+
+    def upscale(self, image: Tensor, scale: int) -> Tensor:
+        """Map ``image`` [N, C, h, w], less the mean, to its upscaled form, less the mean."""
+        raise NotImplementedError(f"{type(self).__name__} implements no upscale")
+
+    def forward(self, image: Tensor, scale: int | None = None) -> Tensor:
+        """Upscale a batch of pictures.
+
+        Args:
+            image: [N, C, h, w], floating point, in 0..``value_range``.
+            scale: One of ``scales``; None for ``self.scale``.
+
+        Returns:
+            [N, C, scale * h, scale * w] (the size of ``image`` if ``input_upscaled``), in the same
+            range, not clipped.
+
+        Raises:
+            InputError: ``image`` has the wrong shape or the network does not serve ``scale``.
+        """
+        scale = self.scale if scale is None else scale
+        if scale not in self.scales:
+            raise InputError(f"scale: got {scale!r}, this network serves {self._scales_text()}")
+        if image.dim() != 4 or image.shape[1] != self.channels:
+            raise InputError(
+                f"image: got shape {tuple(image.shape)}, allowed is [N, {self.channels}, h, w]"
+            )
+        if self.mean is None:
+            return self.upscale(image, scale)
+        return self.upscale(image - self.mean, scale) + self.mean
+
+    def extra_repr(self) -> str:
+        """Name the scales and the value range."""
+        return (
+            f"scale={self._scales_text()}, value_range={self.value_range:g}, colour={self.colour}"
+        )
+
+    def _scales_text(self) -> str:
+        return ", ".join(f"x{scale}" for scale in self.scales)
+
+
+def checked_count(name: str, value: int, most: int) -> int:
+    """Return ``value``.
+
+    Raises:
+        InputError: It is no whole number in 1..``most``; the message calls it ``name``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise InputError(f"{name}: got {value!r}, allowed are whole numbers from 1 to {most}")
+    return value
+
+
+def checked_mean(mean: Sequence[float], channels: int, value_range: float) -> tuple[float, ...]:
+    """Return ``mean`` as a tuple.
+
+    Raises:
+        InputError: It has not ``channels`` numbers in 0..``value_range``.
+    """
+    values = tuple(float(value) for value in mean)
+    if len(values) != channels or any(not 0.0 <= value <= value_range for value in values):
+        raise InputError(
+            f"mean: got {values}, allowed are {channels} numbers in 0..{value_range:g}"
+        )
+    return values
+
+
+def scaled_div2k_mean(value_range: float) -> list[float]:
+    """Return the mean colour of DIV2K in 0..``value_range``."""
+    return [round(value * value_range, 4) for value in DIV2K_MEAN]

@@ -1,0 +1,77 @@
+"""Building blocks that several networks share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ghostsr_ext.errors import InputError
+from ghostsr_ext.nn import FusedConv2d
+
+Activation = Literal["none", "relu"]
+
+
+def same_conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    groups: int = 1,
+    bias: bool = True,
+    activation: Activation = "none",
+    residual_scale: float = 1.0,
+) -> FusedConv2d:
+    """Return a stride-1 convolution of an odd kernel that keeps the height and width."""
+    return FusedConv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        padding=kernel_size // 2,
+        groups=groups,
+        bias=bias,
+        activation=activation,
+        residual_scale=residual_scale,
+    )
+
+
+class PixelShuffleUpsampler(nn.Module):
+    """Enlarges feature maps by convolutions and pixel shuffles (sub-pixel convolution).
+
+    Scales 2, 4 and 8 take one, two and three steps of 2; scale 3 takes one step of 3.
+
+    Args:
+        features: Channels in and out.
+        scale: 2, 3, 4 or 8.
+        groups: Groups of the convolutions.
+        activation: Applied between each convolution and its shuffle.
+    """
+
+    def __init__(
+        self, features: int, scale: int, *, groups: int = 1, activation: Activation = "none"
+    ) -> None:
+        super().__init__()
+        steps = upsampling_steps(scale)
+        self.convs = nn.ModuleList(
+            same_conv(features, features * step**2, 3, groups=groups, activation=activation)
+            for step in steps
+        )
+        self.shuffles = nn.ModuleList(nn.PixelShuffle(step) for step in steps)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [N, C, h, w] to [N, C, scale * h, scale * w]."""
+        for conv, shuffle in zip(self.convs, self.shuffles, strict=True):
+            features = shuffle(conv(features))
+        return features
+
+
+def upsampling_steps(scale: int) -> tuple[int, ...]:
+    """Return the factors of the shuffles that make up ``scale``.
+
+    Raises:
+        InputError: ``scale`` is not one of 2, 3, 4 and 8.
+    """
+    steps = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
+    if scale not in steps:
+        raise InputError(f"scale: got {scale!r}, allowed are 2, 3, 4 and 8")
+    return steps[scale]
