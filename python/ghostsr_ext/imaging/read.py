@@ -28,7 +28,7 @@ PICTURE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff",
 """Lower-case suffixes of the files that are taken for pictures in a folder."""
 
 # Only readers that run inside Pillow: its EPS reader, for one, starts another program.
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 _SUPPORTED = "PNG, JPEG, WebP, TIFF, BMP or GIF"
 # A camera's MPO is a JPEG with previews behind it.
 _FORMATS_WITH_EXTRA_FRAMES = ("MPO", "JPEG")
@@ -38,9 +38,9 @@ _TURNS: dict[int, tuple[int, bool]] = {
     2: (0, True),
     3: (2, False),
     4: (2, True),
-    5: (1, True),
+    5: (3, True),
     6: (3, False),
-    7: (3, True),
+    7: (1, True),
     8: (1, False),
 }
 """EXIF orientation to quarter turns to the left, and then whether to mirror left to right."""
