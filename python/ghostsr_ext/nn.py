@@ -398,7 +398,7 @@ def ghost_count(out_channels: int, ghost_ratio: float, groups: int = 1) -> int:
 def gumbel_noise(logits: Tensor) -> Tensor:
     """Return standard Gumbel noise of the shape of ``logits``, drawn from torch's generator."""
     uniform = torch.rand_like(logits, dtype=torch.float32).clamp_min(torch.finfo(torch.float32).tiny)
-    return -torch.log(-torch.log(uniform).clamp_min(torch.finfo(torch.float32).tiny)).to(logits.dtype)
+    return -torch.log((-torch.log(uniform)).clamp_min(torch.finfo(torch.float32).tiny)).to(logits.dtype)
 
 
 def ghost_layers(model: nn.Module) -> dict[str, GhostConv2d]:
