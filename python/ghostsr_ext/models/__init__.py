@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from ghostsr_ext.models.base import SRModel
+from ghostsr_ext.models.carn import CARN
 from ghostsr_ext.models.edsr import EDSR
+from ghostsr_ext.models.rdn import RDN
 from ghostsr_ext.models.registry import (
     create_model,
     model_from_config,
     preset_names,
     register_model,
 )
+from ghostsr_ext.models.vdsr import VDSR
 
 __all__ = [
+    "CARN",
     "EDSR",
+    "RDN",
+    "VDSR",
     "SRModel",
     "create_model",
     "model_from_config",
@@ -22,3 +28,8 @@ __all__ = [
 
 register_model("edsr", EDSR, blocks=32, features=256, residual_scale=0.1)
 register_model("edsr_baseline", EDSR, blocks=16, features=64, residual_scale=1.0)
+register_model("rdn", RDN, blocks=16, layers=8, growth=64, features=64)
+register_model("rdn_d20c6g32", RDN, blocks=20, layers=6, growth=32, features=64)
+register_model("carn", CARN, groups=1, recursive=False)
+register_model("carn_m", CARN, groups=4, recursive=True)
+register_model("vdsr", VDSR, layers=20, features=64)

@@ -1,5 +1,7 @@
-"""EDSR: Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution", CVPRW
-2017."""
+"""EDSR.
+
+Source: Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution", CVPRW 2017.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,7 @@ from ghostsr_ext.models.layers import PixelShuffleUpsampler, same_conv, upsampli
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a ReLU, scaled and added to the input; no normalisation (section
-    3.1)."""
+    """Two 3x3 convolutions around a ReLU, scaled and added to the input (section 3.1)."""
 
     def __init__(self, features: int, residual_scale: float) -> None:
         super().__init__()
