@@ -1,4 +1,4 @@
-#include "cpu_features.h"
+#include "core/cpu_features.h"
 
 #include <algorithm>
 #include <cstdlib>

@@ -1,0 +1,61 @@
+// How the work is cut, and where its intermediate results lie.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/winograd/winograd.h"
+
+namespace ghostsr::winograd {
+
+// A picture is cut into strips of tile rows, which workers take one by one; a strip into bands of a few tile
+// rows (one, unless the picture is narrow); a band into blocks of tiles, whose V and M stay in the
+// second-level cache.
+struct Blocking {
+  int tile_rows = 0;  // of a picture
+  int tile_columns = 0;
+  int strips = 0;       // of a picture
+  int band_rows = 0;    // tile rows of a band
+  int block_tiles = 0;  // at most
+
+  int padded_in = 0;
+  int padded_intrinsic = 0;
+  int reach = 0;  // the largest shift
+
+  int ring_rows = 0;
+  std::ptrdiff_t row_floats = 0;  // an intrinsic row with its margins
+
+  std::ptrdiff_t input_component_floats = 0;   // between the components of V
+  std::ptrdiff_t output_component_floats = 0;  // between the components of M
+
+  int chunk_pixels = 0;
+
+  std::int64_t boundaries(std::int64_t batch) const { return batch * (strips - 1); }
+};
+
+Blocking make_blocking(const Shape& shape, int reach, int workers, int kernel_rows);
+
+// Offsets, in floats, from the start of the workspace; those of a worker from the start of its part.
+struct WorkspaceLayout {
+  std::size_t bias = 0;
+  std::size_t zero_row = 0;
+  std::size_t boundary_rows = 0;      // [boundary][4 * reach] rows
+  std::size_t boundary_arrivals = 0;  // [boundary] int32
+  std::size_t workers = 0;
+
+  std::size_t patch = 0;
+  std::size_t input_components = 0;
+  std::size_t output_components = 0;
+  std::size_t ring = 0;
+  std::size_t chunk = 0;
+  std::size_t worker_floats = 0;
+
+  std::size_t total = 0;
+};
+
+WorkspaceLayout make_workspace_layout(const Shape& shape, const Blocking& blocking, int workers);
+
+// Floats of a cache line, to which every part of the workspace is aligned.
+inline constexpr std::size_t kLineFloats = 16;
+
+}  // namespace ghostsr::winograd

@@ -1,0 +1,29 @@
+#include "core/winograd/channel_groups.h"
+
+#include <algorithm>
+#include <cstddef>
+
+namespace ghostsr::winograd {
+
+std::vector<ChannelGroup> make_channel_groups(const ChannelPlan& channels, int padded_intrinsic) {
+  const std::size_t count = channels.origins.size();
+  std::vector<ChannelGroup> groups((count + kGroup - 1) / kGroup);
+  for (std::size_t index = 0; index < groups.size(); ++index) {
+    ChannelGroup& group = groups[index];
+    const std::size_t first = index * kGroup;
+    const std::size_t filled = std::min<std::size_t>(kGroup, count - first);
+    group.together = filled == kGroup;
+    for (std::size_t lane = 0; lane < kGroup; ++lane) {
+      const ChannelOrigin& origin = channels.origins[lane < filled ? first + lane : first];
+      group.dy[lane] = origin.dy;
+      group.offset[lane] = static_cast<std::ptrdiff_t>(origin.dx) * padded_intrinsic + origin.source;
+      group.gain[lane] = static_cast<float>(origin.gain);
+      group.bias[lane] = static_cast<float>(origin.bias);
+      group.together = group.together && group.dy[lane] == group.dy[0] &&
+                       group.offset[lane] == group.offset[0] + static_cast<std::ptrdiff_t>(lane);
+    }
+  }
+  return groups;
+}
+
+}  // namespace ghostsr::winograd

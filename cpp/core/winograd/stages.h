@@ -1,0 +1,126 @@
+// The four stages of the convolution, as each SIMD level compiles them. They share nothing but these plain
+// structs: no inline function of this header may end up compiled for one level and called by another.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/cpu_features.h"
+
+namespace ghostsr::winograd {
+
+// One picture of the input, channels side by side.
+struct InputMap {
+  const float* data;
+  std::ptrdiff_t stride_y;
+  std::ptrdiff_t stride_x;
+  int height;
+  int width;
+  int channels;
+  int padding_y;
+  int padding_x;
+};
+
+// A run of tiles, counted row by row over a grid of `columns` tiles a row. Tile (r, c) makes the output
+// pixels 4r..4r+3, 4c..4c+3 from the input pixels 4r - padding_y .. 4r - padding_y + 5, and so for c.
+struct TileRun {
+  std::int64_t first;
+  int count;
+  int columns;
+};
+
+// A matrix for each of the 36 components: `tiles` rows of `row_stride` floats, `component_stride` floats
+// apart.
+struct ComponentMatrices {
+  float* data;
+  std::ptrdiff_t row_stride;
+  std::ptrdiff_t component_stride;
+};
+
+// Intrinsic rows, by y modulo `rows`. A row is `margin` zero pixels, the map's pixels, those that complete
+// its last tile, and as many zero pixels as a shift may reach beyond the map.
+struct RowRing {
+  float* data;
+  std::ptrdiff_t row_stride;
+  int rows;
+  int margin;
+  int channels;  // of a pixel, padded
+};
+
+// Memory that will be read soon: `rows` stretches of `bytes`.
+struct Prefetch {
+  const char* data;
+  std::ptrdiff_t row_stride_bytes;
+  std::ptrdiff_t bytes;
+  int rows;
+};
+
+struct Product {
+  ComponentMatrices input;   // V, tiles x in
+  ComponentMatrices output;  // M, tiles x out, padded
+  const float* packed_weight;
+  int tiles;
+  int in;
+  int padded_out;
+  Prefetch prefetch;  // of the next run's input
+};
+
+// Output channels are assembled eight at a time.
+inline constexpr int kGroup = 8;
+
+// Where eight neighbouring output channels come from. Lanes past the last output channel repeat lane 0.
+struct ChannelGroup {
+  int dy[kGroup];
+  std::ptrdiff_t offset[kGroup];  // dx * (padded intrinsic channels) + source
+  float gain[kGroup];
+  float bias[kGroup];
+  bool together;  // one shift, consecutive sources: one vector load
+};
+
+struct Epilogue {
+  const ChannelGroup* groups;
+  int out_channels;
+  int intrinsic_channels;  // of an intrinsic pixel, padded
+  int chunk_pixels;        // assembled at a time, in the first-level cache
+  bool affine;
+  float scale;
+  bool relu;
+  bool stream;  // write past the caches
+};
+
+// One output row. `rows` points at the intrinsic row of the same y; rows[dy] is the map's pixel 0 of row y +
+// dy.
+struct EpilogueRow {
+  const float* const* rows;
+  const float* residual;  // or null
+  float* output;
+  int width;
+  float* chunk;  // chunk_pixels * out_channels + kGroup floats
+};
+
+struct Stages {
+  // V = B^T d B for each tile. `patch` holds 36 * (channels padded to 8) floats.
+  void (*transform_input)(const InputMap& input, const TileRun& tiles, float* patch,
+                          const ComponentMatrices& transformed);
+
+  // M = V U for each component.
+  void (*multiply)(const Product& product);
+
+  // Y = A^T M A + bias for each tile. `bias` is padded as the ring's channels are.
+  void (*transform_output)(const ComponentMatrices& product, const TileRun& tiles, const float* bias,
+                           const RowRing& ring);
+
+  // Ghosts, order, gain, residual and activation of one output row.
+  void (*finish_row)(const Epilogue& epilogue, const EpilogueRow& row);
+
+  // Orders streamed writes before what the thread does next.
+  void (*fence)();
+
+  // Rows of V that a step of `multiply` takes at best.
+  int kernel_rows;
+};
+
+// The stages of a level, or of the highest one below it that this build has.
+const Stages& stages(SimdLevel level);
+
+}  // namespace ghostsr::winograd

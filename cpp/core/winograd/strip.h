@@ -1,0 +1,51 @@
+// One strip of tile rows, from the input to the output.
+#pragma once
+
+#include <cstdint>
+
+#include "core/winograd/blocking.h"
+#include "core/winograd/stages.h"
+#include "core/winograd/winograd.h"
+
+namespace ghostsr::winograd {
+
+// All that the workers of one call share.
+struct Job {
+  const Arguments* arguments;
+  const Stages* stages;
+  Blocking blocking;
+  WorkspaceLayout layout;
+  Epilogue epilogue;
+  float* workspace;
+};
+
+// Runs strips on one worker's part of the workspace.
+class StripRunner {
+ public:
+  StripRunner(const Job& job, int worker);
+
+  // Strips are counted from the top of the first picture to the bottom of the last.
+  void run(std::int64_t strip);
+
+ private:
+  struct Strip;
+
+  void run_band(Strip& strip, int first_tile_row, int end_tile_row);
+  void run_block(const TileRun& tiles, const TileRun& next);
+  Prefetch input_of(const TileRun& tiles) const;
+  void save_rows(std::int64_t boundary, int boundary_y, int first, int end);
+  void arrive(std::int64_t boundary, std::int64_t picture, int boundary_y);
+  void finish_boundary(std::int64_t boundary, std::int64_t picture, int boundary_y);
+  template <class RowAt>
+  void finish_row(std::int64_t picture, int y, RowAt row_at);
+
+  const Job& job_;
+  const Blocking& blocking_;
+  int out_height_;
+  int out_width_;
+  float* worker_;
+  RowRing ring_;
+  InputMap input_{};
+};
+
+}  // namespace ghostsr::winograd

@@ -1,0 +1,121 @@
+#include "core/winograd/winograd.h"
+
+#include <algorithm>
+#include <atomic>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "core/winograd/blocking.h"
+#include "core/winograd/channel_groups.h"
+#include "core/winograd/stages.h"
+#include "core/winograd/strip.h"
+
+namespace ghostsr::winograd {
+namespace {
+
+// Sizes of a picture and of its rows are kept in int.
+constexpr std::int64_t kLargestSize = std::numeric_limits<int>::max() / 64;
+
+// Outputs larger than this leave the caches before they are read again.
+constexpr std::int64_t kStreamedFloats = 256 * 1024;
+
+void check_range(const char* name, std::int64_t value, std::int64_t least, std::int64_t greatest) {
+  if (value < least || value > greatest) {
+    throw std::invalid_argument(std::string("winograd: ") + name + " is " + std::to_string(value) +
+                                ", but must be between " + std::to_string(least) + " and " +
+                                std::to_string(greatest));
+  }
+}
+
+void check(const Arguments& arguments, int workers) {
+  const Shape& shape = arguments.shape;
+  check_range("the number of workers", workers, 1, kLargestSize);
+  check_range("the batch", shape.batch, 0, std::numeric_limits<int>::max());
+  check_range("the number of input channels", shape.in_channels, 1, kLargestSize);
+  check_range("the number of intrinsic channels", shape.intrinsic, 1, kLargestSize);
+  check_range("the number of ghost channels", shape.ghost, 0, kLargestSize);
+  check_range("the padding along y", shape.padding_y, 0, kMaxPadding);
+  check_range("the padding along x", shape.padding_x, 0, kMaxPadding);
+  check_range("the output's height", shape.out_height(), 1, kLargestSize);
+  check_range("the output's width", shape.out_width(), 1, kLargestSize);
+  if (arguments.channels == nullptr) {
+    throw std::invalid_argument("winograd: the channel plan is missing");
+  }
+  check_range("the channel plan's intrinsic channels", arguments.channels->intrinsic_channels,
+              shape.intrinsic, shape.intrinsic);
+  check_range("the channel plan's output channels",
+              static_cast<std::int64_t>(arguments.channels->origins.size()), shape.out_channels(),
+              shape.out_channels());
+  check_range("the largest shift", arguments.channels->reach, 0, kMaxShift);
+}
+
+const Stages& stages_of(const Arguments& arguments) {
+  return arguments.stages != nullptr ? *arguments.stages : stages(simd_level());
+}
+
+}  // namespace
+
+std::size_t workspace_size(const Arguments& arguments, int workers) {
+  check(arguments, workers);
+  const Blocking blocking =
+      make_blocking(arguments.shape, arguments.channels->reach, workers, stages_of(arguments).kernel_rows);
+  // Room to align the start.
+  return make_workspace_layout(arguments.shape, blocking, workers).total + kLineFloats;
+}
+
+void run(const Arguments& arguments, int workers, float* workspace, ParallelFor parallel) {
+  check(arguments, workers);
+  const Shape& shape = arguments.shape;
+  if (shape.batch == 0) {
+    return;
+  }
+  const ChannelPlan& channels = *arguments.channels;
+
+  Job job{};
+  job.arguments = &arguments;
+  job.stages = &stages_of(arguments);
+  job.blocking = make_blocking(shape, channels.reach, workers, job.stages->kernel_rows);
+  job.layout = make_workspace_layout(shape, job.blocking, workers);
+  constexpr std::uintptr_t kLineBytes = kLineFloats * sizeof(float);
+  const std::uintptr_t misaligned = reinterpret_cast<std::uintptr_t>(workspace) % kLineBytes;
+  job.workspace = workspace + (misaligned == 0 ? 0 : (kLineBytes - misaligned) / sizeof(float));
+
+  const std::vector<ChannelGroup> groups = make_channel_groups(channels, job.blocking.padded_intrinsic);
+  const std::int64_t output_floats =
+      shape.batch * shape.out_height() * shape.out_width() * shape.out_channels();
+  job.epilogue.groups = groups.data();
+  job.epilogue.out_channels = static_cast<int>(shape.out_channels());
+  job.epilogue.intrinsic_channels = job.blocking.padded_intrinsic;
+  job.epilogue.chunk_pixels = job.blocking.chunk_pixels;
+  job.epilogue.affine = channels.affine;
+  job.epilogue.scale = arguments.residual_scale;
+  job.epilogue.relu = arguments.relu;
+  job.epilogue.stream = output_floats > kStreamedFloats;
+
+  float* bias = job.workspace + job.layout.bias;
+  std::fill(bias, bias + job.blocking.padded_intrinsic, 0.0F);
+  if (arguments.bias != nullptr) {
+    std::copy(arguments.bias, arguments.bias + shape.intrinsic, bias);
+  }
+  float* zero_row = job.workspace + job.layout.zero_row;
+  std::fill(zero_row, zero_row + job.blocking.row_floats, 0.0F);
+  auto* arrivals = reinterpret_cast<std::int32_t*>(job.workspace + job.layout.boundary_arrivals);
+  std::fill(arrivals, arrivals + job.blocking.boundaries(shape.batch), 0);
+
+  const std::int64_t strips = shape.batch * job.blocking.strips;
+  std::atomic<std::int64_t> next{0};
+  parallel(std::min<std::int64_t>(workers, strips), [&](std::int64_t begin, std::int64_t) {
+    StripRunner runner(job, static_cast<int>(begin));
+    for (std::int64_t strip = next.fetch_add(1, std::memory_order_relaxed); strip < strips;
+         strip = next.fetch_add(1, std::memory_order_relaxed)) {
+      runner.run(strip);
+    }
+    job.stages->fence();
+  });
+}
+
+bool winograd_wins(const Shape& shape) { return shape.out_height() >= 4 && shape.out_width() >= 4; }
+
+}  // namespace ghostsr::winograd

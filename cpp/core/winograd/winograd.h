@@ -1,0 +1,111 @@
+// The fused 3x3 ghost convolution on the CPU: Winograd's F(4x4, 3x3) in float32 on channels_last tensors,
+// stride 1, dilation 1, one group. docs/winograd.md derives it and explains the blocking.
+//
+// In the order of computation, for an input [N, C_in, H, W] and `intrinsic` = I, `ghost` = G, C_out = I + G:
+//
+//   Y = conv2d(input, weight, bias, padding)                                  [N, I, H', W']
+//   ghost[g, y, x] = gain[g] * Y0[source[g], y + dy[g], x + dx[g]] + ghost_bias[g]
+//   V = concat(Y, ghost)[order]                                               [N, C_out, H', W']
+//   output = activation(residual_scale * V + residual)
+//
+// Y0 is Y, and zero outside of the map. A convolution without ghosts is the case G = 0.
+//
+// The result is the same bits for any number of workers and any order in which they run. A NaN or an infinity
+// in the input makes NaNs of the whole 4x4 output tiles whose 6x6 input patches hold it, not only of its 3x3
+// neighbours.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/channel_plan.h"
+#include "core/function_ref.h"
+
+namespace ghostsr::winograd {
+
+struct Stages;
+
+// The largest |dy| or |dx| of a ghost.
+inline constexpr int kMaxShift = 7;
+
+// The largest padding; beyond it an output row would see no input at all.
+inline constexpr int kMaxPadding = 2;
+
+struct Shape {
+  std::int64_t batch = 0;
+  std::int64_t in_channels = 0;
+  std::int64_t height = 0;  // of the input
+  std::int64_t width = 0;
+  std::int64_t intrinsic = 0;
+  std::int64_t ghost = 0;
+  std::int64_t padding_y = 1;
+  std::int64_t padding_x = 1;
+
+  std::int64_t out_channels() const { return intrinsic + ghost; }
+  std::int64_t out_height() const { return height + 2 * padding_y - 2; }
+  std::int64_t out_width() const { return width + 2 * padding_x - 2; }
+};
+
+// A weight [out, in, 3, 3] with any strides, in floats. The weight of the input's gradient is the forward
+// weight with `out` and `in` exchanged and both kernel axes reversed: `data` at element [0, 0, 2, 2],
+// negative kernel strides, and a padding of 2 less the forward padding in Shape.
+struct Weight {
+  const float* data = nullptr;
+  std::int64_t out = 0;
+  std::int64_t in = 0;
+  std::int64_t stride_out = 0;
+  std::int64_t stride_in = 0;
+  std::int64_t stride_y = 0;
+  std::int64_t stride_x = 0;
+};
+
+// The number of floats of a packed weight: 36 * in * (out rounded up to a multiple of 8).
+std::size_t packed_size(std::int64_t out, std::int64_t in);
+
+// Writes the transformed weight (layout: packed_weight.h). It serves every SIMD level, and can be copied as
+// bytes.
+void pack(const Weight& weight, float* packed);
+
+struct Arguments {
+  Shape shape;
+
+  const float* input = nullptr;  // channels side by side; other strides, in floats, may be any
+  std::int64_t input_stride_n = 0;
+  std::int64_t input_stride_y = 0;
+  std::int64_t input_stride_x = 0;
+
+  const float* packed_weight = nullptr;
+  const float* bias = nullptr;  // [I], or null for none
+
+  const ChannelPlan* channels = nullptr;  // made for I intrinsic and G ghost channels
+
+  const float* residual = nullptr;  // laid out as the output, or null for none; may be the output itself
+  float residual_scale = 1.0F;      // applied with and without a residual
+  bool relu = false;
+
+  float* output = nullptr;  // [N, H', W', C_out], dense
+
+  const Stages* stages =
+      nullptr;  // the compiled kernels to use (stages.h), or null for this process's SIMD level
+};
+
+// Calls body(begin, end) on disjoint ranges that cover [0, count), from any number of threads, and returns
+// when all calls have returned. at::parallel_for with a grain of 1 is one, and so is a plain call of body(0,
+// count).
+using ParallelFor =
+    FunctionRef<void(std::int64_t count, FunctionRef<void(std::int64_t begin, std::int64_t end)> body)>;
+
+// The number of floats that `run` needs as workspace: a few rows of Y for each worker, whatever the height.
+// Raises std::invalid_argument as `run` does.
+std::size_t workspace_size(const Arguments& arguments, int workers);
+
+// Computes the output. `workers` is the number of threads that `parallel` is expected to use: the work is cut
+// into some strips for each, which whoever is free takes next. The workspace need not be initialised. Raises
+// std::invalid_argument if a size is out of range, the output map would be empty, or the channel plan does
+// not fit the shape or shifts by more than kMaxShift.
+void run(const Arguments& arguments, int workers, float* workspace, ParallelFor parallel);
+
+// Whether this path was measured to be faster than a direct convolution for such a layer.
+bool winograd_wins(const Shape& shape);
+
+}  // namespace ghostsr::winograd
