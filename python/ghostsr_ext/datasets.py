@@ -1,0 +1,217 @@
+"""Benchmark sets: folders of original pictures and, where there are any, their small versions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ghostsr_ext.errors import InputError
+from ghostsr_ext.imaging import imresize, picture_files, read_image, read_size
+
+# As EDSR's benchmark sets, DIV2K and BasicSR name the folder of originals.
+_HIGH_FOLDERS = ("HR", "*_HR", "GTmod12")
+_NAMES_LISTED = 5
+
+
+@dataclass(frozen=True)
+class PicturePair:
+    """An original and its small version, read when asked for.
+
+    Attributes:
+        name: The original's file name without suffix.
+        scale: How many times the original is larger.
+        high_path: The original.
+        low_path: The small version, or None where it is made from the original.
+        size: Rows and columns of the original, cut to ``scale`` times the small version.
+    """
+
+    name: str
+    scale: int
+    high_path: Path
+    low_path: Path | None
+    size: tuple[int, int]
+
+    def read_high(self) -> NDArray[np.uint8]:
+        """Read the original, cut at the right and the bottom to ``size``.
+
+        Returns:
+            RGB values ``[H, W, 3]``.
+
+        Raises:
+            InputError: The file cannot be read, or its size has changed since it was listed.
+        """
+        image = read_image(self.high_path)
+        rows, columns = self.size
+        if image.shape[0] < rows or image.shape[1] < columns:
+            raise InputError(f"{self.high_path}: has changed while the set was in use")
+        return image[:rows, :columns]
+
+    def read_low(self) -> NDArray[np.uint8]:
+        """Read the small version, or make it from the original as MATLAB's ``imresize`` does.
+
+        Returns:
+            RGB values ``[H / scale, W / scale, 3]``.
+
+        Raises:
+            InputError: A file cannot be read, or its size has changed since it was listed.
+        """
+        rows, columns = (length // self.scale for length in self.size)
+        if self.low_path is None:
+            return imresize(self.read_high(), 1 / self.scale)
+        image = read_image(self.low_path)
+        if image.shape[:2] != (rows, columns):
+            raise InputError(f"{self.low_path}: has changed while the set was in use")
+        return image
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """The pairs of one folder at one scale, in the order of their names.
+
+    Attributes:
+        name: What tables call it.
+        scale: How many times the originals are larger.
+        pairs: The pairs.
+        low_folder: Where the small versions are, or None where they are made from the originals.
+    """
+
+    name: str
+    scale: int
+    pairs: tuple[PicturePair, ...]
+    low_folder: Path | None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __iter__(self) -> Iterator[PicturePair]:
+        return iter(self.pairs)
+
+
+def open_picture_set(folder: str | os.PathLike[str], scale: int) -> PictureSet:
+    """Find the pairs of a benchmark set and check that their sizes fit, from the headers alone.
+
+    Layouts, for the example of x2 (``baby.png`` and ``babyx2.png`` are both taken for the small
+    version of ``baby.png``):
+
+    - ``HR`` with ``LR_bicubic/X2``, as EDSR's benchmark sets have it;
+    - ``DIV2K_valid_HR`` with ``DIV2K_valid_LR_bicubic/X2``, or any other name before ``_HR``;
+    - ``GTmod12`` with ``LRbicx2``, as BasicSR's sets have it;
+    - any of the folders of originals itself;
+    - a folder of pictures.
+
+    Where there is no folder of small versions for the scale, they are made from the originals by
+    :func:`ghostsr_ext.imaging.imresize`, which gives the same bits as MATLAB.
+
+    Args:
+        folder: The set.
+        scale: How many times the originals are larger, 1 or more.
+
+    Returns:
+        The pairs; at least one.
+
+    Raises:
+        InputError: No known layout, no or ambiguous pictures, originals without small versions or
+            the other way round, unreadable headers, or sizes that do not fit the scale.
+    """
+    if isinstance(scale, bool) or scale != int(scale) or scale < 1:
+        raise InputError(f"scale: {scale}; must be a whole number, 1 or more")
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"data {folder}: is not a folder")
+    high_folder = _high_folder(folder)
+    low_folder = _low_folder(high_folder, scale)
+    highs = _by_stem(high_folder)
+    lows = {} if low_folder is None else _matched(highs, low_folder, scale)
+    pairs = tuple(_checked_pair(stem, path, lows.get(stem), scale) for stem, path in highs.items())
+    named = high_folder.resolve()
+    name = named.parent.name if named.name in ("HR", "GTmod12") else named.name
+    return PictureSet(name, scale, pairs, low_folder)
+
+
+def _high_folder(folder: Path) -> Path:
+    for pattern in _HIGH_FOLDERS:
+        found = sorted(path for path in folder.glob(pattern) if path.is_dir())
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            raise InputError(f"data {folder}: has several sets ({names}); name one of them")
+        if found:
+            return found[0]
+    return folder
+
+
+def _low_folder(high: Path, scale: int) -> Path | None:
+    if high.name == "GTmod12":
+        candidates = [high.parent / f"LRbicx{scale}"]
+    elif high.name == "HR" or high.name.endswith("_HR"):
+        bicubic = high.parent / f"{high.name.removesuffix('HR')}LR_bicubic"
+        candidates = [bicubic / f"X{scale}", bicubic / f"x{scale}"]
+    else:
+        candidates = []
+    return next((path for path in candidates if path.is_dir()), None)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    files = picture_files(folder)
+    if not files:
+        raise InputError(
+            f"data {folder}: has no pictures; expected a folder of pictures, or one with HR and "
+            "LR_bicubic/X2, NAME_HR and NAME_LR_bicubic/X2, or GTmod12 and LRbicx2 (x3, x4 alike)"
+        )
+    stems: dict[str, Path] = {}
+    for path in files:
+        if path.stem in stems:
+            raise InputError(f"{path}: has the same name as {stems[path.stem].name}; remove one")
+        stems[path.stem] = path
+    return stems
+
+
+def _matched(highs: dict[str, Path], low_folder: Path, scale: int) -> dict[str, Path]:
+    """The small version of each original, by the original's name."""
+    unused = _by_stem(low_folder)
+    matched: dict[str, Path] = {}
+    missing = []
+    for stem in highs:
+        names = [name for name in (stem, f"{stem}x{scale}", f"{stem}X{scale}") if name in unused]
+        if len(names) > 1:
+            both = ", ".join(unused[name].name for name in names)
+            raise InputError(f"{low_folder}: {both} are all small versions of {highs[stem].name}")
+        if names:
+            matched[stem] = unused.pop(names[0])
+        else:
+            missing.append(highs[stem].name)
+    if missing:
+        raise InputError(
+            f"{low_folder}: has no small version of {_listed(missing)} "
+            f"(expected names such as {Path(missing[0]).stem}x{scale}.png)"
+        )
+    if unused:
+        extra = [path.name for path in unused.values()]
+        raise InputError(f"{low_folder}: no original belongs to {_listed(extra)}")
+    return matched
+
+
+def _checked_pair(name: str, high_path: Path, low_path: Path | None, scale: int) -> PicturePair:
+    high = read_size(high_path)
+    fitting = (high[0] // scale, high[1] // scale)
+    if 0 in fitting:
+        raise InputError(f"{high_path}: {_size(high)} is too small for x{scale}")
+    if low_path is not None and (low := read_size(low_path)) != fitting:
+        raise InputError(
+            f"{low_path}: {_size(low)} does not fit {high_path} of {_size(high)} at x{scale}; "
+            f"must be {_size(fitting)}"
+        )
+    return PicturePair(name, scale, high_path, low_path, (fitting[0] * scale, fitting[1] * scale))
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _NAMES_LISTED
+    return ", ".join(names[:_NAMES_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]}"
