@@ -1,0 +1,12 @@
+# Decides whether the CUDA operators are built, and says why not.
+if(NOT GHOSTSR_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "GHOSTSR_CUDA: found \"${GHOSTSR_CUDA}\"; AUTO, ON or OFF is allowed")
+endif()
+set(GHOSTSR_CUDA_ARCHITECTURES "" CACHE INTERNAL "Architectures of the CUDA operators, empty without them")
+if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/cuda/CMakeLists.txt")
+  add_subdirectory(cuda)
+elseif(GHOSTSR_CUDA STREQUAL "ON")
+  message(FATAL_ERROR "GHOSTSR_CUDA=ON, but this release has no CUDA operators; use AUTO or OFF")
+else()
+  message(STATUS "CUDA operators: none in this release")
+endif()

@@ -1,0 +1,55 @@
+#include "core/shift_concat.h"
+
+#include "core/half.h"
+#include "core/simd/kernels.h"
+
+namespace ghostsr {
+namespace {
+
+template <typename T>
+bool channels_innermost(const ShiftConcatParams<T>& params) {
+  return params.intrinsic_strides.channel == 1 && params.output_strides.channel == 1 &&
+         (params.residual == nullptr || params.residual_strides.channel == 1) &&
+         // A map of one column or one channel has unit stride both ways; rows are then the longer run.
+         !(params.intrinsic_strides.x == 1 && params.output_strides.x == 1);
+}
+
+}  // namespace
+
+template <typename T>
+int64_t shift_concat_tasks(const ShiftConcatParams<T>& params) {
+  const int64_t rows = params.extent.batch * params.extent.height;
+  return channels_innermost(params) ? rows : rows * params.output_channels;
+}
+
+template <typename T>
+int64_t shift_concat_backward_tasks(const ShiftConcatBackwardParams<T>& params) {
+  return params.extent.batch * params.extent.height * params.intrinsic_channels;
+}
+
+template <typename T>
+void shift_concat(const ShiftConcatParams<T>& params, int64_t begin, int64_t end) {
+  if (channels_innermost(params)) {
+    GHOSTSR_CALL_KERNEL(shift_concat_pixels, params, begin, end);
+  } else {
+    GHOSTSR_CALL_KERNEL(shift_concat_rows, params, begin, end);
+  }
+}
+
+template <typename T>
+void shift_concat_backward(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end) {
+  GHOSTSR_CALL_KERNEL(shift_concat_backward_rows, params, begin, end);
+}
+
+#define GHOSTSR_INSTANTIATE(T)                                                       \
+  template int64_t shift_concat_tasks(const ShiftConcatParams<T>&);                  \
+  template int64_t shift_concat_backward_tasks(const ShiftConcatBackwardParams<T>&); \
+  template void shift_concat(const ShiftConcatParams<T>&, int64_t, int64_t);         \
+  template void shift_concat_backward(const ShiftConcatBackwardParams<T>&, int64_t, int64_t);
+
+GHOSTSR_INSTANTIATE(float)
+GHOSTSR_INSTANTIATE(double)
+GHOSTSR_INSTANTIATE(Float16)
+GHOSTSR_INSTANTIATE(BFloat16)
+
+}  // namespace ghostsr

@@ -1,0 +1,130 @@
+#include "core/simd/kernels.h"
+
+namespace ghostsr::GHOSTSR_SIMD_LEVEL {
+namespace {
+
+// Elements of a row that are summed up before they are written, so that the sums stay in the first-level
+// cache.
+constexpr int64_t kTilePixels = 64;
+
+// What one reader of an intrinsic row adds to its gradient.
+template <typename T>
+struct Reader {
+  using A = accumulator_t<T>;
+  const T* gradient;
+  const T* output;
+  A gain;
+  A bias;
+  int64_t begin;
+  int64_t end;
+};
+
+template <ReluWitness kWitness, bool kUnit, typename T>
+[[gnu::always_inline]] inline void add_reader(const Reader<T>& reader, const T* intrinsic,
+                                              int64_t gradient_step, int64_t output_step,
+                                              int64_t intrinsic_step, int64_t tile_begin,
+                                              accumulator_t<T>* sums) {
+  using A = accumulator_t<T>;
+  const int64_t grad = kUnit ? 1 : gradient_step;
+  const int64_t out = kUnit ? 1 : output_step;
+  const int64_t in = kUnit ? 1 : intrinsic_step;
+  for (int64_t x = reader.begin; x < reader.end; ++x) {
+    const A gradient = A(reader.gradient[x * grad]) * reader.gain;
+    bool passed = true;
+    if constexpr (kWitness == ReluWitness::output) {
+      passed = A(reader.output[x * out]) > A(0);
+    } else if constexpr (kWitness == ReluWitness::intrinsic) {
+      passed = A(intrinsic[x * in]) * reader.gain + reader.bias > A(0);
+    }
+    sums[x - tile_begin] += passed ? gradient : A(0);
+  }
+}
+
+template <ReluWitness kWitness, bool kUnit, typename T>
+void backward_row(const ShiftConcatBackwardParams<T>& params, int64_t n, int64_t channel, int64_t y) {
+  using A = accumulator_t<T>;
+  const auto [batch, height, width] = params.extent;
+  const Strides& grad = params.grad_output_strides;
+  const Strides& out = params.output_strides;
+  const Strides& in = params.intrinsic_strides;
+  const Strides& to = params.grad_intrinsic_strides;
+  const T* intrinsic = kWitness == ReluWitness::intrinsic
+                           ? params.intrinsic + n * in.batch + channel * in.channel + y * in.y
+                           : nullptr;
+  T* result = params.grad_intrinsic + n * to.batch + channel * to.channel + y * to.y;
+  for (int64_t tile = 0; tile < width; tile += kTilePixels) {
+    const int64_t tile_end = tile + kTilePixels < width ? tile + kTilePixels : width;
+    A sums[kTilePixels] = {};
+    for (int64_t index = params.reader_begin[channel]; index < params.reader_begin[channel + 1]; ++index) {
+      const int64_t reader_channel = params.readers[index];
+      const ChannelOrigin& origin = params.origins[reader_channel];
+      const int64_t reader_y = y - origin.dy;
+      if (reader_y < 0 || reader_y >= height) {
+        continue;
+      }
+      // Pixel x of the row is read by the reader's pixel x - dx.
+      const int64_t begin = tile > origin.dx ? tile : origin.dx;
+      const int64_t end = tile_end < width + origin.dx ? tile_end : width + origin.dx;
+      const Reader<T> reader{
+          params.grad_output + n * grad.batch + reader_channel * grad.channel + reader_y * grad.y -
+              origin.dx * grad.x,
+          kWitness == ReluWitness::output ? params.output + n * out.batch + reader_channel * out.channel +
+                                                reader_y * out.y - origin.dx * out.x
+                                          : nullptr,
+          static_cast<A>(origin.gain * params.residual_scale),
+          static_cast<A>(origin.bias * params.residual_scale),
+          begin,
+          end,
+      };
+      add_reader<kWitness, kUnit>(reader, intrinsic, grad.x, out.x, in.x, tile, sums);
+    }
+    for (int64_t x = tile; x < tile_end; ++x) {
+      result[x * to.x] = T(sums[x - tile]);
+    }
+  }
+}
+
+template <ReluWitness kWitness, typename T>
+void backward_rows(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end) {
+  const int64_t height = params.extent.height;
+  const int64_t channels = params.intrinsic_channels;
+  const bool unit = params.grad_output_strides.x == 1 &&
+                    (kWitness != ReluWitness::output || params.output_strides.x == 1) &&
+                    (kWitness != ReluWitness::intrinsic || params.intrinsic_strides.x == 1);
+  const bool channels_innermost = params.grad_output_strides.channel == 1;
+  for (int64_t task = begin; task < end; ++task) {
+    // Neighbouring tasks should touch neighbouring memory, whichever way the maps lie.
+    const int64_t y = channels_innermost ? task / channels % height : task % height;
+    const int64_t channel = channels_innermost ? task % channels : task / height % channels;
+    const int64_t n = task / (height * channels);
+    if (unit) {
+      backward_row<kWitness, true>(params, n, channel, y);
+    } else {
+      backward_row<kWitness, false>(params, n, channel, y);
+    }
+  }
+}
+
+}  // namespace
+
+template <typename T>
+void shift_concat_backward_rows(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end) {
+  switch (params.witness) {
+    case ReluWitness::none:
+      backward_rows<ReluWitness::none>(params, begin, end);
+      break;
+    case ReluWitness::output:
+      backward_rows<ReluWitness::output>(params, begin, end);
+      break;
+    case ReluWitness::intrinsic:
+      backward_rows<ReluWitness::intrinsic>(params, begin, end);
+      break;
+  }
+}
+
+template void shift_concat_backward_rows(const ShiftConcatBackwardParams<float>&, int64_t, int64_t);
+template void shift_concat_backward_rows(const ShiftConcatBackwardParams<double>&, int64_t, int64_t);
+template void shift_concat_backward_rows(const ShiftConcatBackwardParams<Float16>&, int64_t, int64_t);
+template void shift_concat_backward_rows(const ShiftConcatBackwardParams<BFloat16>&, int64_t, int64_t);
+
+}  // namespace ghostsr::GHOSTSR_SIMD_LEVEL

@@ -1,0 +1,38 @@
+// The one place where the operators' arguments are checked. Each error names the argument, what was found and
+// what is allowed; torch shows it as a RuntimeError.
+#pragma once
+
+#include "ops/arguments.h"
+
+namespace ghostsr::ops {
+
+constexpr int64_t kMaxShift = 7;
+
+void check_convolution(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+                       const ConvolutionGeometry& geometry);
+
+// Shapes, dtypes and devices of the tables, for an intrinsic map (or anything of its dtype and device) with
+// this many channels. The entries themselves are checked where they are read, by read_tables.
+void check_tables(const GhostTables& tables, int64_t intrinsic_channels, const Tensor& like);
+
+// Whether the text is "relu"; an error if it is not "none" either.
+bool check_activation(const ActivationName& activation);
+
+// `found` must have the shape, dtype and device of the layer's output.
+void check_like_output(const char* argument, const Tensor& found, const IntList& size, const Tensor& like);
+
+// A map [N, C, H, W] of a supported dtype.
+void check_map(const char* argument, const Tensor& found);
+
+// Returns max_shift.
+int64_t check_logits(const Tensor& logits, const OptionalTensor& noise, double tau, int64_t ghosts,
+                     const Tensor& like);
+
+// Height and width of the convolution's output.
+IntList convolved_size(const Tensor& input, const Tensor& weight, const ConvolutionGeometry& geometry);
+
+[[noreturn]] void fail(const std::string& message);
+
+std::string size_text(const Tensor& tensor);
+
+}  // namespace ghostsr::ops

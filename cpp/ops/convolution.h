@@ -1,0 +1,14 @@
+#pragma once
+
+#include "ops/arguments.h"
+
+namespace ghostsr::ops {
+
+// conv2d by torch's own kernels. The arguments must have been checked.
+Tensor convolve(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+                const ConvolutionGeometry& geometry);
+
+// The layout rule of every layer's output: that of the input, or of the weight where it says more.
+bool convolves_to_channels_last(const Tensor& input, const Tensor& weight);
+
+}  // namespace ghostsr::ops

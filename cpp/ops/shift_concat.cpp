@@ -1,0 +1,127 @@
+#include "core/shift_concat.h"
+
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <tuple>
+
+#include "ops/checks.h"
+#include "ops/dispatch.h"
+#include "ops/ghost_sums.h"
+#include "ops/layout.h"
+#include "ops/shift_concat.h"
+#include "ops/tables.h"
+#include "ops/threads.h"
+
+namespace ghostsr::ops {
+
+Tensor run_shift_concat(const Tensor& intrinsic, const ChannelPlan& plan, bool relu,
+                        const OptionalTensor& residual, double residual_scale, bool channels_last) {
+  const auto channels = static_cast<int64_t>(plan.origins.size());
+  Tensor output = empty_map({intrinsic.size(0), channels, intrinsic.size(2), intrinsic.size(3)},
+                            channels_last, intrinsic);
+  if (output.numel() == 0) {
+    return output;
+  }
+  dispatch_floating(intrinsic.scalar_type(), [&]<typename T>(T) {
+    const ShiftConcatParams<T> params{
+        .extent = extent_of(intrinsic),
+        .output_channels = channels,
+        .origins = plan.origins.data(),
+        .reach = plan.reach,
+        .intrinsic = data_of<T>(intrinsic),
+        .intrinsic_strides = strides_of(intrinsic),
+        .residual = data_of<T>(residual),
+        .residual_strides = residual.has_value() ? strides_of(*residual) : Strides{},
+        .output = mutable_data_of<T>(output),
+        .output_strides = strides_of(output),
+        .residual_scale = residual_scale,
+        .relu = relu,
+        .affine = plan.affine,
+    };
+    const int64_t tasks = shift_concat_tasks(params);
+    parallel(tasks, output.numel() / tasks,
+             [&](int64_t begin, int64_t end) { shift_concat(params, begin, end); });
+  });
+  return output;
+}
+
+namespace {
+
+Tensor shift_concat_cpu(const Tensor& intrinsic, const Tensor& source, const Tensor& shift,
+                        const OptionalTensor& gain, const OptionalTensor& ghost_bias,
+                        const OptionalTensor& order, const ActivationName& activation,
+                        const OptionalTensor& residual, double residual_scale) {
+  check_map("intrinsic", intrinsic);
+  const GhostTables tables{source, &shift, gain, ghost_bias, order};
+  check_tables(tables, intrinsic.size(1), intrinsic);
+  const bool relu = check_activation(activation);
+  const ChannelPlan plan = read_tables(tables, intrinsic.size(1));
+  if (residual.has_value()) {
+    check_like_output(
+        "residual", *residual,
+        {intrinsic.size(0), static_cast<int64_t>(plan.origins.size()), intrinsic.size(2), intrinsic.size(3)},
+        intrinsic);
+  }
+  return run_shift_concat(intrinsic, plan, relu, residual, residual_scale, prefers_channels_last(intrinsic));
+}
+
+std::tuple<Tensor, Tensor, Tensor> shift_concat_backward_cpu(
+    const Tensor& grad_output, const Tensor& source, const Tensor& shift, const OptionalTensor& gain,
+    const OptionalTensor& ghost_bias, const OptionalTensor& order, const OptionalTensor& intrinsic,
+    const OptionalTensor& output, const ActivationName& activation, double residual_scale,
+    const std::vector<bool>& output_mask) {
+  if (output_mask.size() != 3) {
+    fail("output_mask: found " + std::to_string(output_mask.size()) + " values; 3 are needed");
+  }
+  const GhostTables tables{source, &shift, gain, ghost_bias, order};
+  const GhostGradient gradient = check_ghost_gradient(grad_output, tables, intrinsic, output, activation,
+                                                      residual_scale, output_mask[1]);
+  const ChannelPlan plan = read_tables(tables, gradient.intrinsic_channels);
+  const Tensor empty = empty_vector({0}, grad_output);
+  Tensor grad_intrinsic = empty;
+  if (output_mask[0]) {
+    grad_intrinsic = empty_map(
+        {grad_output.size(0), gradient.intrinsic_channels, grad_output.size(2), grad_output.size(3)},
+        prefers_channels_last(grad_output), grad_output);
+  }
+  if (output_mask[0] && grad_intrinsic.numel() > 0) {
+    dispatch_floating(grad_output.scalar_type(), [&]<typename T>(T) {
+      const ShiftConcatBackwardParams<T> params{
+          .extent = extent_of(grad_output),
+          .intrinsic_channels = gradient.intrinsic_channels,
+          .origins = plan.origins.data(),
+          .readers = plan.readers.data(),
+          .reader_begin = plan.reader_begin.data(),
+          .grad_output = data_of<T>(grad_output),
+          .grad_output_strides = strides_of(grad_output),
+          .witness = gradient.witness,
+          .output = data_of<T>(output),
+          .output_strides = output.has_value() ? strides_of(*output) : Strides{},
+          .intrinsic = data_of<T>(intrinsic),
+          .intrinsic_strides = intrinsic.has_value() ? strides_of(*intrinsic) : Strides{},
+          .grad_intrinsic = mutable_data_of<T>(grad_intrinsic),
+          .grad_intrinsic_strides = strides_of(grad_intrinsic),
+          .residual_scale = residual_scale,
+      };
+      const int64_t tasks = shift_concat_backward_tasks(params);
+      parallel(tasks, grad_output.numel() / tasks,
+               [&](int64_t begin, int64_t end) { shift_concat_backward(params, begin, end); });
+    });
+  }
+  const auto sums = [&](bool wanted, GhostSum kind) {
+    return wanted ? to_vector(ghost_sums(gradient, plan, kind, 0), {source.size(0)}, grad_output) : empty;
+  };
+  Tensor grad_gain = sums(output_mask[1], GhostSum::chosen);
+  Tensor grad_ghost_bias = sums(output_mask[2], GhostSum::total);
+  return {grad_intrinsic, grad_gain, grad_ghost_bias};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(ghostsr, CPU, library) {
+  library.impl("shift_concat", TORCH_BOX(&shift_concat_cpu));
+  library.impl("shift_concat_backward", TORCH_BOX(&shift_concat_backward_cpu));
+}
+
+}  // namespace ghostsr::ops
