@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from ghostsr_ext.checkpoints.native import build_native, is_native, save_model
+from ghostsr_ext.checkpoints.recognition import build_recognised
 from ghostsr_ext.checkpoints.tensors import read_tensors
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
@@ -14,9 +17,36 @@ from ghostsr_ext.models import SRModel
 __all__ = ["load_model", "save_model"]
 
 
-def load_model(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> SRModel:
-    """Read a network from a file."""
+def load_model(
+    path: str | os.PathLike[str],
+    *,
+    device: str | torch.device = "cpu",
+    overrides: Mapping[str, Any] | None = None,
+) -> SRModel:
+    """Read a network from a file: the package's own, or published weights.
+
+    Published weights are recognised by their keys and shapes: EDSR (EDSR-PyTorch, its mobile form,
+    BasicSR), CARN and CARN-M (CARN-pytorch), RDN (yjn870, EDSR-PyTorch, idealo) and VDSR (twtygqyy,
+    huangzehao), wrapped or not, in ``.pth``, ``.pt`` or ``.safetensors`` files. What was found and
+    why is in ``SRModel.origin``. Value ranges are told from the mean colour where the file has one,
+    else from the layout and by trying both on a smooth picture.
+
+    Args:
+        path: The file. Nothing in it is executed.
+        device: Where the network shall live.
+        overrides: Hyperparameters, such as ``value_range`` or ``residual_scale``, to use instead of
+            what is found in published weights.
+
+    Returns:
+        The network in evaluation mode, in float32.
+
+    Raises:
+        InputError: The file is unreadable, damaged, hostile, unknown or ambiguous; the message
+            names it and says what decided.
+    """
     stored = read_tensors(path)
-    if is_native(stored):
-        return build_native(stored).to(device).eval()
-    raise InputError(f"{path}: unknown layout")
+    if not is_native(stored):
+        return build_recognised(stored, overrides or {}).to(device).eval()
+    if overrides:
+        raise InputError(f"{path}: states its hyperparameters, which cannot be overridden")
+    return build_native(stored).to(device).eval()
