@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,29 +70,60 @@ class PicturePair:
 
 @dataclass(frozen=True)
 class PictureSet:
-    """The pairs of one folder at one scale, in the order of their names.
+    """A folder of originals that may have folders of small versions beside it.
 
     Attributes:
         name: What tables call it.
-        scale: How many times the originals are larger.
-        pairs: The pairs.
-        low_folder: Where the small versions are, or None where they are made from the originals.
+        high_folder: The originals.
     """
 
     name: str
-    scale: int
-    pairs: tuple[PicturePair, ...]
-    low_folder: Path | None
+    high_folder: Path
 
-    def __len__(self) -> int:
-        return len(self.pairs)
+    def low_folder(self, scale: int) -> Path | None:
+        """Find the folder of small versions for a scale.
 
-    def __iter__(self) -> Iterator[PicturePair]:
-        return iter(self.pairs)
+        Args:
+            scale: How many times the originals are larger.
+
+        Returns:
+            The folder, or None where small versions are to be made from the originals.
+        """
+        high = self.high_folder
+        if high.name == "GTmod12":
+            candidates = [high.parent / f"LRbicx{scale}"]
+        elif high.name == "HR" or high.name.endswith("_HR"):
+            bicubic = high.parent / f"{high.name.removesuffix('HR')}LR_bicubic"
+            candidates = [bicubic / f"X{scale}", bicubic / f"x{scale}"]
+        else:
+            candidates = []
+        return next((path for path in candidates if path.is_dir()), None)
+
+    def pairs(self, scale: int) -> tuple[PicturePair, ...]:
+        """Pair originals with small versions and check, from the headers alone, that sizes fit.
+
+        Args:
+            scale: How many times the originals are larger, 1 or more.
+
+        Returns:
+            The pairs in the order of their names; at least one.
+
+        Raises:
+            InputError: No or ambiguous pictures, originals without small versions or the other way
+                round, unreadable headers, or sizes that do not fit the scale.
+        """
+        if isinstance(scale, bool) or scale != int(scale) or scale < 1:
+            raise InputError(f"scale: {scale}; must be a whole number, 1 or more")
+        highs = _by_stem(self.high_folder)
+        low_folder = self.low_folder(scale)
+        lows = {} if low_folder is None else _matched(highs, low_folder, scale)
+        return tuple(
+            _checked_pair(stem, path, lows.get(stem), scale) for stem, path in highs.items()
+        )
 
 
-def open_picture_set(folder: str | os.PathLike[str], scale: int) -> PictureSet:
-    """Find the pairs of a benchmark set and check that their sizes fit, from the headers alone.
+def open_picture_set(folder: str | os.PathLike[str]) -> PictureSet:
+    """Find the originals of a benchmark set.
 
     Layouts, for the example of x2 (``baby.png`` and ``babyx2.png`` are both taken for the small
     version of ``baby.png``):
@@ -104,33 +134,25 @@ def open_picture_set(folder: str | os.PathLike[str], scale: int) -> PictureSet:
     - any of the folders of originals itself;
     - a folder of pictures.
 
-    Where there is no folder of small versions for the scale, they are made from the originals by
+    Where there is no folder of small versions for a scale, they are made from the originals by
     :func:`ghostsr_ext.imaging.imresize`, which gives the same bits as MATLAB.
 
     Args:
         folder: The set.
-        scale: How many times the originals are larger, 1 or more.
 
     Returns:
-        The pairs; at least one.
+        The set; its pictures are looked at by :meth:`PictureSet.pairs`.
 
     Raises:
-        InputError: No known layout, no or ambiguous pictures, originals without small versions or
-            the other way round, unreadable headers, or sizes that do not fit the scale.
+        InputError: ``folder`` is no folder or holds several sets.
     """
-    if isinstance(scale, bool) or scale != int(scale) or scale < 1:
-        raise InputError(f"scale: {scale}; must be a whole number, 1 or more")
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"data {folder}: is not a folder")
     high_folder = _high_folder(folder)
-    low_folder = _low_folder(high_folder, scale)
-    highs = _by_stem(high_folder)
-    lows = {} if low_folder is None else _matched(highs, low_folder, scale)
-    pairs = tuple(_checked_pair(stem, path, lows.get(stem), scale) for stem, path in highs.items())
     named = high_folder.resolve()
     name = named.parent.name if named.name in ("HR", "GTmod12") else named.name
-    return PictureSet(name, scale, pairs, low_folder)
+    return PictureSet(name, high_folder)
 
 
 def _high_folder(folder: Path) -> Path:
@@ -142,17 +164,6 @@ def _high_folder(folder: Path) -> Path:
         if found:
             return found[0]
     return folder
-
-
-def _low_folder(high: Path, scale: int) -> Path | None:
-    if high.name == "GTmod12":
-        candidates = [high.parent / f"LRbicx{scale}"]
-    elif high.name == "HR" or high.name.endswith("_HR"):
-        bicubic = high.parent / f"{high.name.removesuffix('HR')}LR_bicubic"
-        candidates = [bicubic / f"X{scale}", bicubic / f"x{scale}"]
-    else:
-        candidates = []
-    return next((path for path in candidates if path.is_dir()), None)
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

@@ -35,13 +35,12 @@ def test_pairs_are_found_in_the_usual_layouts(tmp_path, opened, high, low, name,
     save(tmp_path / low / f"a{suffix}.png", LOW)
     save(tmp_path / low / f"b{suffix}.png", LOW)
 
-    pictures = open_picture_set(tmp_path / opened, 2)
+    pictures = open_picture_set(tmp_path / opened)
 
     assert pictures.name == name
-    assert pictures.low_folder == tmp_path / low
-    assert [pair.name for pair in pictures] == ["a", "b"]
-    assert len(pictures) == 2
-    for pair in pictures:
+    assert pictures.low_folder(2) == tmp_path / low
+    assert [pair.name for pair in pictures.pairs(2)] == ["a", "b"]
+    for pair in pictures.pairs(2):
         np.testing.assert_array_equal(pair.read_high(), HIGH[:24, :30])
         np.testing.assert_array_equal(pair.read_low(), LOW)
 
@@ -51,17 +50,17 @@ def test_pairs_are_found_in_the_usual_layouts(tmp_path, opened, high, low, name,
 def test_small_versions_are_made_where_there_are_none(tmp_path, folder, scale):
     save(tmp_path / folder / "a.png")
 
-    pictures = open_picture_set(tmp_path / folder, scale)
-    (pair,) = pictures
+    pictures = open_picture_set(tmp_path / folder)
+    (pair,) = pictures.pairs(scale)
 
     high = HIGH[: 25 // scale * scale, : 31 // scale * scale]
-    assert pictures.low_folder is None
+    assert pictures.low_folder(scale) is None
     np.testing.assert_array_equal(pair.read_high(), high)
     np.testing.assert_array_equal(pair.read_low(), imresize(high, 1 / scale))
 
 
 def test_set5_made_here_equals_its_published_small_versions(data_dir):
-    for pair in open_picture_set(data_dir / "Set5", 3):
+    for pair in open_picture_set(data_dir / "Set5").pairs(3):
         np.testing.assert_array_equal(imresize(pair.read_high(), 1 / 3), pair.read_low())
 
 
@@ -71,7 +70,7 @@ def test_a_small_version_may_have_the_very_name_of_an_original_that_ends_in_the_
     save(tmp_path / "LR_bicubic/X2/zoomx2x2.png", LOW)
     save(tmp_path / "LR_bicubic/X2/zoom.png", LOW)
 
-    lows = [pair.low_path.name for pair in open_picture_set(tmp_path, 2)]
+    lows = [pair.low_path.name for pair in open_picture_set(tmp_path).pairs(2)]
     assert lows == ["zoom.png", "zoomx2x2.png"]
 
 
@@ -79,7 +78,7 @@ def test_pixels_are_not_read_before_they_are_asked_for(tmp_path):
     path = save(tmp_path / "a.png")
     path.write_bytes(path.read_bytes()[:200])
 
-    (pair,) = open_picture_set(tmp_path, 2)
+    (pair,) = open_picture_set(tmp_path).pairs(2)
 
     with pytest.raises(InputError, match=r"a\.png: is broken or truncated"):
         pair.read_high()
@@ -88,7 +87,7 @@ def test_pixels_are_not_read_before_they_are_asked_for(tmp_path):
 def test_a_picture_that_changes_meanwhile_is_noticed(tmp_path):
     high = save(tmp_path / "HR/a.png")
     low = save(tmp_path / "LR_bicubic/X2/a.png", LOW)
-    (pair,) = open_picture_set(tmp_path, 2)
+    (pair,) = open_picture_set(tmp_path).pairs(2)
 
     write_image(high, HIGH[:20], overwrite=True)
     write_image(low, LOW[:10], overwrite=True)
@@ -101,7 +100,7 @@ def test_a_picture_that_changes_meanwhile_is_noticed(tmp_path):
 def test_the_originals_are_given_as_three_channels_of_8_bits(tmp_path):
     Image.fromarray(HIGH[..., 0]).save(tmp_path / "grey.png")
 
-    (pair,) = open_picture_set(tmp_path, 2)
+    (pair,) = open_picture_set(tmp_path).pairs(2)
 
     np.testing.assert_array_equal(pair.read_high(), np.stack([HIGH[:24, :30, 0]] * 3, axis=2))
     assert read_image(tmp_path / "grey.png").dtype == np.uint8
@@ -168,13 +167,12 @@ def test_a_set_that_does_not_fit_together_is_refused(tmp_path, make, message):
     make(tmp_path)
 
     with pytest.raises(InputError, match=message):
-        open_picture_set(tmp_path, 2)
+        open_picture_set(tmp_path).pairs(2)
 
 
 def test_a_missing_folder_and_a_wrong_scale_are_named(tmp_path):
     with pytest.raises(InputError, match="gone: is not a folder"):
-        open_picture_set(tmp_path / "gone", 2)
-    with pytest.raises(InputError, match="scale: 0; must be a whole number"):
-        open_picture_set(tmp_path, 0)
-    with pytest.raises(InputError, match=r"scale: 1\.5"):
-        open_picture_set(tmp_path, 1.5)
+        open_picture_set(tmp_path / "gone")
+    for scale in (0, 1.5):
+        with pytest.raises(InputError, match=f"scale: {scale}; must be a whole number"):
+            open_picture_set(tmp_path).pairs(scale)
