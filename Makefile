@@ -1,0 +1,63 @@
+# make demo   install into a virtual environment and upscale a photograph
+# make test   install what the tests need, then lint and run all of them
+# make bench  build and run the C++ benchmarks
+#
+# TORCH is the torch requirement that the environments get, such as TORCH=torch==2.13.0.
+
+PYTHON ?= python3
+TORCH ?= torch
+BUILD_TOOLS = "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.25" ninja
+DEMO = .venv-demo/bin
+TEST = .venv-test/bin
+
+.PHONY: demo test test-install lint test-native test-sanitizers test-python bench clean
+
+demo:
+	$(PYTHON) -m venv .venv-demo
+	$(DEMO)/python -m pip install --quiet "$(TORCH)" numpy $(BUILD_TOOLS)
+	$(DEMO)/python -m pip install --quiet --no-build-isolation .
+	$(DEMO)/python examples/upscale_photograph.py demo
+
+test: test-install lint test-native test-python
+
+# The wheel is built once and kept in dist/, so that what is tested is what would be shipped.
+test-install:
+	$(PYTHON) -m venv .venv-test
+	$(TEST)/python -m pip install --quiet "$(TORCH)" numpy $(BUILD_TOOLS)
+	rm -rf dist
+	GHOSTSR_WERROR=ON $(TEST)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
+	$(TEST)/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
+	$(TEST)/python -m pip install --quiet "$$(echo dist/*.whl)[dev]" "$(TORCH)"
+
+lint:
+	$(TEST)/ruff check .
+	$(TEST)/ruff format --check .
+	$(TEST)/mypy
+	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs $(TEST)/clang-format --dry-run -Werror
+
+# Needs GoogleTest (Debian: libgtest-dev).
+test-native:
+	PATH="$(CURDIR)/$(TEST):$$PATH" cmake -S . -B build/native -G Ninja -DGHOSTSR_EXTENSION=OFF -DGHOSTSR_TESTS=ON \
+	  -DGHOSTSR_WERROR=ON $(NATIVE_OPTIONS)
+	PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/native
+	PATH="$(CURDIR)/$(TEST):$$PATH" ctest --test-dir build/native --output-on-failure
+
+test-sanitizers:
+	for sanitizer in address thread; do \
+	  PATH="$(CURDIR)/$(TEST):$$PATH" cmake -S . -B build/$$sanitizer -G Ninja -DGHOSTSR_EXTENSION=OFF -DGHOSTSR_TESTS=ON \
+	    -DGHOSTSR_SANITIZE=$$sanitizer -DCMAKE_BUILD_TYPE=RelWithDebInfo && \
+	  PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/$$sanitizer && \
+	  PATH="$(CURDIR)/$(TEST):$$PATH" ctest --test-dir build/$$sanitizer --output-on-failure || exit 1; \
+	done
+
+test-python:
+	$(TEST)/python -m pytest $(PYTEST_OPTIONS)
+
+# Needs Google Benchmark (Debian: libbenchmark-dev).
+bench: test-install
+	PATH="$(CURDIR)/$(TEST):$$PATH" cmake -S . -B build/bench -G Ninja -DGHOSTSR_EXTENSION=OFF -DGHOSTSR_BENCHMARKS=ON
+	PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/bench
+	build/bench/benchmarks/native/ghostsr_bench
+
+clean:
+	rm -rf build dist demo .venv-demo .venv-test .venv-cuda
