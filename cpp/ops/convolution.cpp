@@ -24,10 +24,9 @@ bool convolves_to_channels_last(const Tensor& input, const Tensor& weight) {
   return prefers_channels_last(input) || prefers_channels_last(weight);
 }
 
-namespace {
-
-Tensor convolution(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
-                   const IntList& stride, const IntList& padding, const IntList& dilation, int64_t groups) {
+Tensor checked_convolution(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+                           const IntList& stride, const IntList& padding, const IntList& dilation,
+                           int64_t groups) {
   const ConvolutionGeometry geometry{stride, padding, dilation, groups};
   check_convolution(input, weight, bias, geometry);
   Tensor result = convolve(input, weight, bias, geometry);
@@ -41,9 +40,5 @@ Tensor convolution(const Tensor& input, const Tensor& weight, const OptionalTens
   torch::stable::copy_(relaid, result);
   return relaid;
 }
-
-}  // namespace
-
-STABLE_TORCH_LIBRARY_IMPL(ghostsr, CPU, library) { library.impl("convolution", TORCH_BOX(&convolution)); }
 
 }  // namespace ghostsr::ops

@@ -61,6 +61,7 @@ Tensor ghost_conv_learned_cpu(const Tensor& input, const Tensor& weight, const O
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(ghostsr, CPU, library) {
+  library.impl("convolution", TORCH_BOX(&checked_convolution));
   library.impl("ghost_conv", TORCH_BOX(&ghost_conv_cpu));
   library.impl("ghost_conv_learned", TORCH_BOX(&ghost_conv_learned_cpu));
 }

@@ -6,24 +6,9 @@
 #include "core/channel_plan.h"
 #include "core/shift_selection.h"
 #include "ops/arguments.h"
+#include "ops/ghost_gradient.h"
 
 namespace ghostsr::ops {
-
-// The checked inputs of a gradient.
-struct GhostGradient {
-  const Tensor& grad_output;
-  const OptionalTensor& intrinsic;
-  const OptionalTensor& output;
-  int64_t intrinsic_channels;
-  double residual_scale;
-  ReluWitness witness;
-};
-
-// `needs_intrinsic` tells whether the intrinsic map is read even without a ReLU.
-GhostGradient check_ghost_gradient(const Tensor& grad_output, const GhostTables& tables,
-                                   const OptionalTensor& intrinsic, const OptionalTensor& output,
-                                   const ActivationName& activation, double residual_scale,
-                                   bool needs_intrinsic);
 
 // Sums per ghost, [G * width], the same whatever the number of threads. See GhostSum.
 std::vector<double> ghost_sums(const GhostGradient& gradient, const ChannelPlan& plan, GhostSum kind,
