@@ -1,6 +1,7 @@
 // A non-owning reference to a callable, for parameters that are called before the callee returns.
 #pragma once
 
+#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -15,10 +16,9 @@ class FunctionRef<Result(Arguments...)> {
   template <class Callable>
     requires(!std::is_same_v<std::remove_cvref_t<Callable>, FunctionRef>)
   FunctionRef(Callable&& callable)
-      : object_(const_cast<void*>(static_cast<const void*>(&callable))),
-        call_([](void* object, Arguments... arguments) -> Result {
-          return (*static_cast<std::remove_reference_t<Callable>*>(object))(
-              std::forward<Arguments>(arguments)...);
+      : object_(address_of(callable)), call_([](void* object, Arguments... arguments) -> Result {
+          using Target = std::remove_reference_t<Callable>;
+          return (*reinterpret_cast<Target*>(object))(std::forward<Arguments>(arguments)...);
         }) {}
 
   Result operator()(Arguments... arguments) const {
@@ -26,6 +26,15 @@ class FunctionRef<Result(Arguments...)> {
   }
 
  private:
+  template <class Callable>
+  static void* address_of(Callable& callable) {
+    if constexpr (std::is_function_v<Callable>) {
+      return reinterpret_cast<void*>(&callable);
+    } else {
+      return const_cast<void*>(static_cast<const void*>(std::addressof(callable)));
+    }
+  }
+
   void* object_;
   Result (*call_)(void*, Arguments...);
 };

@@ -14,7 +14,7 @@ GHOSTSR_ALWAYS_INLINE void assemble_together(const ChannelGroup& group, const fl
                                              std::ptrdiff_t start, int pixels, std::ptrdiff_t stride,
                                              float* to, std::ptrdiff_t to_stride) {
   constexpr int kWidth = kGroupLanes;
-  for (int half = 0; half < kGroup; half += kWidth) {
+  for (int half = kGroup - kWidth; half >= 0; half -= kWidth) {
     const float* from = rows[group.dy[half]] + start + group.offset[half];
     const Vector<kWidth> gain = load<kWidth>(group.gain + half);
     const Vector<kWidth> bias = load<kWidth>(group.bias + half);
@@ -47,7 +47,7 @@ GHOSTSR_ALWAYS_INLINE void assemble_scattered(const ChannelGroup& group, const f
                                               std::ptrdiff_t start, int pixels, std::ptrdiff_t stride,
                                               float* to, std::ptrdiff_t to_stride) {
   constexpr int kWidth = kGroupLanes;
-  for (int half = 0; half < kGroup; half += kWidth) {
+  for (int half = kGroup - kWidth; half >= 0; half -= kWidth) {
     const float* from[kWidth];
 #pragma GCC unroll 8
     for (int lane = 0; lane < kWidth; ++lane) {

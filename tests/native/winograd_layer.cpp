@@ -1,0 +1,206 @@
+#include "winograd_layer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <thread>
+
+namespace ghostsr::winograd {
+namespace {
+
+std::vector<float> random_floats(std::int64_t count, float spread, std::mt19937& random) {
+  std::normal_distribution<float> normal(0.0F, spread);
+  std::vector<float> values(static_cast<std::size_t>(count));
+  std::generate(values.begin(), values.end(), [&] { return normal(random); });
+  return values;
+}
+
+std::int64_t out_floats(const Shape& shape) {
+  return shape.batch * shape.out_height() * shape.out_width() * shape.out_channels();
+}
+
+}  // namespace
+
+Layer::Layer(const Shape& shape, const LayerOptions& options)
+    : shape_(shape), options_(options), stride_x_(shape.in_channels + options.pixel_gap), channels_() {
+  stride_y_ = shape.width * stride_x_ + options.row_gap;
+  stride_n_ = shape.height * stride_y_ + options.picture_gap;
+  std::mt19937 random(options.seed);
+
+  // The gaps are NaN: nothing may be read from them.
+  const std::int64_t input_size =
+      shape.batch == 0 ? 0
+                       : input_index(shape.batch - 1, shape.height - 1, shape.width - 1, shape.in_channels);
+  input_.assign(static_cast<std::size_t>(input_size), std::numeric_limits<float>::quiet_NaN());
+  std::normal_distribution<float> normal;
+  for (std::int64_t n = 0; n < shape.batch; ++n) {
+    for (std::int64_t y = 0; y < shape.height; ++y) {
+      for (std::int64_t x = 0; x < shape.width; ++x) {
+        for (std::int64_t channel = 0; channel < shape.in_channels; ++channel) {
+          input(n, y, x, channel) = normal(random);
+        }
+      }
+    }
+  }
+
+  const float spread = 1.0F / std::sqrt(9.0F * static_cast<float>(shape.in_channels));
+  weight_ = random_floats(shape.intrinsic * shape.in_channels * 9, spread, random);
+  packed_.resize(packed_size(shape.intrinsic, shape.in_channels));
+  pack(Weight{weight_.data(), shape.intrinsic, shape.in_channels, shape.in_channels * 9, 9, 3, 1},
+       packed_.data());
+  if (options.with_bias) {
+    bias_ = random_floats(shape.intrinsic, 0.5F, random);
+  }
+  if (options.with_residual) {
+    residual_ = random_floats(out_floats(shape), 1.0F, random);
+  }
+
+  std::uniform_int_distribution<std::int64_t> any_source(0, shape.intrinsic - 1);
+  std::uniform_int_distribution<std::int64_t> any_shift(-options.max_shift, options.max_shift);
+  std::uniform_real_distribution<double> any_scalar(-2.0, 2.0);
+  std::vector<std::int64_t> source;
+  std::vector<std::int64_t> shift;
+  std::vector<double> gain;
+  std::vector<double> ghost_bias;
+  for (std::int64_t ghost = 0; ghost < shape.ghost; ++ghost) {
+    source.push_back(any_source(random));
+    shift.push_back(any_shift(random));
+    shift.push_back(any_shift(random));
+    gain.push_back(any_scalar(random));
+    ghost_bias.push_back(any_scalar(random));
+  }
+  std::vector<std::int64_t> order(static_cast<std::size_t>(shape.out_channels()));
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), random);
+  channels_ = make_channel_plan(
+      shape.intrinsic, shape.ghost, source.data(), shift.data(), options.with_gain ? gain.data() : nullptr,
+      options.with_gain ? ghost_bias.data() : nullptr, options.with_order ? order.data() : nullptr);
+}
+
+std::int64_t Layer::input_index(std::int64_t n, std::int64_t y, std::int64_t x, std::int64_t channel) const {
+  return n * stride_n_ + y * stride_y_ + x * stride_x_ + channel;
+}
+
+float& Layer::input(std::int64_t n, std::int64_t y, std::int64_t x, std::int64_t channel) {
+  return input_[static_cast<std::size_t>(input_index(n, y, x, channel))];
+}
+
+Arguments Layer::arguments() const {
+  Arguments arguments;
+  arguments.shape = shape_;
+  arguments.input = input_.data();
+  arguments.input_stride_n = stride_n_;
+  arguments.input_stride_y = stride_y_;
+  arguments.input_stride_x = stride_x_;
+  arguments.packed_weight = packed_.data();
+  arguments.bias = options_.with_bias ? bias_.data() : nullptr;
+  arguments.channels = &channels_;
+  arguments.residual = options_.with_residual ? residual_.data() : nullptr;
+  arguments.residual_scale = options_.residual_scale;
+  arguments.relu = options_.relu;
+  return arguments;
+}
+
+std::vector<float> Layer::computed(int workers, ParallelFor parallel, const Stages* stages) const {
+  Arguments arguments = this->arguments();
+  arguments.stages = stages;
+  // Whatever the workspace and the output hold before must not matter.
+  std::vector<float> output(static_cast<std::size_t>(out_floats(shape_)),
+                            std::numeric_limits<float>::quiet_NaN());
+  std::vector<float> workspace(workspace_size(arguments, workers), std::numeric_limits<float>::quiet_NaN());
+  arguments.output = output.data();
+  run(arguments, workers, workspace.data(), parallel);
+  return output;
+}
+
+std::vector<float> Layer::computed(const Stages* stages) const { return computed(1, serially, stages); }
+
+std::vector<double> Layer::convolved() const {
+  std::vector<double> map;
+  for (std::int64_t n = 0; n < shape_.batch; ++n) {
+    for (std::int64_t y = 0; y < shape_.out_height(); ++y) {
+      for (std::int64_t x = 0; x < shape_.out_width(); ++x) {
+        for (std::int64_t out = 0; out < shape_.intrinsic; ++out) {
+          double sum = options_.with_bias ? static_cast<double>(bias_[static_cast<std::size_t>(out)]) : 0.0;
+          for (std::int64_t ky = 0; ky < 3; ++ky) {
+            for (std::int64_t kx = 0; kx < 3; ++kx) {
+              const std::int64_t row = y + ky - shape_.padding_y;
+              const std::int64_t column = x + kx - shape_.padding_x;
+              if (row < 0 || row >= shape_.height || column < 0 || column >= shape_.width) {
+                continue;
+              }
+              const float* pixel = input_.data() + input_index(n, row, column, 0);
+              const float* kernel = weight_.data() + out * shape_.in_channels * 9 + ky * 3 + kx;
+              for (std::int64_t in = 0; in < shape_.in_channels; ++in) {
+                sum += static_cast<double>(pixel[in]) * static_cast<double>(kernel[in * 9]);
+              }
+            }
+          }
+          map.push_back(sum);
+        }
+      }
+    }
+  }
+  return map;
+}
+
+std::vector<double> Layer::expected() const {
+  const std::vector<double> intrinsic = convolved();
+  const std::int64_t height = shape_.out_height();
+  const std::int64_t width = shape_.out_width();
+  std::vector<double> output;
+  for (std::int64_t n = 0; n < shape_.batch; ++n) {
+    for (std::int64_t y = 0; y < height; ++y) {
+      for (std::int64_t x = 0; x < width; ++x) {
+        for (const ChannelOrigin& origin : channels_.origins) {
+          const std::int64_t row = y + origin.dy;
+          const std::int64_t column = x + origin.dx;
+          double value = 0.0;
+          if (row >= 0 && row < height && column >= 0 && column < width) {
+            value = intrinsic[static_cast<std::size_t>(
+                ((n * height + row) * width + column) * shape_.intrinsic + origin.source)];
+          }
+          value = static_cast<double>(options_.residual_scale) * (origin.gain * value + origin.bias);
+          if (options_.with_residual) {
+            value += static_cast<double>(residual_[output.size()]);
+          }
+          output.push_back(options_.relu ? std::max(value, 0.0) : value);
+        }
+      }
+    }
+  }
+  return output;
+}
+
+double relative_error(const std::vector<float>& computed, const std::vector<double>& expected) {
+  if (computed.size() != expected.size()) {
+    return std::numeric_limits<double>::infinity();
+  }
+  double difference = 0.0;
+  double power = 0.0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    difference += std::pow(static_cast<double>(computed[i]) - expected[i], 2);
+    power += std::pow(expected[i], 2);
+  }
+  if (power == 0.0) {
+    return difference == 0.0 ? 0.0 : std::numeric_limits<double>::infinity();
+  }
+  return std::sqrt(difference / power);
+}
+
+void serially(std::int64_t count, FunctionRef<void(std::int64_t, std::int64_t)> body) { body(0, count); }
+
+void in_threads(std::int64_t count, FunctionRef<void(std::int64_t, std::int64_t)> body) {
+  std::vector<std::thread> threads;
+  for (std::int64_t index = 0; index < count; ++index) {
+    threads.emplace_back([&body, index] { body(index, index + 1); });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+}
+
+}  // namespace ghostsr::winograd

@@ -1,0 +1,65 @@
+// A random convolution layer, computed by the code under test and, in double precision, straight from its
+// definition.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/winograd/winograd.h"
+
+namespace ghostsr::winograd {
+
+struct LayerOptions {
+  int max_shift = 1;
+  bool with_order = true;
+  bool with_gain = false;
+  bool with_bias = true;
+  bool with_residual = false;
+  float residual_scale = 1.0F;
+  bool relu = false;
+  std::int64_t pixel_gap = 0;  // floats between a pixel's channels and the next pixel
+  std::int64_t row_gap = 0;
+  std::int64_t picture_gap = 0;
+  unsigned seed = 1;
+};
+
+class Layer {
+ public:
+  Layer(const Shape& shape, const LayerOptions& options);
+
+  // Both return [N, H', W', C_out].
+  std::vector<double> expected() const;
+  std::vector<float> computed(int workers, ParallelFor parallel, const Stages* stages = nullptr) const;
+  std::vector<float> computed(const Stages* stages = nullptr) const;
+
+  float& input(std::int64_t n, std::int64_t y, std::int64_t x, std::int64_t channel);
+  Arguments arguments() const;
+  const Shape& shape() const { return shape_; }
+
+ private:
+  std::int64_t input_index(std::int64_t n, std::int64_t y, std::int64_t x, std::int64_t channel) const;
+  std::vector<double> convolved() const;
+
+  Shape shape_;
+  LayerOptions options_;
+  std::int64_t stride_n_;
+  std::int64_t stride_y_;
+  std::int64_t stride_x_;
+  std::vector<float> input_;
+  std::vector<float> weight_;
+  std::vector<float> packed_;
+  std::vector<float> bias_;
+  std::vector<float> residual_;
+  ChannelPlan channels_;
+};
+
+// Root of the mean squared difference over the root of the mean square expected.
+double relative_error(const std::vector<float>& computed, const std::vector<double>& expected);
+
+// One call, in this thread.
+void serially(std::int64_t count, FunctionRef<void(std::int64_t, std::int64_t)> body);
+
+// A thread for each index.
+void in_threads(std::int64_t count, FunctionRef<void(std::int64_t, std::int64_t)> body);
+
+}  // namespace ghostsr::winograd

@@ -1,0 +1,324 @@
+#include "core/winograd/winograd.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <ostream>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "core/winograd/stages.h"
+#include "winograd_layer.h"
+
+namespace ghostsr::winograd {
+
+namespace wide {
+extern const Stages table;
+}
+
+namespace {
+
+// The rounding of F(4x4, 3x3) in float32, relative to the output's root mean square.
+constexpr double kTolerance = 2e-6;
+
+struct Level {
+  const char* name;
+  const Stages* stages;
+};
+
+std::vector<Level> levels() {
+  std::vector<Level> levels = {{"wide", &wide::table}};
+  for (const SimdLevel level : {SimdLevel::portable, SimdLevel::avx2, SimdLevel::avx512}) {
+    if (level <= supported_simd_level()) {
+      levels.push_back({simd_level_name(level), &stages(level)});
+    }
+  }
+  return levels;
+}
+
+void expect_right_at_every_level(const Layer& layer) {
+  const std::vector<double> expected = layer.expected();
+  for (const Level& level : levels()) {
+    EXPECT_LE(relative_error(layer.computed(level.stages), expected), kTolerance)
+        << "at level " << level.name;
+  }
+}
+
+Shape shape_of(std::int64_t batch, std::int64_t in, std::int64_t height, std::int64_t width,
+               std::int64_t intrinsic, std::int64_t ghost, std::int64_t padding = 1) {
+  return Shape{batch, in, height, width, intrinsic, ghost, padding, padding};
+}
+
+// Sizes of the map
+
+class WinogradSizes : public testing::TestWithParam<std::tuple<int, int>> {};
+
+TEST_P(WinogradSizes, AnyHeightAndWidthIsConvolved) {
+  const auto [height, width] = GetParam();
+  expect_right_at_every_level(Layer(shape_of(1, 8, height, width, 8, 8), {}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, WinogradSizes,
+                         testing::Combine(testing::Values(1, 2, 3, 4, 5, 7, 8, 13),
+                                          testing::Values(1, 2, 3, 4, 6, 9, 33)));
+
+// Numbers of channels
+
+class WinogradChannels : public testing::TestWithParam<std::tuple<int, int, int>> {};
+
+TEST_P(WinogradChannels, AnyNumberOfChannelsIsConvolved) {
+  const auto [in, intrinsic, ghost] = GetParam();
+  expect_right_at_every_level(Layer(shape_of(1, in, 6, 11, intrinsic, ghost), {.with_gain = true}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Channels, WinogradChannels,
+                         testing::Combine(testing::Values(1, 3, 8, 15, 24, 33, 70),
+                                          testing::Values(1, 7, 8, 16, 25, 40, 70),
+                                          testing::Values(0, 1, 9, 32)));
+
+// Padding
+
+class WinogradPadding : public testing::TestWithParam<std::tuple<int, int>> {};
+
+TEST_P(WinogradPadding, EachAxisIsPaddedByZeros) {
+  const auto [padding_y, padding_x] = GetParam();
+  Shape shape = shape_of(2, 12, 9, 14, 10, 6);
+  shape.padding_y = padding_y;
+  shape.padding_x = padding_x;
+  expect_right_at_every_level(Layer(shape, {}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Paddings, WinogradPadding,
+                         testing::Combine(testing::Values(0, 1, 2), testing::Values(0, 1, 2)));
+
+// The epilogue
+
+class WinogradShifts : public testing::TestWithParam<int> {};
+
+TEST_P(WinogradShifts, GhostsReadZeroOutsideOfTheOutputMap) {
+  expect_right_at_every_level(Layer(shape_of(1, 5, 19, 10, 9, 40), {.max_shift = GetParam()}));
+}
+
+TEST_P(WinogradShifts, MapSmallerThanTheShiftIsMostlyZero) {
+  expect_right_at_every_level(Layer(shape_of(1, 5, 2, 3, 9, 40), {.max_shift = GetParam()}));
+}
+
+TEST_P(WinogradShifts, NarrowMapOfSeveralTileRowsAtATime) {
+  expect_right_at_every_level(Layer(shape_of(1, 9, 70, 5, 8, 24), {.max_shift = GetParam()}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Shifts, WinogradShifts, testing::Range(0, kMaxShift + 1));
+
+class WinogradEpilogue : public testing::TestWithParam<std::tuple<bool, bool, bool, bool, bool>> {};
+
+TEST_P(WinogradEpilogue, OrderGainResidualAndActivationFollowTheDefinition) {
+  const auto [with_order, with_gain, with_residual, relu, with_bias] = GetParam();
+  expect_right_at_every_level(
+      Layer(shape_of(2, 6, 7, 9, 12, 11), {.with_order = with_order,
+                                           .with_gain = with_gain,
+                                           .with_bias = with_bias,
+                                           .with_residual = with_residual,
+                                           .residual_scale = with_residual ? 0.1F : 1.0F,
+                                           .relu = relu}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Options, WinogradEpilogue,
+                         testing::Combine(testing::Bool(), testing::Bool(), testing::Bool(), testing::Bool(),
+                                          testing::Bool()));
+
+TEST(Winograd, ScalesWithoutAResidualToo) {
+  expect_right_at_every_level(Layer(shape_of(1, 6, 7, 9, 12, 4), {.residual_scale = 0.25F}));
+}
+
+TEST(Winograd, LargeMapThatIsWrittenPastTheCaches) {
+  const Layer layer(shape_of(1, 4, 66, 70, 40, 41), {.with_residual = true, .relu = true});
+  expect_right_at_every_level(layer);
+}
+
+TEST(Winograd, ResidualMayBeTheOutput) {
+  const Layer layer(shape_of(1, 8, 21, 17, 16, 16), {.with_residual = true});
+  Arguments arguments = layer.arguments();
+  std::vector<float> output(arguments.residual, arguments.residual + 21 * 17 * 32);
+  std::vector<float> workspace(workspace_size(arguments, 1));
+  arguments.residual = output.data();
+  arguments.output = output.data();
+  run(arguments, 1, workspace.data(), serially);
+  EXPECT_EQ(output, layer.computed());
+}
+
+// The input's memory
+
+TEST(Winograd, InputMayHaveGapsBetweenPixelsRowsAndPictures) {
+  expect_right_at_every_level(
+      Layer(shape_of(3, 11, 10, 13, 8, 8), {.pixel_gap = 3, .row_gap = 17, .picture_gap = 29}));
+}
+
+TEST(Winograd, EmptyBatchIsLeftAlone) {
+  const Layer layer(shape_of(0, 8, 10, 10, 8, 8), {});
+  EXPECT_TRUE(layer.computed(2, in_threads).empty());
+}
+
+// Precision
+
+TEST(Winograd, ErrorAt256ChannelsIsThatOfRounding) {
+  expect_right_at_every_level(Layer(shape_of(1, 256, 16, 16, 128, 128), {}));
+}
+
+TEST(Winograd, PackingTwiceGivesTheSameBytes) {
+  std::vector<float> weight(10 * 7 * 9);
+  for (std::size_t i = 0; i < weight.size(); ++i) {
+    weight[i] = std::sin(static_cast<float>(i));
+  }
+  std::vector<float> first(packed_size(10, 7), -1.0F);
+  std::vector<float> second(packed_size(10, 7), 1.0F);
+  const Weight view{weight.data(), 10, 7, 63, 9, 3, 1};
+  pack(view, first.data());
+  pack(view, second.data());
+  EXPECT_EQ(first, second);
+}
+
+// y = conv(x, w) is linear in x; its transpose applied to g must satisfy <conv(x, w), g> = <x,
+// conv_transposed(g, w)>.
+TEST(Winograd, TransposedWeightGivesTheGradientOfTheInput) {
+  constexpr std::int64_t kIn = 6;
+  constexpr std::int64_t kOut = 9;
+  constexpr std::int64_t kHeight = 11;
+  constexpr std::int64_t kWidth = 7;
+  const auto wave = [](std::size_t count, double frequency) {
+    std::vector<float> values(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      values[i] = static_cast<float>(std::sin(frequency * static_cast<double>(i * i % 1009)));
+    }
+    return values;
+  };
+  const auto weight = wave(kOut * kIn * 9, 0.7);
+  const auto convolve = [&](const std::vector<float>& input, std::int64_t in, std::int64_t out,
+                            std::int64_t height, std::int64_t width, std::int64_t padding,
+                            const Weight& view) {
+    std::vector<float> packed(packed_size(out, in));
+    pack(view, packed.data());
+    const ChannelPlan channels = make_channel_plan(out, 0, nullptr, nullptr, nullptr, nullptr, nullptr);
+    Arguments arguments;
+    arguments.shape = Shape{1, in, height, width, out, 0, padding, padding};
+    arguments.input = input.data();
+    arguments.input_stride_y = width * in;
+    arguments.input_stride_x = in;
+    arguments.packed_weight = packed.data();
+    arguments.channels = &channels;
+    std::vector<float> output(
+        static_cast<std::size_t>(arguments.shape.out_height() * arguments.shape.out_width() * out));
+    std::vector<float> workspace(workspace_size(arguments, 1));
+    arguments.output = output.data();
+    run(arguments, 1, workspace.data(), serially);
+    return output;
+  };
+  const auto product = [](const std::vector<float>& a, const std::vector<float>& b) {
+    EXPECT_EQ(a.size(), b.size());
+    double sum = 0.0;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+    }
+    return sum;
+  };
+
+  for (const std::int64_t padding : {0, 1, 2}) {
+    const std::int64_t out_height = kHeight + 2 * padding - 2;
+    const std::int64_t out_width = kWidth + 2 * padding - 2;
+    const auto x = wave(kHeight * kWidth * kIn, 0.3);
+    const auto gradient = wave(static_cast<std::size_t>(out_height * out_width * kOut), 0.9);
+    const Weight forward{weight.data(), kOut, kIn, kIn * 9, 9, 3, 1};
+    const Weight transposed{weight.data() + 8, kIn, kOut, 9, kIn * 9, -3, -1};
+    const auto y = convolve(x, kIn, kOut, kHeight, kWidth, padding, forward);
+    const auto dx = convolve(gradient, kOut, kIn, out_height, out_width, 2 - padding, transposed);
+    EXPECT_NEAR(product(y, gradient), product(x, dx), 1e-3) << "at padding " << padding;
+  }
+}
+
+// Threads
+
+class WinogradThreads : public testing::TestWithParam<std::tuple<int, int>> {};
+
+TEST_P(WinogradThreads, SameBitsForAnyNumberOfWorkers) {
+  const auto [max_shift, height] = GetParam();
+  const Layer layer(shape_of(2, 9, height, 22, 12, 13),
+                    {.max_shift = max_shift, .with_residual = true, .relu = true});
+  const std::vector<float> alone = layer.computed(1, serially);
+  for (const int workers : {2, 3, 5, 16}) {
+    EXPECT_EQ(layer.computed(workers, in_threads), alone) << workers << " threads";
+    EXPECT_EQ(layer.computed(workers, serially), alone) << workers << " workers in one thread";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shifts, WinogradThreads,
+                         testing::Combine(testing::Range(0, kMaxShift + 1), testing::Values(3, 31, 64, 101)));
+
+TEST(Winograd, WorkspaceDoesNotGrowWithTheHeight) {
+  const Layer low(shape_of(1, 16, 256, 64, 16, 16), {});
+  const Layer high(shape_of(1, 16, 2560, 64, 16, 16), {});
+  EXPECT_EQ(workspace_size(low.arguments(), 2), workspace_size(high.arguments(), 2));
+}
+
+// NaN
+
+TEST(Winograd, NanReachesEveryOutputThatReadsIt) {
+  Layer layer(shape_of(1, 8, 12, 12, 8, 0), {.with_order = false, .relu = true});
+  layer.input(0, 5, 6, 3) = std::numeric_limits<float>::quiet_NaN();
+  for (const Level& level : levels()) {
+    const std::vector<float> output = layer.computed(level.stages);
+    for (std::size_t y = 0; y < 12; ++y) {
+      for (std::size_t x = 0; x < 12; ++x) {
+        const bool reads = y >= 4 && y <= 6 && x >= 5 && x <= 7;
+        // Tiles whose 6x6 patch holds the pixel may be NaN as a whole; this one is in the middle tile's patch
+        // alone.
+        const bool in_tile = y >= 4 && y < 8 && x >= 4 && x < 8;
+        const bool is_nan = std::isnan(output[(y * 12 + x) * 8]);
+        if (reads) {
+          EXPECT_TRUE(is_nan) << level.name << " at " << y << ", " << x;
+        } else if (!in_tile) {
+          EXPECT_FALSE(is_nan) << level.name << " at " << y << ", " << x;
+        }
+      }
+    }
+  }
+}
+
+// Refusals
+
+TEST(Winograd, SizesOutOfRangeAreRefusedByName) {
+  const auto message = [](Shape shape) -> std::string {
+    const ChannelPlan channels = make_channel_plan(4, 0, nullptr, nullptr, nullptr, nullptr, nullptr);
+    Arguments arguments;
+    arguments.shape = shape;
+    arguments.channels = &channels;
+    try {
+      workspace_size(arguments, 1);
+    } catch (const std::invalid_argument& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  EXPECT_EQ(message(shape_of(1, 4, 5, 5, 4, 0)), "accepted");
+  EXPECT_NE(message(shape_of(1, 4, 2, 5, 4, 0, 0)).find("height is 0"), std::string::npos);
+  EXPECT_NE(message(shape_of(1, 4, 5, 2, 4, 0, 0)).find("width is 0"), std::string::npos);
+  EXPECT_NE(message(shape_of(1, 4, 5, 5, 4, 0, 3)).find("padding along y is 3"), std::string::npos);
+  EXPECT_NE(message(shape_of(1, 0, 5, 5, 4, 0)).find("input channels is 0"), std::string::npos);
+  EXPECT_NE(message(shape_of(-1, 4, 5, 5, 4, 0)).find("batch is -1"), std::string::npos);
+  EXPECT_NE(message(shape_of(1, 4, 5, 5, 3, 0)).find("plan's intrinsic channels is 4"), std::string::npos);
+  EXPECT_NE(message(shape_of(1, 4, 5, 5, 4, 1)).find("plan's output channels is 4"), std::string::npos);
+}
+
+TEST(Winograd, ShiftsBeyondTheLargestAreRefused) {
+  const std::int64_t source[] = {0};
+  const std::int64_t shift[] = {kMaxShift + 1, 0};
+  const ChannelPlan channels = make_channel_plan(4, 1, source, shift, nullptr, nullptr, nullptr);
+  Arguments arguments;
+  arguments.shape = shape_of(1, 4, 5, 5, 4, 1);
+  arguments.channels = &channels;
+  EXPECT_THROW(workspace_size(arguments, 1), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace ghostsr::winograd
