@@ -77,10 +77,11 @@ def read_tensors(path: str | os.PathLike[str]) -> StoredTensors:
         raise InputError(f"{path}: has {size} bytes; at most {MAX_FILE_BYTES} are read")
     metadata: dict[str, str] = {}
     notes: tuple[str, ...] = ()
-    if start.startswith(_ZIP_MAGIC) or start.startswith(_PICKLE_MAGIC):
-        tensors, notes = _read_torch(path, size, zipped=start.startswith(_ZIP_MAGIC))
-    elif len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] <= size:
+    # First safetensors: the length of its header may look like the magic of a pickle.
+    if len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] <= size:
         tensors, metadata = _read_safetensors(path)
+    elif start.startswith(_ZIP_MAGIC) or start.startswith(_PICKLE_MAGIC):
+        tensors, notes = _read_torch(path, size, zipped=start.startswith(_ZIP_MAGIC))
     else:
         raise InputError(
             f"{path}: is no checkpoint, or a truncated one; "

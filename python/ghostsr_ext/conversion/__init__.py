@@ -1,0 +1,17 @@
+"""Conversion of pretrained networks to GhostSR networks."""
+
+from __future__ import annotations
+
+from ghostsr_ext.conversion.convert import METHODS, Method, convert
+from ghostsr_ext.conversion.report import ConversionReport, LayerReport, SkippedLayer
+from ghostsr_ext.conversion.selection import LayerPredicate
+
+__all__ = [
+    "METHODS",
+    "ConversionReport",
+    "LayerPredicate",
+    "LayerReport",
+    "Method",
+    "SkippedLayer",
+    "convert",
+]
