@@ -122,8 +122,9 @@ void check_convolution(const Tensor& input, const Tensor& weight, const Optional
     fail("groups: found " + std::to_string(groups) + "; a divisor of the weight's " +
          std::to_string(intrinsic) + " filters is needed");
   }
-  if (intrinsic < 1 || weight.size(2) < 1 || weight.size(3) < 1) {
-    fail("weight: found shape " + size_text(weight) + "; at least one filter of at least 1x1 is needed");
+  if (weight.numel() < 1) {
+    fail("weight: found shape " + size_text(weight) +
+         "; at least one filter of one channel and 1x1 elements is needed");
   }
   if (input.size(1) != weight.size(1) * groups) {
     fail("input: found " + std::to_string(input.size(1)) + " channels; the weight " + size_text(weight) +
@@ -150,6 +151,16 @@ IntList convolved_size(const Tensor& input, const Tensor& weight, const Convolut
     size.push_back((input.size(2 + axis) + 2 * geometry.padding[axis] - reach) / geometry.stride[axis] + 1);
   }
   return size;
+}
+
+void check_convolution_backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
+                                const ConvolutionGeometry& geometry, const std::vector<bool>& output_mask) {
+  check_convolution(input, weight, std::nullopt, geometry);
+  const IntList size = convolved_size(input, weight, geometry);
+  check_like_output("grad_output", grad_output, {input.size(0), weight.size(0), size[0], size[1]}, input);
+  if (output_mask.size() != 3) {
+    fail("output_mask: found " + std::to_string(output_mask.size()) + " values; 3 are needed");
+  }
 }
 
 void check_tables(const GhostTables& tables, int64_t intrinsic_channels, const Tensor& like) {
@@ -188,6 +199,9 @@ void check_like_output(const char* argument, const Tensor& found, const IntList&
 
 int64_t check_logits(const Tensor& logits, const OptionalTensor& noise, double tau, int64_t ghosts,
                      const Tensor& like) {
+  if (ghosts < 0) {
+    fail("ghosts: found " + std::to_string(ghosts) + "; at least 0 is needed");
+  }
   if (logits.dim() != 2 || (logits.size(0) != ghosts && logits.size(0) != 1)) {
     fail("logits: found shape " + size_text(logits) + "; [" + std::to_string(ghosts) +
          ", K] or [1, K] is needed");

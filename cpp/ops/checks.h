@@ -11,6 +11,9 @@ constexpr int64_t kMaxShift = 7;
 void check_convolution(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
                        const ConvolutionGeometry& geometry);
 
+void check_convolution_backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
+                                const ConvolutionGeometry& geometry, const std::vector<bool>& output_mask);
+
 // Shapes, dtypes and devices of the tables, for an intrinsic map (or anything of its dtype and device) with
 // this many channels. The entries themselves are checked where they are read, by read_tables.
 void check_tables(const GhostTables& tables, int64_t intrinsic_channels, const Tensor& like);

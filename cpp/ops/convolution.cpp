@@ -2,7 +2,7 @@
 
 #include <torch/csrc/stable/ops.h>
 
-#include <array>
+#include <optional>
 
 #include "ops/checks.h"
 #include "ops/layout.h"
@@ -31,7 +31,7 @@ Tensor checked_convolution(const Tensor& input, const Tensor& weight, const Opti
   check_convolution(input, weight, bias, geometry);
   Tensor result = convolve(input, weight, bias, geometry);
   const bool channels_last = convolves_to_channels_last(input, weight);
-  if (channels_last ? prefers_channels_last(result) || result.is_contiguous() : result.is_contiguous()) {
+  if (prefers_channels_last(result) == channels_last && (channels_last || result.is_contiguous())) {
     return result;
   }
   // Some of torch's convolutions choose another layout than the one promised to the compiler.
@@ -39,6 +39,48 @@ Tensor checked_convolution(const Tensor& input, const Tensor& weight, const Opti
       empty_map({result.size(0), result.size(1), result.size(2), result.size(3)}, channels_last, result);
   torch::stable::copy_(relaid, result);
   return relaid;
+}
+
+std::tuple<Tensor, Tensor, Tensor> convolve_backward(const Tensor& grad_output, const Tensor& input,
+                                                     const Tensor& weight,
+                                                     const ConvolutionGeometry& geometry,
+                                                     const std::array<bool, 3>& output_mask) {
+  using torch::stable::detail::from;
+  const Tensor empty = empty_vector({0}, grad_output);
+  if (!output_mask[0] && !output_mask[1] && !output_mask[2]) {
+    return {empty, empty, empty};
+  }
+  // std::vector<bool> holds no bools to refer to.
+  const torch::headeronly::HeaderOnlyArrayRef<bool> mask(output_mask.data(), output_mask.size());
+  std::array<StableIValue, 11> stack{from(grad_output),
+                                     from(input),
+                                     from(weight),
+                                     from(std::optional<IntList>(IntList{weight.size(0)})),
+                                     from(geometry.stride),
+                                     from(geometry.padding),
+                                     from(geometry.dilation),
+                                     from(false),
+                                     from(IntList{0, 0}),
+                                     from(geometry.groups),
+                                     from(mask)};
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::convolution_backward", "", stack.data(), TORCH_ABI_VERSION));
+  const auto result = [&](size_t index) {
+    const auto gradient = torch::stable::detail::to<Tensor>(stack[index]);
+    return output_mask[index] ? gradient : empty;
+  };
+  return {result(0), result(1), result(2)};
+}
+
+std::tuple<Tensor, Tensor, Tensor> checked_convolution_backward(const Tensor& grad_output,
+                                                                const Tensor& input, const Tensor& weight,
+                                                                const IntList& stride, const IntList& padding,
+                                                                const IntList& dilation, int64_t groups,
+                                                                const std::vector<bool>& output_mask) {
+  const ConvolutionGeometry geometry{stride, padding, dilation, groups};
+  check_convolution_backward(grad_output, input, weight, geometry, output_mask);
+  return convolve_backward(grad_output, input, weight, geometry,
+                           {output_mask[0], output_mask[1], output_mask[2]});
 }
 
 }  // namespace ghostsr::ops

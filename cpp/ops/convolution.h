@@ -1,5 +1,8 @@
 #pragma once
 
+#include <array>
+#include <tuple>
+
 #include "ops/arguments.h"
 
 namespace ghostsr::ops {
@@ -13,6 +16,20 @@ Tensor convolve(const Tensor& input, const Tensor& weight, const OptionalTensor&
 Tensor checked_convolution(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
                            const IntList& stride, const IntList& padding, const IntList& dilation,
                            int64_t groups);
+
+// The gradients of conv2d for input, weight and bias by torch's own kernels; an unwanted one is an empty
+// tensor. The arguments must have been checked.
+std::tuple<Tensor, Tensor, Tensor> convolve_backward(const Tensor& grad_output, const Tensor& input,
+                                                     const Tensor& weight,
+                                                     const ConvolutionGeometry& geometry,
+                                                     const std::array<bool, 3>& output_mask);
+
+// The operator `convolution_backward`: convolve_backward() of checked arguments.
+std::tuple<Tensor, Tensor, Tensor> checked_convolution_backward(const Tensor& grad_output,
+                                                                const Tensor& input, const Tensor& weight,
+                                                                const IntList& stride, const IntList& padding,
+                                                                const IntList& dilation, int64_t groups,
+                                                                const std::vector<bool>& output_mask);
 
 // The layout rule of every layer's output: that of the input, or of the weight where it says more.
 bool convolves_to_channels_last(const Tensor& input, const Tensor& weight);

@@ -1,8 +1,14 @@
+#include <array>
+#include <tuple>
+
 #include "ops/checks.h"
 #include "ops/convolution.h"
+#include "ops/convolution_path.h"
+#include "ops/packed_weight.h"
 #include "ops/shift_concat.h"
 #include "ops/shift_selection.h"
 #include "ops/tables.h"
+#include "ops/winograd_layer.h"
 
 namespace ghostsr::ops {
 namespace {
@@ -14,13 +20,19 @@ struct Epilogue {
 };
 
 Tensor run_ghost_conv(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
-                      const ChannelPlan& plan, const ConvolutionGeometry& geometry,
-                      const Epilogue& epilogue) {
+                      const ChannelPlan& plan, const ConvolutionGeometry& geometry, const Epilogue& epilogue,
+                      const OptionalTensor& packed_weight) {
   const bool relu = check_activation(epilogue.activation);
   const IntList size = convolved_size(input, weight, geometry);
   if (epilogue.residual.has_value()) {
     check_like_output("residual", *epilogue.residual,
                       {input.size(0), static_cast<int64_t>(plan.origins.size()), size[0], size[1]}, input);
+  }
+  const auto ghosts = static_cast<int64_t>(plan.ghost_outputs.size());
+  if (choose_path(input, weight, geometry, ghosts) == ConvolutionPath::winograd) {
+    return run_winograd(input, winograd_shape(input, weight, geometry, ghosts),
+                        packed_or_fresh(weight, packed_weight), bias, plan,
+                        {relu, epilogue.residual, epilogue.residual_scale});
   }
   const Tensor intrinsic = convolve(input, weight, bias, geometry);
   return run_shift_concat(intrinsic, plan, relu, epilogue.residual, epilogue.residual_scale,
@@ -31,14 +43,15 @@ Tensor ghost_conv_cpu(const Tensor& input, const Tensor& weight, const OptionalT
                       const Tensor& source, const Tensor& shift, const OptionalTensor& gain,
                       const OptionalTensor& ghost_bias, const OptionalTensor& order, const IntList& stride,
                       const IntList& padding, const IntList& dilation, int64_t groups,
-                      const ActivationName& activation, const OptionalTensor& residual,
-                      double residual_scale) {
+                      const ActivationName& activation, const OptionalTensor& residual, double residual_scale,
+                      const OptionalTensor& packed_weight) {
   const ConvolutionGeometry geometry{stride, padding, dilation, groups};
   check_convolution(input, weight, bias, geometry);
   const GhostTables tables{source, &shift, gain, ghost_bias, order};
   check_tables(tables, weight.size(0), input);
   const ChannelPlan plan = read_tables(tables, weight.size(0));
-  return run_ghost_conv(input, weight, bias, plan, geometry, {activation, residual, residual_scale});
+  return run_ghost_conv(input, weight, bias, plan, geometry, {activation, residual, residual_scale},
+                        packed_weight);
 }
 
 Tensor ghost_conv_learned_cpu(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
@@ -55,13 +68,61 @@ Tensor ghost_conv_learned_cpu(const Tensor& input, const Tensor& weight, const O
   const int64_t max_shift = check_logits(logits, noise, tau, ghosts, input);
   const ChannelPlan plan =
       read_tables(tables, selected_shifts(logits, noise, tau, ghosts, max_shift), weight.size(0));
-  return run_ghost_conv(input, weight, bias, plan, geometry, {activation, residual, residual_scale});
+  return run_ghost_conv(input, weight, bias, plan, geometry, {activation, residual, residual_scale},
+                        std::nullopt);
+}
+
+Tensor convolution_cpu(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+                       const IntList& stride, const IntList& padding, const IntList& dilation,
+                       int64_t groups) {
+  const ConvolutionGeometry geometry{stride, padding, dilation, groups};
+  check_convolution(input, weight, bias, geometry);
+  if (choose_path(input, weight, geometry, 0) == ConvolutionPath::aten) {
+    return checked_convolution(input, weight, bias, stride, padding, dilation, groups);
+  }
+  const ChannelPlan plan = make_channel_plan(weight.size(0), 0, nullptr, nullptr, nullptr, nullptr, nullptr);
+  return run_winograd(input, winograd_shape(input, weight, geometry, 0), pack_weight(weight), bias, plan,
+                      {false, std::nullopt, 1.0});
+}
+
+// The gradient of the input of a 3x3 convolution is the convolution of the output's gradient with the
+// transposed, mirrored weight.
+Tensor convolution_backward_input_cpu(const Tensor& grad_output, const Tensor& weight,
+                                      const IntList& padding) {
+  const ConvolutionGeometry transposed{{1, 1}, {2 - padding[0], 2 - padding[1]}, {1, 1}, 1};
+  winograd::Shape shape = winograd_shape(grad_output, weight, transposed, 0);
+  shape.intrinsic = weight.size(1);
+  const ChannelPlan plan = make_channel_plan(weight.size(1), 0, nullptr, nullptr, nullptr, nullptr, nullptr);
+  return run_winograd(grad_output, shape, pack_transposed_weight(weight), std::nullopt, plan,
+                      {false, std::nullopt, 1.0});
+}
+
+std::tuple<Tensor, Tensor, Tensor> convolution_backward_cpu(const Tensor& grad_output, const Tensor& input,
+                                                            const Tensor& weight, const IntList& stride,
+                                                            const IntList& padding, const IntList& dilation,
+                                                            int64_t groups,
+                                                            const std::vector<bool>& output_mask) {
+  const ConvolutionGeometry geometry{stride, padding, dilation, groups};
+  check_convolution_backward(grad_output, input, weight, geometry, output_mask);
+  std::array<bool, 3> from_aten{output_mask[0], output_mask[1], output_mask[2]};
+  const bool by_winograd = output_mask[0] &&
+                           choose_path(input, weight, geometry, 0) == ConvolutionPath::winograd &&
+                           grad_output.stride(1) == 1;
+  from_aten[0] = output_mask[0] && !by_winograd;
+  auto [grad_input, grad_weight, grad_bias] =
+      convolve_backward(grad_output, input, weight, geometry, from_aten);
+  if (by_winograd) {
+    grad_input = convolution_backward_input_cpu(grad_output, weight, padding);
+  }
+  return {grad_input, grad_weight, grad_bias};
 }
 
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(ghostsr, CPU, library) {
-  library.impl("convolution", TORCH_BOX(&checked_convolution));
+  library.impl("convolution", TORCH_BOX(&convolution_cpu));
+  library.impl("convolution_backward", TORCH_BOX(&convolution_backward_cpu));
+  library.impl("pack_weight", TORCH_BOX(&pack_weight));
   library.impl("ghost_conv", TORCH_BOX(&ghost_conv_cpu));
   library.impl("ghost_conv_learned", TORCH_BOX(&ghost_conv_learned_cpu));
 }

@@ -7,17 +7,15 @@
 namespace ghostsr::ops {
 
 bool prefers_channels_last(const Tensor& map) {
-  if (map.is_contiguous()) {
+  if (map.stride(1) == 0) {
     return false;
   }
-  int64_t expected = 1;
+  int64_t least = 0;
   for (const int64_t axis : std::initializer_list<int64_t>{1, 3, 2, 0}) {
-    if (map.size(axis) != 1) {
-      if (map.stride(axis) != expected) {
-        return false;
-      }
-      expected *= map.size(axis);
+    if (map.size(axis) == 0 || map.stride(axis) < least || (axis == 0 && least == map.stride(1))) {
+      return false;
     }
+    least = map.stride(axis) * (map.size(axis) > 1 ? map.size(axis) : 1);
   }
   return true;
 }

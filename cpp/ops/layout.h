@@ -13,7 +13,8 @@ inline Strides strides_of(const Tensor& map) {
 
 inline Extent extent_of(const Tensor& map) { return {map.size(0), map.size(2), map.size(3)}; }
 
-// Whether the map lies densely with the channels of a pixel together, and not also in the usual order.
+// Whether the map's strides say that the channels of a pixel lie together: torch's own rule, which also
+// settles maps whose elements lie the same way in both orders.
 bool prefers_channels_last(const Tensor& map);
 
 // An uninitialised map of the dtype and device of `like`.

@@ -3,39 +3,39 @@
 // Tables are integer tensors on the input's device: source [G], shift [G, 2] as (dy, dx), order [C_out].
 STABLE_TORCH_LIBRARY(ghostsr, library) {
   library.def(
-      "convolution(Tensor input, Tensor weight, Tensor? bias, SymInt[2] stride, SymInt[2] padding, SymInt[2] "
-      "dilation, "
-      "SymInt groups) -> Tensor");
+      "convolution(Tensor input, Tensor weight, Tensor? bias, "
+      "SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt groups) -> Tensor");
   library.def(
-      "ghost_conv(Tensor input, Tensor weight, Tensor? bias, Tensor source, Tensor shift, *, Tensor? "
-      "gain=None, "
-      "Tensor? ghost_bias=None, Tensor? order=None, SymInt[2] stride=1, SymInt[2] padding=0, SymInt[2] "
-      "dilation=1, "
-      "SymInt groups=1, str activation=\"none\", Tensor? residual=None, float residual_scale=1.0) -> Tensor");
+      "convolution_backward(Tensor grad_output, Tensor input, Tensor weight, "
+      "SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt groups, bool[3] output_mask) "
+      "-> (Tensor, Tensor, Tensor)");
+  library.def("pack_weight(Tensor weight) -> Tensor");
   library.def(
-      "ghost_conv_learned(Tensor input, Tensor weight, Tensor? bias, Tensor source, Tensor logits, Tensor? "
-      "noise, float tau, "
-      "*, Tensor? gain=None, Tensor? ghost_bias=None, Tensor? order=None, SymInt[2] stride=1, SymInt[2] "
-      "padding=0, "
-      "SymInt[2] dilation=1, SymInt groups=1, str activation=\"none\", Tensor? residual=None, float "
-      "residual_scale=1.0) "
-      "-> Tensor");
+      "ghost_conv(Tensor input, Tensor weight, Tensor? bias, Tensor source, Tensor shift, *, "
+      "Tensor? gain=None, Tensor? ghost_bias=None, Tensor? order=None, "
+      "SymInt[2] stride=1, SymInt[2] padding=0, SymInt[2] dilation=1, SymInt groups=1, "
+      "str activation=\"none\", Tensor? residual=None, float residual_scale=1.0, "
+      "Tensor? packed_weight=None) -> Tensor");
   library.def(
-      "shift_concat(Tensor intrinsic, Tensor source, Tensor shift, *, Tensor? gain=None, Tensor? "
-      "ghost_bias=None, "
-      "Tensor? order=None, str activation=\"none\", Tensor? residual=None, float residual_scale=1.0) -> "
-      "Tensor");
+      "ghost_conv_learned(Tensor input, Tensor weight, Tensor? bias, Tensor source, "
+      "Tensor logits, Tensor? noise, float tau, *, "
+      "Tensor? gain=None, Tensor? ghost_bias=None, Tensor? order=None, "
+      "SymInt[2] stride=1, SymInt[2] padding=0, SymInt[2] dilation=1, SymInt groups=1, "
+      "str activation=\"none\", Tensor? residual=None, float residual_scale=1.0) -> Tensor");
   library.def(
-      "shift_concat_backward(Tensor grad_output, Tensor source, Tensor shift, *, Tensor? gain=None, Tensor? "
-      "ghost_bias=None, "
-      "Tensor? order=None, Tensor? intrinsic=None, Tensor? output=None, str activation=\"none\", float "
-      "residual_scale=1.0, "
+      "shift_concat(Tensor intrinsic, Tensor source, Tensor shift, *, "
+      "Tensor? gain=None, Tensor? ghost_bias=None, Tensor? order=None, "
+      "str activation=\"none\", Tensor? residual=None, float residual_scale=1.0) -> Tensor");
+  library.def(
+      "shift_concat_backward(Tensor grad_output, Tensor source, Tensor shift, *, "
+      "Tensor? gain=None, Tensor? ghost_bias=None, Tensor? order=None, "
+      "Tensor? intrinsic=None, Tensor? output=None, "
+      "str activation=\"none\", float residual_scale=1.0, "
       "bool[3] output_mask=[True, True, True]) -> (Tensor, Tensor, Tensor)");
   library.def("select_shift(Tensor logits, Tensor? noise, float tau, SymInt ghosts) -> Tensor");
   library.def(
-      "shift_selection_backward(Tensor grad_output, Tensor intrinsic, Tensor source, Tensor logits, Tensor? "
-      "noise, float tau, "
-      "*, Tensor? gain=None, Tensor? ghost_bias=None, Tensor? order=None, Tensor? output=None, str "
-      "activation=\"none\", "
-      "float residual_scale=1.0) -> (Tensor, Tensor)");
+      "shift_selection_backward(Tensor grad_output, Tensor intrinsic, Tensor source, "
+      "Tensor logits, Tensor? noise, float tau, *, "
+      "Tensor? gain=None, Tensor? ghost_bias=None, Tensor? order=None, Tensor? output=None, "
+      "str activation=\"none\", float residual_scale=1.0) -> (Tensor, Tensor)");
 }

@@ -78,8 +78,8 @@ std::tuple<Tensor, Tensor, Tensor> shift_concat_backward_cpu(
   const GhostGradient gradient = check_ghost_gradient(grad_output, tables, intrinsic, output, activation,
                                                       residual_scale, output_mask[1]);
   const ChannelPlan plan = read_tables(tables, gradient.intrinsic_channels);
-  const Tensor empty = empty_vector({0}, grad_output);
-  Tensor grad_intrinsic = empty;
+  // Results must not alias one another, not even empty ones.
+  Tensor grad_intrinsic = empty_vector({0}, grad_output);
   if (output_mask[0]) {
     grad_intrinsic = empty_map(
         {grad_output.size(0), gradient.intrinsic_channels, grad_output.size(2), grad_output.size(3)},
@@ -110,7 +110,8 @@ std::tuple<Tensor, Tensor, Tensor> shift_concat_backward_cpu(
     });
   }
   const auto sums = [&](bool wanted, GhostSum kind) {
-    return wanted ? to_vector(ghost_sums(gradient, plan, kind, 0), {source.size(0)}, grad_output) : empty;
+    return wanted ? to_vector(ghost_sums(gradient, plan, kind, 0), {source.size(0)}, grad_output)
+                  : empty_vector({0}, grad_output);
   };
   Tensor grad_gain = sums(output_mask[1], GhostSum::chosen);
   Tensor grad_ghost_bias = sums(output_mask[2], GhostSum::total);

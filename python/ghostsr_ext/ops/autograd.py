@@ -47,18 +47,19 @@ class _Convolution(torch.autograd.Function):
         groups: int,
     ) -> Tensor:
         ctx.save_for_backward(input, weight)
-        ctx.geometry = (stride, padding, dilation, False, (0, 0), groups)  # type: ignore[attr-defined]
-        ctx.bias_size = None if bias is None else [weight.shape[0]]  # type: ignore[attr-defined]
+        ctx.geometry = (stride, padding, dilation, groups)  # type: ignore[attr-defined]
         result: Tensor = _ops.convolution(input, weight, bias, stride, padding, dilation, groups)
         return result
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
-        grads = torch.ops.aten.convolution_backward(
-            grad_output, input, weight, ctx.bias_size, *ctx.geometry, list(ctx.needs_input_grad[:3])
+        mask = list(ctx.needs_input_grad[:3])
+        gradients = _ops.convolution_backward(grad_output, input, weight, *ctx.geometry, mask)
+        wanted = (
+            gradient if want else None for gradient, want in zip(gradients, mask, strict=True)
         )
-        return (*grads, None, None, None, None)
+        return (*wanted, None, None, None, None)
 
 
 class _ShiftConcat(torch.autograd.Function):
@@ -91,7 +92,7 @@ class _ShiftConcat(torch.autograd.Function):
             residual=residual,
             residual_scale=residual_scale,
         )
-        reads_intrinsic = ctx.needs_input_grad[3] or ctx.needs_input_grad[6]
+        reads_intrinsic = any(ctx.needs_input_grad[index] for index in (3, 4, 6))
         # The next layer keeps the output alive anyway, so it is the cheaper witness of a ReLU's signs unless
         # the intrinsic map is saved already and, there being no residual, tells them too.
         reads_output = activation == "relu" and (residual is not None or not reads_intrinsic)
@@ -135,7 +136,7 @@ class _ShiftConcat(torch.autograd.Function):
             grad_intrinsic, grad_gain, grad_ghost_bias = (
                 gradient if wanted else None for gradient, wanted in zip(gradients, mask, strict=True)
             )
-        if ctx.needs_input_grad[3]:
+        if ctx.needs_input_grad[3] or ctx.needs_input_grad[4]:
             _, grad_logits = _ops.shift_selection_backward(
                 grad_output, intrinsic, source, logits, noise, ctx.tau, **epilogue
             )
@@ -143,7 +144,7 @@ class _ShiftConcat(torch.autograd.Function):
             grad_intrinsic,
             None,
             None,
-            grad_logits,
+            grad_logits if ctx.needs_input_grad[3] else None,
             # The noise enters beside the logits, and has the same gradient.
             grad_logits if ctx.needs_input_grad[4] else None,
             None,
@@ -157,12 +158,15 @@ class _ShiftConcat(torch.autograd.Function):
 
 
 class _NoDoubleBackward(torch.autograd.Function):
-    """Passes gradients through once; asking for their own gradient is an error that names the operator."""
+    """Passes gradients through once; asking for their own gradient is an error that names the operator.
+
+    Takes the tensors that the gradients came from, so that every way back to them meets the error.
+    """
 
     @staticmethod
-    def forward(ctx: Any, name: str, *gradients: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, name: str, count: int, *gradients_and_origins: Tensor) -> tuple[Tensor, ...]:
         ctx.name = name
-        return tuple(gradient.view_as(gradient) for gradient in gradients)
+        return tuple(gradient.view_as(gradient) for gradient in gradients_and_origins[:count])
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
@@ -176,12 +180,12 @@ def _refuse_double_backward(name: str) -> Callable[..., Any]:
     redispatch = _below_autograd(name)
 
     def kernel(keyset: torch._C.DispatchKeySet, *args: Any, **kwargs: Any) -> Any:
-        results = redispatch(keyset, *args, **kwargs)
-        if not _records_gradient(*args, *kwargs.values()):
-            return results
-        for result in results:
-            result.requires_grad_(True)
-        return _NoDoubleBackward.apply(name, *results)
+        gradients = redispatch(keyset, *args, **kwargs)
+        values = (*args, *kwargs.values())
+        if not _records_gradient(*values):
+            return gradients
+        origins = [value for value in values if isinstance(value, Tensor) and value.requires_grad]
+        return _NoDoubleBackward.apply(name, len(gradients), *gradients, *origins)
 
     return kernel
 
@@ -256,14 +260,25 @@ def _ghost_conv(
     padding: Sequence[int] = (0, 0),
     dilation: Sequence[int] = (1, 1),
     groups: int = 1,
+    packed_weight: Tensor | None = None,
     **epilogue: Any,
 ) -> Any:
     if _records_gradient(input, weight, bias, *epilogue.values()):
         intrinsic = _ops.convolution(input, weight, bias, stride, padding, dilation, groups)
         return _ops.shift_concat(intrinsic, source, shift, **epilogue)
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return _below_autograd("ghost_conv")(
-        keyset, input, weight, bias, source, shift, **geometry, **epilogue
+        keyset,
+        input,
+        weight,
+        bias,
+        source,
+        shift,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        packed_weight=packed_weight,
+        **epilogue,
     )
 
 
@@ -334,6 +349,7 @@ def register(library: torch.library.Library) -> None:
         "shift_concat": _shift_concat,
         "ghost_conv": _ghost_conv,
         "ghost_conv_learned": _ghost_conv_learned,
+        "convolution_backward": _refuse_double_backward("convolution_backward"),
         "shift_concat_backward": _refuse_double_backward("shift_concat_backward"),
         "shift_selection_backward": _refuse_double_backward("shift_selection_backward"),
     }.items():

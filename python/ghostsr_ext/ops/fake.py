@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 
+def prefers_channels_last(tensor: Tensor) -> bool:
+    """Whether the strides of a map [N, C, H, W] say channels_last: torch's rule, as the native kernels apply it."""
+    stride = tensor.stride()
+    if stride[1] == 0:
+        return False
+    least = 0
+    for axis in (1, 3, 2, 0):
+        size = tensor.shape[axis]
+        if size == 0 or stride[axis] < least or (axis == 0 and least == stride[1]):
+            return False
+        least = stride[axis] * (size if size > 1 else 1)
+    return True
+
+
 def _memory_format(*tensors: Tensor) -> torch.memory_format:
-    """Return channels_last when any of the tensors is so and not contiguous: the rule of the native kernels."""
-    for tensor in tensors:
-        if not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last):
-            return torch.channels_last
+    if any(prefers_channels_last(tensor) for tensor in tensors):
+        return torch.channels_last
     return torch.contiguous_format
+
+
+def _empty_map(like: Tensor, size: Sequence[int], memory_format: torch.memory_format) -> Tensor:
+    return torch.empty(
+        tuple(size), dtype=like.dtype, device=like.device, memory_format=memory_format
+    )
 
 
 def _convolved_size(
@@ -41,7 +60,7 @@ def _empty_convolved(
     dilation: Sequence[int],
 ) -> Tensor:
     size = [input.shape[0], channels, *_convolved_size(input, weight, stride, padding, dilation)]
-    return input.new_empty(size).to(memory_format=_memory_format(input, weight))
+    return _empty_map(input, size, _memory_format(input, weight))
 
 
 def _convolution(
@@ -54,6 +73,30 @@ def _convolution(
     groups: int,
 ) -> Tensor:
     return _empty_convolved(input, weight, weight.shape[0], stride, padding, dilation)
+
+
+def _convolution_backward(
+    grad_output: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    output_mask: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    memory_format = _memory_format(input, weight)
+    grad_input = _empty_map(input, input.shape, memory_format)
+    grad_weight = _empty_map(weight, weight.shape, memory_format)
+    grad_bias = weight.new_empty(weight.shape[0])
+    wanted = zip((grad_input, grad_weight, grad_bias), output_mask, strict=True)
+    first, second, third = (gradient if want else input.new_empty(0) for gradient, want in wanted)
+    return first, second, third
+
+
+def _pack_weight(weight: Tensor) -> Tensor:
+    # 36 floats for each filter and input channel, filters in groups of eight, and a fingerprint of eight bytes.
+    return weight.new_empty(36 * weight.shape[1] * ((weight.shape[0] + 7) // 8 * 8) + 2)
 
 
 def _ghost_conv(
@@ -93,7 +136,7 @@ def _ghost_conv_learned(
 def _shift_concat(intrinsic: Tensor, source: Tensor, shift: Tensor, **_: Any) -> Tensor:
     batch, channels, height, width = intrinsic.shape
     size = (batch, channels + source.shape[0], height, width)
-    return intrinsic.new_empty(size).to(memory_format=_memory_format(intrinsic))
+    return _empty_map(intrinsic, size, _memory_format(intrinsic))
 
 
 def _shift_concat_backward(
@@ -107,8 +150,8 @@ def _shift_concat_backward(
     batch, channels, height, width = grad_output.shape
     ghosts = source.shape[0]
     grad_intrinsic = (
-        grad_output.new_empty((batch, channels - ghosts, height, width)).to(
-            memory_format=_memory_format(grad_output)
+        _empty_map(
+            grad_output, (batch, channels - ghosts, height, width), _memory_format(grad_output)
         )
         if output_mask[0]
         else grad_output.new_empty(0)
@@ -135,10 +178,27 @@ def _shift_selection_backward(
     return scores, torch.empty_like(logits, memory_format=torch.contiguous_format)
 
 
+def _on_one_device(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse tensors of several devices: one meta tensor among others is enough to end up here."""
+
+    @functools.wraps(kernel)
+    def checked(first: Tensor, *args: Any, **kwargs: Any) -> Any:
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, Tensor) and value.device != first.device:
+                raise RuntimeError(
+                    f"ghostsr: found tensors on {first.device} and on {value.device}; one device is needed"
+                )
+        return kernel(first, *args, **kwargs)
+
+    return checked
+
+
 def register() -> None:
     """Register the fake kernels of all operators."""
     for name, kernel in {
         "convolution": _convolution,
+        "convolution_backward": _convolution_backward,
+        "pack_weight": _pack_weight,
         "ghost_conv": _ghost_conv,
         "ghost_conv_learned": _ghost_conv_learned,
         "shift_concat": _shift_concat,
@@ -146,4 +206,4 @@ def register() -> None:
         "select_shift": _select_shift,
         "shift_selection_backward": _shift_selection_backward,
     }.items():
-        torch.library.register_fake(f"ghostsr::{name}", kernel)
+        torch.library.register_fake(f"ghostsr::{name}", _on_one_device(kernel))
