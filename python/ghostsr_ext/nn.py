@@ -307,31 +307,34 @@ class GhostConv2d(nn.Module):
         Raises:
             ValueError: A table has the wrong shape or an entry out of range.
         """
-        ghosts = self.ghost_channels
-        if source.shape != (ghosts,):
-            raise ValueError(f"source: found shape {list(source.shape)}; [{ghosts}] is needed")
-        if shift.shape != (ghosts, 2):
-            raise ValueError(f"shift: found shape {list(shift.shape)}; [{ghosts}, 2] is needed")
-        if ghosts and not (0 <= int(source.min()) and int(source.max()) < self.intrinsic_channels):
-            raise ValueError(
-                f"source: found {int(source.min())}..{int(source.max())}; 0..{self.intrinsic_channels - 1} is allowed"
-            )
-        if ghosts and int(shift.abs().max()) > self.max_shift:
-            raise ValueError(
-                f"shift: found {int(shift.abs().max())}; at most max_shift = {self.max_shift} is allowed"
-            )
         if order is None:
             order = torch.arange(self.out_channels)
-        if order.shape != (self.out_channels,) or not torch.equal(
-            order.sort().values.cpu(), torch.arange(self.out_channels)
-        ):
-            raise ValueError(f"order: is not a permutation of 0..{self.out_channels - 1}")
+        self._check_tables(source, shift, order)
         if self.logits is not None:
             self.logits.copy_(self._logits_selecting(shift.to(self.logits.device)))
         self.source.copy_(source)
         self.shift.copy_(shift)
         self.order.copy_(order)
         return self
+
+    def _check_tables(self, source: Tensor, shift: Tensor, order: Tensor) -> None:
+        ghosts, intrinsic, outputs = self.ghost_channels, self.intrinsic_channels, self.out_channels
+        needed = {"source": (source, [ghosts]), "shift": (shift, [ghosts, 2]), "order": (order, [outputs])}
+        for name, (table, size) in needed.items():
+            if table.dtype not in (torch.int64, torch.int32):
+                raise ValueError(f"{name}: found dtype {table.dtype}; int64 or int32 is needed")
+            if list(table.shape) != size:
+                raise ValueError(f"{name}: found shape {list(table.shape)}; {size} is needed")
+        if ghosts and not (0 <= int(source.min()) and int(source.max()) < intrinsic):
+            raise ValueError(
+                f"source: found {int(source.min())}..{int(source.max())}; 0..{intrinsic - 1} is allowed"
+            )
+        if ghosts and int(shift.abs().max()) > self.max_shift:
+            raise ValueError(
+                f"shift: found {int(shift.abs().max())}; at most max_shift = {self.max_shift} is allowed"
+            )
+        if not torch.equal(order.sort().values.cpu(), torch.arange(outputs, dtype=order.dtype)):
+            raise ValueError(f"order: found {order.tolist()}; a permutation of 0..{outputs - 1} is needed")
 
     def _logits_selecting(self, shift: Tensor) -> Tensor:
         candidates = (2 * self.max_shift + 1) ** 2
@@ -340,9 +343,8 @@ class GhostConv2d(nn.Module):
             if bool((index != index[0]).any()):
                 raise ValueError('shift: the ghosts differ, which shift_scope="layer" does not allow')
             index = index[:1]
-        logits = torch.zeros(index.numel(), candidates, dtype=self.weight.dtype, device=self.weight.device)
-        logits.scatter_(1, index.to(self.weight.device)[:, None], SELECTED_LOGIT)
-        return logits
+        logits = torch.zeros(index.numel(), candidates, dtype=self.weight.dtype, device=shift.device)
+        return logits.scatter_(1, index[:, None].long(), SELECTED_LOGIT)
 
     def _load_from_state_dict(
         self,
@@ -355,12 +357,18 @@ class GhostConv2d(nn.Module):
         error_msgs: list[str],
     ) -> None:
         stored = state_dict.get(prefix + "logits")
-        shift = state_dict.get(prefix + "shift")
+        tables = [state_dict.get(prefix + name) for name in ("source", "shift", "order")]
         if stored is not None and self.logits is None:
             state_dict = {key: value for key, value in state_dict.items() if key != prefix + "logits"}
-        elif stored is None and self.logits is not None and shift is not None:
-            if shift.shape == self.shift.shape:
-                state_dict = {**state_dict, prefix + "logits": self._logits_selecting(shift)}
+        if all(isinstance(table, Tensor) and not table.is_meta for table in tables):
+            source, shift, order = tables
+            try:
+                self._check_tables(source, shift, order)
+                if stored is None and self.logits is not None:
+                    state_dict = {**state_dict, prefix + "logits": self._logits_selecting(shift)}
+            except ValueError as error:
+                error_msgs.append(f"{prefix}{error}")
+                return
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
@@ -389,10 +397,12 @@ def ghost_count(out_channels: int, ghost_ratio: float, groups: int = 1) -> int:
     Raises:
         ValueError: ``groups`` does not divide C_out.
     """
-    if out_channels % groups:
-        raise ValueError(f"groups: found {groups}; must divide out_channels = {out_channels}")
+    if groups < 1 or out_channels % groups:
+        raise ValueError(f"groups: found {groups}; a divisor of out_channels = {out_channels} is needed")
+    group_outputs = out_channels // groups
     # The small addend keeps ratios such as 0.3 of 10 channels from falling one short in floating point.
-    return groups * int(ghost_ratio * (out_channels // groups) + 1e-9)
+    ghosts = int(ghost_ratio * group_outputs + 1e-9)
+    return groups * max(0, min(ghosts, group_outputs - 1))
 
 
 def gumbel_noise(logits: Tensor) -> Tensor:

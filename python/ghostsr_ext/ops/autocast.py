@@ -11,14 +11,8 @@ from torch import Tensor
 # Selecting a shift compares logits that may differ by less than a half-precision step.
 _KEPT = frozenset({"logits", "noise"})
 
-_CAST_OPERATORS = (
-    "convolution",
-    "ghost_conv",
-    "ghost_conv_learned",
-    "shift_concat",
-    "shift_concat_backward",
-    "shift_selection_backward",
-)
+# Not the gradients: they run in the dtypes of their forward, wherever backward is called.
+_CAST_OPERATORS = ("convolution", "ghost_conv", "ghost_conv_learned", "shift_concat")
 
 
 def _kernel(name: str, device: str) -> Callable[..., Any]:
@@ -50,7 +44,7 @@ def _kernel(name: str, device: str) -> Callable[..., Any]:
 
 
 def register(library: torch.library.Library) -> None:
-    """Register the autocast rules of all operators on ``library``."""
+    """Register the autocast rules of the forward operators on ``library``."""
     for name in _CAST_OPERATORS:
         library.impl(name, _kernel(name, "cpu"), "AutocastCPU")
         library.impl(name, _kernel(name, "cuda"), "AutocastCUDA")
