@@ -1,0 +1,212 @@
+"""What a training run is made of, typed: every value has one place, one type and one default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ghostsr_ext.nn import MAX_SHIFT_LIMIT
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A table of the configuration file; it takes no key that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(Section):
+    """The network: a new one by name, or one read from a file."""
+
+    preset: str | None = Field(default=None, description="A network by name, with new weights.")
+    arguments: dict[str, Any] = Field(
+       default= default_factory=dict, description="Arguments of the preset, such as scale and blocks."
+    )
+    init: Path | None = Field(default=None, description="A checkpoint to start from, dense or converted.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ModelConfig:
+        if (self.preset is None) == (self.init is None):
+            raise ValueError("give either preset (a network by name) or init (a checkpoint)")
+        if self.init is not None and self.arguments:
+            raise ValueError("arguments belong to preset; a checkpoint states its own")
+        return self
+
+
+class ConversionConfig(Section):
+    """How the dense network becomes a GhostSR network before training."""
+
+    method: Literal["none", "kmeans", "calibrated", "scratch"] = Field(
+        default="none",
+        description="kmeans is the paper's; calibrated fits each layer on training pictures; "
+        "scratch keeps no filter: new weights, ghosts of the first channels in their order.",
+    )
+    ghost_ratio: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.5, description="Part of a layer's outputs that is made by shifting."
+    )
+    max_shift: Annotated[int, Field(ge=0, le=MAX_SHIFT_LIMIT)] = Field(
+        default=1, description="A ghost moves by at most this many rows and columns."
+    )
+    affine: bool = Field(default=False, description="Whether ghosts have a gain and a bias of their own.")
+    layers: list[str] | None = Field(
+        default=None, description="The convolutions to convert; left out: what the network declares."
+    )
+    pictures: Count = Field(default=16, description="Training patches that the calibration looks at.")
+
+
+class ShiftConfig(Section):
+    """The paper's learnable shifts: Gumbel noise, temperature, straight-through, freezing."""
+
+    mode: Literal["learned", "fixed"] = "learned"
+    scope: Literal["channel", "layer"] = Field(
+        default="channel", description="A shift for each ghost channel, or one for each layer."
+    )
+    init: Literal["conversion", "random"] = Field(
+        default="conversion", description="Start from the shifts of the conversion, or from small noise."
+    )
+    confidence: Positive = Field(
+        default=3.0, description="Logit of a shift of the conversion; the other candidates have 0."
+    )
+    noise: bool = Field(default=True, description="Whether Gumbel noise is added while training.")
+    tau_start: Positive = 1.0
+    tau_end: Positive = 0.1
+    tau_shape: Literal["exponential", "linear", "cosine", "constant"] = "exponential"
+    freeze_at: Fraction = Field(
+        default=0.5, description="When shifts become a table, as a part of all steps; 1 for never."
+    )
+    lr_factor: Positive = Field(default=10.0, description="Learning rate of the logits over training.lr.")
+
+
+class DataConfig(Section):
+    """Pictures to train on."""
+
+    train: list[Path] = Field(min_length=1, description="Folders of pictures or sets with LR.")
+    patch: Count = Field(default=48, description="Side of a patch in pixels of the small picture.")
+    augment: bool = Field(default=True, description="Eight-fold flips and quarter turns.")
+    sampling: Literal["uniform", "area"] = Field(
+        default="uniform", description="Every picture as likely as any other, or by its area."
+    )
+    workers: Annotated[int, Field(ge=0)] = Field(default=0, description="Processes that cut patches.")
+    cache: Path | None = Field(
+        default=None, description="Folder of decoded pictures; left out: the user's cache folder."
+    )
+    on_unreadable: Literal["fail", "skip"] = Field(
+        default="fail", description="What a broken or too small picture does."
+    )
+
+
+class ValidationConfig(Section):
+    """Sets to measure on while training."""
+
+    sets: list[Path] = Field(default_factory=list, description="The first one decides the best.")
+    every: Count = Field(default=1000, description="Steps between measurements.")
+
+
+class LossConfig(Section):
+    """The distance between the network's output and the original, both in 0..1."""
+
+    kind: Literal["l1", "charbonnier", "l2"] = "l1"
+    charbonnier_epsilon: Positive = 1e-3
+
+
+class DistillationConfig(Section):
+    """Learning from a dense network as well as from the originals."""
+
+    teacher: Path | Literal["parent"] | None = Field(
+        default=None, description="A checkpoint, or parent: the network before its conversion."
+    )
+    output: NotNegative = Field(default=1.0, description="Weight of the distance between the outputs.")
+    features: NotNegative = Field(
+        default=0.0, description="Weight of the distance between the outputs of converted layers."
+    )
+    target: NotNegative = Field(default=1.0, description="Weight of the loss against the originals.")
+
+
+class TrainingConfig(Section):
+    """The optimisation."""
+
+    steps: Count = 300_000
+    batch_size: Count = Field(default=16, description="Patches in a step, over all processes.")
+    accumulation: Count = Field(default=1, description="Parts in which a process takes its share.")
+    optimizer: Literal["adam", "adamw"] = "adam"
+    lr: Positive = 1e-4
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    epsilon: Positive = 1e-8
+    weight_decay: NotNegative = 0.0
+    clip_gradient: Positive | None = Field(default=None, description="Largest norm of the gradient.")
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="Decay of the averaged weights, which are validated and exported."
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:1.")
+    threads: Annotated[int, Field(ge=0)] = Field(default=0, description="CPU threads; 0: torch's choice.")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    divergence: Annotated[float, Field(gt=1)] = Field(
+        default=10.0, description="Stop when the mean loss is this many times its lowest."
+    )
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> TrainingConfig:
+        if self.batch_size % self.accumulation:
+            raise ValueError(
+                f"batch_size: {self.batch_size} is no multiple of accumulation {self.accumulation}"
+            )
+        return self
+
+
+class ScheduleConfig(Section):
+    """The learning rate over the steps."""
+
+    kind: Literal["cosine", "step", "constant"] = "cosine"
+    warmup: Annotated[int, Field(ge=0)] = Field(default=0, description="Steps of linear increase.")
+    final: Fraction = Field(default=0.0, description="cosine: last learning rate over the first.")
+    milestones: list[Count] = Field(
+       default= default_factory=list, description="step: where the rate is multiplied by gamma."
+    )
+    gamma: Positive = 0.5
+
+
+class CheckpointConfig(Section):
+    """What is kept to go on from."""
+
+    every: Count = Field(default=1000, description="Steps between checkpoints.")
+    keep: Count = Field(default=3, description="Checkpoints to keep.")
+
+
+class LoggingConfig(Section):
+    """What is written down."""
+
+    every: Count = Field(default=100, description="Steps between entries of the log.")
+    tensorboard: bool = Field(default=False, description="Needs the extra ghostsr[tensorboard].")
+
+
+class Config(Section):
+    """A training run."""
+
+    model: ModelConfig
+    data: DataConfig
+    conversion: ConversionConfig = ConversionConfig()
+    shifts: ShiftConfig = ShiftConfig()
+    validation: ValidationConfig = ValidationConfig()
+    loss: LossConfig = LossConfig()
+    distillation: DistillationConfig = DistillationConfig()
+    training: TrainingConfig = TrainingConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    logging: LoggingConfig = LoggingConfig()
+
+    @model_validator(mode="after")
+    def _parent_exists(self) -> Config:
+        if self.distillation.teacher == "parent" and self.conversion.method in ("none", "scratch"):
+            raise ValueError(
+                'distillation.teacher: "parent" needs a conversion (kmeans or calibrated)'
+            )
+        return self

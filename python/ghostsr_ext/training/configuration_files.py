@@ -1,0 +1,133 @@
+"""Configuration files: TOML in, with overrides; TOML with every default out."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from ghostsr_ext.errors import InputError
+from ghostsr_ext.files import atomic_write
+from ghostsr_ext.training.config import Config
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def read_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration file.
+
+    Args:
+        path: A TOML file.
+        overrides: Texts such as ``training.lr=1e-4``; what stands behind ``=`` is a TOML value, or
+            a text where it is none.
+
+    Returns:
+        The configuration. Relative paths stay relative: to the working folder.
+
+    Raises:
+        InputError: The file is unreadable, or a key or value is wrong; the message names each and,
+            for an unknown key, the nearest right one.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"config {path}: cannot be read ({error})") from error
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"config {path}: is no TOML ({error})") from error
+    for override in overrides:
+        _apply(values, override)
+    return config_from_values(values, f"config {path}")
+
+
+def config_from_values(values: dict[str, Any], origin: str) -> Config:
+    """Check values as a TOML file holds them.
+
+    Args:
+        values: The tables.
+        origin: What messages begin with.
+
+    Raises:
+        InputError: A key or value is wrong.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = [_problem(dict(detail)) for detail in error.errors()]
+        raise InputError(f"{origin}: " + "; ".join(problems)) from error
+
+
+def write_config(config: Config, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a configuration with all its defaults as TOML; what is None is left out.
+
+    Raises:
+        InputError: ``path`` exists or cannot be written.
+    """
+    values = config.model_dump(mode="json", exclude_none=True)
+    with atomic_write(path, overwrite=overwrite) as temporary:
+        temporary.write_text(tomli_w.dumps(values), encoding="utf-8")
+
+
+def config_schema() -> dict[str, Any]:
+    """Return the JSON schema of configuration files, for editors that complete TOML by it."""
+    return Config.model_json_schema()
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    *tables, key = name.strip().split(".")
+    if not equals or not key or not all(tables):
+        raise InputError(f"--set {override!r}: expected KEY=VALUE, such as training.lr=1e-4")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for table in tables:
+        inner = values.setdefault(table, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"--set {override!r}: {table} is a value, not a table")
+        values = inner
+    values[key] = value
+
+
+def _problem(detail: dict[str, Any]) -> str:
+    name = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"{name}: unknown key; {_nearest(name)}"
+    if detail["type"] == "missing":
+        return f"{name}: is missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return f"{name}: {message}" if name else str(message)
+    return f"{name}: {detail['input']!r}: {message}"
+
+
+def _nearest(name: str) -> str:
+    known = list(_keys(Config))
+    # A right key in a wrong table is found by its last part.
+    last = name.rpartition(".")[2]
+    same = [key for key in known if key.rpartition(".")[2] == last]
+    near = same or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]}?"
+    table = name.rpartition(".")[0]
+    siblings = [key for key in known if key.rpartition(".")[0] == table]
+    return "known are " + ", ".join(siblings)
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _keys(kind, f"{prefix}{name}.")

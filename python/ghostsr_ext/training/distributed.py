@@ -1,0 +1,113 @@
+"""One process or several: what ``torchrun`` says, and the few collectives that training needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from ghostsr_ext.errors import InputError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run.
+
+    Attributes:
+        rank: Number of this one; 0 writes files and talks.
+        world_size: How many there are.
+        local_rank: Number of this one on its machine.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self.rank == 0
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all processes in the order of their ranks."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        distributed.all_gather_object(values, value)
+        return values
+
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's value."""
+        if self.world_size == 1:
+            return value
+        holder = [value]
+        distributed.broadcast_object_list(holder, src=0)
+        return holder[0]
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Return the mean of a tensor over the processes."""
+        if self.world_size == 1:
+            return value
+        total = value.clone()
+        distributed.all_reduce(total)
+        return total / self.world_size
+
+    def barrier(self) -> None:
+        """Wait for the other processes."""
+        if self.world_size > 1:
+            distributed.barrier()
+
+
+@contextmanager
+def processes(device: str) -> Iterator[tuple[Processes, torch.device]]:
+    """Join the processes that ``torchrun`` has started; alone without it.
+
+    Args:
+        device: "auto", "cpu", "cuda" or "cuda:1". Several processes take a GPU each, by their local
+            rank, with NCCL; on CPUs they use gloo.
+
+    Yields:
+        The processes and this one's device.
+
+    Raises:
+        InputError: The device does not exist here.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    chosen = _device(device, local_rank, world_size)
+    if world_size == 1:
+        yield Processes(), chosen
+        return
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Processes(distributed.get_rank(), world_size, local_rank), chosen
+    finally:
+        distributed.destroy_process_group()
+
+
+def _device(name: str, local_rank: int, world_size: int) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"training.device: {name!r} is no device") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"training.device: {name!r}; cpu and cuda are allowed")
+    if device.type == "cpu":
+        return device
+    if not torch.cuda.is_available():
+        raise InputError(f"training.device: {name!r}, but this torch finds no CUDA device")
+    index = local_rank if world_size > 1 else (device.index or 0)
+    if index >= torch.cuda.device_count():
+        raise InputError(
+            f"training.device: cuda:{index}; this machine has {torch.cuda.device_count()}"
+        )
+    return torch.device("cuda", index)

@@ -1,0 +1,441 @@
+"""A run from its configuration to its networks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from ghostsr_ext.checkpoints import load_model, save_model
+from ghostsr_ext.datasets import PictureSet, open_picture_set
+from ghostsr_ext.errors import GhostsrError, InputError
+from ghostsr_ext.models import SRModel
+from ghostsr_ext.training.checkpoints import (
+    random_states,
+    read_newest_checkpoint,
+    set_random_states,
+    write_checkpoint,
+)
+from ghostsr_ext.training.config import Config
+from ghostsr_ext.training.configuration_files import write_config
+from ghostsr_ext.training.data import Batch, BatchPlan, PatchBatches, open_cached
+from ghostsr_ext.training.distributed import Processes, processes
+from ghostsr_ext.training.network import build_dense, convert_network, exported, load_unit_range
+from ghostsr_ext.training.observers import JsonLog, Observer, Progress
+from ghostsr_ext.training.run_folder import RunFolder
+from ghostsr_ext.training.shifts import entropy, logits_of, start_shifts
+from ghostsr_ext.training.trainer import Trainer
+from ghostsr_ext.training.validation import Measurement, measure, score
+
+ObserverFactory = Callable[[RunFolder, Config], Observer]
+
+_LOSS_MEMORY = 0.98
+"""Decay of the running mean by which divergence is told."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        folder: Of the run.
+        steps: Steps done in all.
+        best_step: Step of ``best.safetensors``, or None without validation sets.
+        best_psnr: Its PSNR on the first validation set, or None.
+        measurements: Of the network after the last step.
+    """
+
+    folder: Path
+    steps: int
+    best_step: int | None
+    best_psnr: float | None
+    measurements: tuple[Measurement, ...]
+
+
+def train(
+    config: Config,
+    folder: Path,
+    *,
+    resume: bool = False,
+    observers: Sequence[ObserverFactory] = (),
+) -> RunResult:
+    """Train a network, alone or as one of the processes that ``torchrun`` has started.
+
+    Args:
+        config: What to do.
+        folder: Of the run: ``config.toml``, ``initial.safetensors``, ``best.safetensors``,
+            ``final.safetensors``, ``checkpoints/`` and ``log.jsonl`` go there.
+        resume: Whether to go on with the run in ``folder``, by the same configuration; a run that
+            has no checkpoint yet begins anew.
+        observers: Who is told about progress, beside the log; called in the first process.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        InputError: The configuration, a picture, a network or the folder is wrong.
+        GhostsrError: The loss is not finite or has diverged, or a file cannot be written.
+    """
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    run = RunFolder(Path(folder))
+    with processes(config.training.device) as (group, device):
+        _check_shares(config, group)
+        if not group.first:
+            group.barrier()
+            return _Run(config, run, group, device, resume, ()).go()
+        with run.locked():
+            _prepare_folder(config, run, resume)
+            group.barrier()
+            return _Run(config, run, group, device, resume, observers).go()
+
+
+def _check_shares(config: Config, group: Processes) -> None:
+    parts = group.world_size * config.training.accumulation
+    if config.training.batch_size % parts:
+        raise InputError(
+            f"training.batch_size: {config.training.batch_size} is no multiple of "
+            f"{group.world_size} processes x accumulation {config.training.accumulation}"
+        )
+
+
+def _prepare_folder(config: Config, run: RunFolder, resume: bool) -> None:
+    if resume:
+        run.existing()
+        run.remove_leftovers()
+    else:
+        run.create()
+        write_config(config, run.config)
+
+
+class _Run:
+    """The state of :func:`train`."""
+
+    def __init__(
+        self,
+        config: Config,
+        run: RunFolder,
+        group: Processes,
+        device: torch.device,
+        resume: bool,
+        observers: Sequence[ObserverFactory],
+    ) -> None:
+        self._config, self._run, self._group, self._device = config, run, group, device
+        self._sets = [open_picture_set(path) for path in config.validation.sets]
+        state = self._read_checkpoint() if resume else None
+        self._trainer, self._value_range, self._batches = self._start(fresh=state is None)
+        self._best_psnr: float | None = None
+        self._best_step: int | None = None
+        self._mean_loss: float | None = None
+        self._lowest_loss = float("inf")
+        if state is not None:
+            self._restore(state)
+        self._observers: list[Observer] = []
+        if group.first:
+            self._observers.append(JsonLog(run.log, self._trainer.step))
+            self._observers += [factory(run, config) for factory in observers]
+
+    def go(self) -> RunResult:
+        """Do all steps that are left."""
+        settings = self._config
+        steps = settings.training.steps
+        measurements: list[Measurement] = []
+        try:
+            for observer in self._observers:
+                observer.started(self._trainer.step, steps)
+            meter = _Meter(settings.training.batch_size)
+            for parts in meter.waiting(self._parts()):
+                lr, tau = self._trainer.lr, self._trainer.tau
+                result = self._trainer.train_step(parts)
+                step = self._trainer.step
+                due = step % settings.logging.every == 0 or step == steps
+                if self._device.type == "cpu" or due:
+                    self._check(float(result.loss), bool(result.usable))
+                    meter.computed(float(result.loss))
+                else:
+                    meter.computed(None)
+                for observer in self._observers:
+                    observer.stepped(step)
+                if due:
+                    self._tell(meter, float(result.gradient_norm), lr, tau)
+                if self._sets and (step % settings.validation.every == 0 or step == steps):
+                    measurements = self._measure()
+                    meter.pause()
+                if step % settings.checkpoints.every == 0 or step == steps:
+                    self._write_checkpoint()
+                    meter.pause()
+            if self._group.first:
+                self._save(self._run.final, measurements)
+            self._group.barrier()
+        finally:
+            for observer in self._observers:
+                observer.finished()
+        return RunResult(
+            self._run.path,
+            self._trainer.step,
+            self._best_step,
+            self._best_psnr,
+            tuple(measurements),
+        )
+
+    def _start(self, fresh: bool) -> tuple[Trainer, float, PatchBatches]:
+        """Build the trainer; the first process makes the starting network for all of them."""
+        config, run, group = self._config, self._run, self._group
+        dense, value_range = build_dense(config)
+        batches = self._make_batches(dense)
+        fresh = group.broadcast(fresh or not run.initial.exists())
+        distills_parent = config.distillation.teacher == "parent"
+        if fresh and group.first:
+            model = dense
+            if config.conversion.method != "none":
+                model = convert_network(dense, config, batches)
+                if distills_parent:
+                    save_model(dense, run.teacher, overwrite=True)
+            save_model(model, run.initial, overwrite=True)
+        group.barrier()
+        model = load_model(run.initial)
+        start_shifts(model, config.shifts)
+        teacher = None
+        if distills_parent:
+            teacher = load_model(run.teacher)
+        elif config.distillation.teacher is not None:
+            teacher, _ = load_unit_range(str(config.distillation.teacher))
+            if teacher.scales != model.scales or teacher.colour != model.colour:
+                raise InputError(
+                    f"distillation.teacher: {config.distillation.teacher} is for {teacher.scales} "
+                    f"{teacher.colour}, the network for {model.scales} {model.colour}"
+                )
+        return Trainer(config, model, teacher, self._device, group), value_range, batches
+
+    def _make_batches(self, model: SRModel) -> PatchBatches:
+        config, group = self._config, self._group
+        stores = [
+            open_cached(
+                config.data.train,
+                scale,
+                config.data.patch,
+                config.data.cache,
+                on_unreadable=config.data.on_unreadable,
+            )
+            for scale in model.scales
+        ]
+        plan = BatchPlan(
+            seed=config.training.seed,
+            batch_size=config.training.batch_size,
+            accumulation=config.training.accumulation,
+            rank=group.rank,
+            world_size=group.world_size,
+            patch=config.data.patch,
+            augment=config.data.augment,
+            sampling=config.data.sampling,
+            colour=model.colour,
+            enlarged=model.input_upscaled,
+        )
+        return PatchBatches(stores, plan)
+
+    def _parts(self) -> Iterator[list[Batch]]:
+        """The parts of each step that is left."""
+        settings = self._config
+        parts = settings.training.accumulation
+        workers = settings.data.workers
+        loader = DataLoader(
+            self._batches,
+            batch_size=None,
+            sampler=range(self._trainer.step * parts, settings.training.steps * parts),
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            pin_memory=self._device.type == "cuda",
+            generator=torch.Generator(),
+        )
+        share: list[Batch] = []
+        for batch in loader:
+            share.append(batch)
+            if len(share) == parts:
+                yield share
+                share = []
+
+    def _check(self, loss: float, usable: bool) -> None:
+        fp16 = self._config.training.precision == "fp16"
+        if loss != loss or loss in (float("inf"), float("-inf")) or not (usable or fp16):
+            raise GhostsrError(self._advice(f"the loss or its gradient is not finite ({loss})"))
+        mean = loss if self._mean_loss is None else self._mean_loss
+        self._mean_loss = _LOSS_MEMORY * mean + (1 - _LOSS_MEMORY) * loss
+        self._lowest_loss = min(self._lowest_loss, self._mean_loss)
+        if self._mean_loss > self._config.training.divergence * self._lowest_loss:
+            raise GhostsrError(
+                self._advice(
+                    f"the mean loss {self._mean_loss:.3g} is more than "
+                    f"{self._config.training.divergence:g} times its lowest {self._lowest_loss:.3g}"
+                )
+            )
+
+    def _advice(self, finding: str) -> str:
+        return (
+            f"step {self._trainer.step}: {finding}; lower training.lr (now "
+            f"{self._config.training.lr:g}), set training.clip_gradient, or use precision fp32. "
+            f"The last good checkpoint is kept in {self._run.checkpoints}"
+        )
+
+    def _tell(self, meter: _Meter, gradient_norm: float, lr: float, tau: float) -> None:
+        logits = list(logits_of(self._trainer.model).values())
+        loss, speed, data_share, other_share = meter.take()
+        progress = Progress(
+            step=self._trainer.step,
+            loss=loss,
+            gradient_norm=gradient_norm,
+            lr=lr,
+            tau=tau if logits else None,
+            shift_entropy=sum(map(entropy, logits)) / len(logits) if logits else None,
+            images_per_second=speed,
+            data_share=data_share,
+            other_share=other_share,
+        )
+        for observer in self._observers:
+            observer.progressed(progress, self._trainer.model)
+
+    def _measure(self) -> list[Measurement]:
+        network = self._trainer.result
+        measurements = measure(network, self._sets, self._group)
+        psnr = score(measurements)
+        best = self._best_psnr is None or psnr > self._best_psnr
+        if best:
+            self._best_psnr, self._best_step = psnr, self._trainer.step
+            if self._group.first:
+                self._save(self._run.best, measurements)
+        for observer in self._observers:
+            observer.measured(self._trainer.step, measurements, best, network)
+        return measurements
+
+    def _save(self, path: Path, measurements: Sequence[Measurement]) -> None:
+        config = self._config
+        network = exported(self._trainer.result, self._value_range)
+        training = {
+            "step": self._trainer.step,
+            "steps": config.training.steps,
+            "data": [_set_name(folder) for folder in config.data.train],
+            "patch": config.data.patch,
+            "seed": config.training.seed,
+            "processes": self._group.world_size,
+            "settings": config.model_dump(
+                mode="json", include={"conversion", "shifts", "loss", "training", "schedule"}
+            ),
+            "measurements": [_as_json(entry) for entry in measurements],
+        }
+        save_model(
+            network, path, metadata={**network.metadata, "training": training}, overwrite=True
+        )
+
+    def _read_checkpoint(self) -> dict[str, Any] | None:
+        state = read_newest_checkpoint(self._run.checkpoints)
+        if state is not None and state["world_size"] != self._group.world_size:
+            raise InputError(
+                f"run folder {self._run.path}: was trained by {state['world_size']} processes, now "
+                f"there are {self._group.world_size}; start as many as before"
+            )
+        return state
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        own = self._trainer.state()
+        for key in ("architecture", "ghost_layers"):
+            if state[key] != own[key]:
+                raise InputError(
+                    f"run folder {self._run.path}: its checkpoint is of another network: "
+                    f"{_difference(state[key], own[key])}"
+                )
+        self._trainer.load_state(state)
+        self._best_psnr, self._best_step = state["best_psnr"], state["best_step"]
+        self._mean_loss, self._lowest_loss = state["mean_loss"], state["lowest_loss"]
+        set_random_states(state["random_states"][self._group.rank])
+
+    def _write_checkpoint(self) -> None:
+        random = self._group.gather(random_states())
+        if self._group.first:
+            state = {
+                **self._trainer.state(),
+                "best_psnr": self._best_psnr,
+                "best_step": self._best_step,
+                "mean_loss": self._mean_loss,
+                "lowest_loss": self._lowest_loss,
+                "random_states": random,
+                "world_size": self._group.world_size,
+            }
+            write_checkpoint(self._run.checkpoints, state, self._config.checkpoints.keep)
+        self._group.barrier()
+
+
+class _Meter:
+    """Tells where the time goes."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._losses: list[float] = []
+        self._steps = 0
+        self._data = self._compute = self._paused = 0.0
+        self._began = self._mark = time.perf_counter()
+
+    def waiting(self, parts: Iterator[list[Batch]]) -> Iterator[list[Batch]]:
+        """Pass on the parts of each step and count the time until they come."""
+        while True:
+            self._mark = time.perf_counter()
+            share = next(parts, None)
+            now = time.perf_counter()
+            self._data += now - self._mark
+            if share is None:
+                return
+            self._mark = now
+            yield share
+
+    def computed(self, loss: float | None) -> None:
+        """Count the time since the parts came as computation."""
+        now = time.perf_counter()
+        self._compute += now - self._mark
+        self._mark = now
+        self._steps += 1
+        if loss is not None:
+            self._losses.append(loss)
+
+    def pause(self) -> None:
+        """Leave the time since the last mark out."""
+        now = time.perf_counter()
+        self._paused += now - self._mark
+        self._mark = now
+
+    def take(self) -> tuple[float, float, float, float]:
+        """Return the mean loss, patches a second, and the shares of waiting and of the rest."""
+        now = time.perf_counter()
+        total = max(now - self._began - self._paused, 1e-9)
+        loss = sum(self._losses) / len(self._losses)
+        speed = self._steps * self._batch_size / total
+        data_share = self._data / total
+        other_share = max(0.0, 1 - (self._data + self._compute) / total)
+        self.__init__(self._batch_size)  # type: ignore[misc]
+        self._mark = now
+        return loss, speed, data_share, other_share
+
+
+def _set_name(folder: Path) -> str:
+    pictures: PictureSet = open_picture_set(folder)
+    return pictures.name
+
+
+def _as_json(entry: Measurement) -> dict[str, Any]:
+    ssim = entry.ssim if entry.ssim == entry.ssim else None
+    return {
+        "dataset": entry.dataset,
+        "scale": entry.scale,
+        "psnr": entry.psnr,
+        "ssim": ssim,
+        "protocol": entry.protocol,
+    }
+
+
+def _difference(stored: dict[str, Any], own: dict[str, Any]) -> str:
+    for key in sorted({*stored, *own}):
+        if stored.get(key) != own.get(key):
+            return f"{key} is {stored.get(key)} there and {own.get(key)} here"
+    return "its layers differ"

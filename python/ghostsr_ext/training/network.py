@@ -1,0 +1,116 @@
+"""The network that a run starts from, and what it becomes when it leaves the run."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ghostsr_ext.checkpoints import load_model
+from ghostsr_ext.errors import InputError
+from ghostsr_ext.models import SRModel, create_model
+from ghostsr_ext.nn import GhostConv2d, freeze_shifts, ghost_layers
+from ghostsr_ext.training.config import Config
+from ghostsr_ext.training.data import PatchBatches
+from ghostsr_ext.training.value_range import set_value_range
+
+
+def load_unit_range(path: str) -> tuple[SRModel, float]:
+    """Read a network and rewrite it for values in 0..1; also return the range that it had."""
+    model = load_model(path)
+    value_range = model.value_range
+    return set_value_range(model, 1.0), value_range
+
+
+def build_dense(config: Config) -> tuple[SRModel, float]:
+    """Return the network of ``config.model`` for values in 0..1, and the range that it had.
+
+    Raises:
+        InputError: The preset, its arguments or the file is wrong.
+    """
+    if config.model.init is not None:
+        return load_unit_range(str(config.model.init))
+    assert config.model.preset is not None
+    torch.manual_seed(config.training.seed)
+    model = create_model(config.model.preset, **config.model.arguments)
+    value_range = model.value_range
+    # New weights suit values in 0..1 as they are: they are not rescaled.
+    arguments = {key: value for key, value in model.config.items() if key != "architecture"}
+    arguments["value_range"] = 1.0
+    if model.mean is not None:
+        arguments["mean"] = [value / value_range for value in arguments["mean"]]
+    torch.manual_seed(config.training.seed)
+    return type(model)(**arguments), value_range
+
+
+def convert_network(dense: SRModel, config: Config, batches: PatchBatches) -> SRModel:
+    """Return the GhostSR network that ``config.conversion`` makes of a dense one.
+
+    Args:
+        dense: For values in 0..1; not changed.
+        config: Of the run.
+        batches: Where the calibration takes its pictures from.
+
+    Raises:
+        InputError: The network is converted already, or the conversion refuses it.
+    """
+    from ghostsr_ext.conversion import convert
+
+    settings = config.conversion
+    if ghost_layers(dense):
+        raise InputError("conversion.method: the network is converted already; use none")
+    options: dict[str, Any] = {}
+    if settings.method == "calibrated":
+        options["calibration"] = _calibration_pictures(batches, settings.pictures)
+    if settings.affine:
+        options["affine"] = True
+    converted, _ = convert(
+        dense,
+        settings.ghost_ratio,
+        method="kmeans" if settings.method == "scratch" else settings.method,
+        layers=settings.layers,
+        max_shift=settings.max_shift,
+        seed=config.training.seed,
+        **options,
+    )
+    if settings.method == "scratch":
+        torch.manual_seed(config.training.seed)
+        for layer in ghost_layers(converted).values():
+            _forget(layer)
+        converted.metadata.pop("report", None)
+    return converted
+
+
+def _calibration_pictures(batches: PatchBatches, count: int) -> Tensor:
+    pictures: list[Tensor] = []
+    number = 0
+    while len(pictures) < count:
+        pictures.extend(batches[number].inputs)
+        number += 1
+    return torch.stack(pictures[:count])
+
+
+def _forget(layer: GhostConv2d) -> None:
+    """Give a converted layer new weights, and ghosts of the first channels in their order."""
+    fresh = nn.Conv2d(
+        layer.in_channels,
+        layer.intrinsic_channels,
+        layer.kernel_size,  # type: ignore[arg-type]
+        groups=layer.groups,
+        bias=layer.bias is not None,
+    )
+    with torch.no_grad():
+        layer.weight.copy_(fresh.weight)
+        if layer.bias is not None and fresh.bias is not None:
+            layer.bias.copy_(fresh.bias)
+    source = torch.arange(layer.ghost_channels) % layer.intrinsic_channels
+    layer.set_tables(source, torch.zeros(layer.ghost_channels, 2, dtype=torch.int64))
+
+
+def exported(model: SRModel, value_range: float) -> SRModel:
+    """Return a copy with its shifts as tables and its value range restored."""
+    copied = copy.deepcopy(model)
+    freeze_shifts(copied)
+    return set_value_range(copied, value_range).eval()

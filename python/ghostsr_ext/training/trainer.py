@@ -1,0 +1,273 @@
+"""One optimisation step, and everything that the next one depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ghostsr_ext.models import SRModel
+from ghostsr_ext.nn import ghost_layers
+from ghostsr_ext.training.config import Config
+from ghostsr_ext.training.data import Batch
+from ghostsr_ext.training.distributed import Processes
+from ghostsr_ext.training.losses import FeatureTap, feature_loss, pixel_loss
+from ghostsr_ext.training.schedules import freeze_step, lr_factor, tau
+from ghostsr_ext.training.shifts import freeze_as, learned, logits_of, set_tau
+
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step found, still on the device.
+
+    Attributes:
+        loss: The minimised sum, mean over the batch and the processes.
+        gradient_norm: Before clipping.
+        usable: Whether both are finite: 1 or 0. Where it is 0 the weights were left as they are,
+            unless the step was of fp16, whose scaler leaves out steps of its own.
+    """
+
+    loss: Tensor
+    gradient_norm: Tensor
+    usable: Tensor
+
+
+class Trainer:
+    """Optimises a network by the steps of a configuration.
+
+    Args:
+        config: Of the run.
+        model: For values in 0..1, with its shifts started. It is changed in place.
+        teacher: For values in 0..1, or None.
+        device: Where to compute.
+        processes: Who shares each batch.
+
+    Attributes:
+        model: The network.
+        step: Steps done.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: SRModel,
+        teacher: SRModel | None,
+        device: torch.device,
+        processes: Processes,
+    ) -> None:
+        self._config = config
+        self._device = device
+        self._processes = processes
+        self._freeze_step = freeze_step(config.shifts, config.training.steps)
+        self.step = 0
+        self.model = self._placed(model).train()
+        decay = config.training.ema_decay
+        self._average = (
+            None
+            if decay is None
+            else AveragedModel(
+                self.model,
+                multi_avg_fn=get_ema_multi_avg_fn(decay),  # type: ignore[no-untyped-call]
+            )
+        )
+        self._optimizer = self._new_optimizer()
+        self._scheduler = LambdaLR(self._optimizer, self._lr_factor)
+        self._scaler = torch.amp.GradScaler(
+            device.type, enabled=config.training.precision == "fp16"
+        )
+        self._pixel_loss = pixel_loss(config.loss)
+        self._teacher: nn.Module | None = None
+        self._taps: tuple[FeatureTap, FeatureTap] | None = None
+        if teacher is not None:
+            teacher = self._placed(teacher).eval()
+            teacher.requires_grad_(False)
+            self._teacher = teacher
+            if config.distillation.features:
+                names = list(ghost_layers(self.model))
+                self._taps = (FeatureTap(self.model, names), FeatureTap(teacher, names))
+        self._network = self._wrapped()
+
+    @property
+    def result(self) -> SRModel:
+        """The network to measure and to export: the average where there is one."""
+        if self._average is None:
+            return self.model
+        assert isinstance(self._average.module, SRModel)
+        return self._average.module
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    @property
+    def tau(self) -> float:
+        """The temperature of the next step."""
+        return tau(self._config.shifts, self.step, self._config.training.steps)
+
+    def train_step(self, parts: Sequence[Batch]) -> StepResult:
+        """Do one step.
+
+        Args:
+            parts: This process's share of the batch, in ``training.accumulation`` parts.
+
+        Returns:
+            What it found, on the device.
+        """
+        if self.step == self._freeze_step and learned(self.model):
+            self._freeze_shifts()
+        set_tau(self.model, self.tau)
+        self._optimizer.zero_grad()
+        loss = torch.zeros((), device=self._device)
+        for number, part in enumerate(parts, 1):
+            last = number == len(parts)
+            with self._without_exchange() if not last else nullcontext():
+                part_loss = self._loss(part) / len(parts)
+                self._scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
+            loss += part_loss.detach()
+        loss = self._processes.mean(loss)
+        self._scaler.unscale_(self._optimizer)
+        limit = self._config.training.clip_gradient
+        norm = clip_grad_norm_(self.model.parameters(), float("inf") if limit is None else limit)
+        usable = torch.isfinite(norm) & torch.isfinite(loss)
+        if not self._scaler.is_enabled() and self._device.type == "cpu" and not bool(usable):
+            return StepResult(loss, norm, usable)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        if self._average is not None:
+            self._average.update_parameters(self.model)
+        self.step += 1
+        self._scheduler.step()
+        return StepResult(loss, norm, usable)
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`load_state` needs to go on with the same bits."""
+        return {
+            "step": self.step,
+            "architecture": self.model.config,
+            "ghost_layers": {
+                name: [layer.ghost_channels, layer.max_shift, layer.shift_scope, layer.affine]
+                for name, layer in ghost_layers(self.model).items()
+            },
+            "learned": learned(self.model),
+            "model": self.model.state_dict(),
+            "average": None if self._average is None else self._average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scheduler": self._scheduler.state_dict(),
+            "scaler": self._scaler.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to where :meth:`state` was called, in a trainer of the same configuration."""
+        if not state["learned"] and learned(self.model):
+            self._freeze_shifts()
+        self.model.load_state_dict(state["model"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scheduler.load_state_dict(state["scheduler"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
+
+    def _placed(self, model: SRModel) -> SRModel:
+        if self._config.training.channels_last:
+            # The stubs of torch do not know this keyword of Module.to.
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model.to(self._device)
+
+    def _lr_factor(self, step: int) -> float:
+        return lr_factor(self._config.schedule, step, self._config.training.steps)
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        settings = self._config.training
+        logits = list(logits_of(self.model).values())
+        shifting = {id(parameter) for parameter in logits}
+        weights = [p for p in self.model.parameters() if id(p) not in shifting]
+        groups: list[dict[str, Any]] = [{"params": weights}]
+        if logits:
+            factor = self._config.shifts.lr_factor
+            groups.append({"params": logits, "lr": settings.lr * factor, "weight_decay": 0.0})
+        kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+        return kind(
+            groups,
+            lr=settings.lr,
+            betas=settings.betas,
+            eps=settings.epsilon,
+            weight_decay=settings.weight_decay,
+        )
+
+    def _wrapped(self) -> nn.Module:
+        network: nn.Module = self.model
+        if self._processes.world_size > 1:
+            network = DistributedDataParallel(
+                network,
+                device_ids=[self._device] if self._device.type == "cuda" else None,
+                # A step of one scale leaves the heads of the other scales without gradients.
+                find_unused_parameters=len(self.model.scales) > 1,
+            )
+        if self._config.training.compile:
+            network = torch.compile(network)  # type: ignore[assignment]
+        return network
+
+    def _without_exchange(self) -> Any:
+        network = getattr(self._network, "_orig_mod", self._network)
+        return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+
+    def _freeze_shifts(self) -> None:
+        """Make tables of the shifts and forget what the optimiser knew of their logits."""
+        if self._average is not None:
+            freeze_as(self._average.module, self.model)
+        freeze_as(self.model, self.model)
+        for group in self._optimizer.param_groups[1:]:
+            for parameter in group["params"]:
+                self._optimizer.state.pop(parameter, None)
+        del self._optimizer.param_groups[1:]
+        done = self._scheduler.state_dict()
+        self._scheduler = LambdaLR(self._optimizer, self._lr_factor)
+        done["base_lrs"] = done["base_lrs"][:1]
+        done["_last_lr"] = done["_last_lr"][:1]
+        done["lr_lambdas"] = done["lr_lambdas"][:1]
+        self._scheduler.load_state_dict(done)
+        for group, lr in zip(self._optimizer.param_groups, done["_last_lr"], strict=True):
+            group["lr"] = lr
+        self._network = self._wrapped()
+
+    def _loss(self, batch: Batch) -> Tensor:
+        settings = self._config.distillation
+        inputs = batch.inputs.to(self._device, non_blocking=True)
+        targets = batch.targets.to(self._device, non_blocking=True)
+        if not self._config.training.channels_last:
+            inputs = inputs.contiguous()
+        # One noise a step, in all processes and all parts of a batch: they are one batch.
+        torch.manual_seed(_noise_seed(self._config.training.seed, self.step))
+        precision = _PRECISIONS[self._config.training.precision]
+        reduced = precision is not torch.float32
+        with ExitStack() as stack:
+            stack.enter_context(torch.autocast(self._device.type, precision, enabled=reduced))
+            features = None
+            if self._taps is not None:
+                features = [stack.enter_context(tap.recording()) for tap in self._taps]
+            output = self._network(inputs, batch.scale).float()
+            loss = self._pixel_loss(output, targets)
+            if self._teacher is not None:
+                with torch.no_grad():
+                    wanted = self._teacher(inputs, batch.scale).float()
+                loss = settings.target * loss + settings.output * self._pixel_loss(output, wanted)
+                if features is not None:
+                    loss = loss + settings.features * feature_loss(*features)
+        return loss
+
+
+def _noise_seed(seed: int, step: int) -> int:
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint32)[0])
