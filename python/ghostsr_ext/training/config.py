@@ -26,9 +26,11 @@ class ModelConfig(Section):
 
     preset: str | None = Field(default=None, description="A network by name, with new weights.")
     arguments: dict[str, Any] = Field(
-       default= default_factory=dict, description="Arguments of the preset, such as scale and blocks."
+        default_factory=dict, description="Arguments of the preset, such as scale and blocks."
     )
-    init: Path | None = Field(default=None, description="A checkpoint to start from, dense or converted.")
+    init: Path | None = Field(
+        default=None, description="A checkpoint to start from, dense or converted."
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelConfig:
@@ -53,11 +55,16 @@ class ConversionConfig(Section):
     max_shift: Annotated[int, Field(ge=0, le=MAX_SHIFT_LIMIT)] = Field(
         default=1, description="A ghost moves by at most this many rows and columns."
     )
-    affine: bool = Field(default=False, description="Whether ghosts have a gain and a bias of their own.")
-    layers: list[str] | None = Field(
-        default=None, description="The convolutions to convert; left out: what the network declares."
+    affine: bool = Field(
+        default=False, description="Whether ghosts have a gain and a bias of their own."
     )
-    pictures: Count = Field(default=16, description="Training patches that the calibration looks at.")
+    layers: list[str] | None = Field(
+        default=None,
+        description="The convolutions to convert; left out: what the network declares.",
+    )
+    pictures: Count = Field(
+        default=16, description="Training patches that the calibration looks at."
+    )
 
 
 class ShiftConfig(Section):
@@ -68,7 +75,8 @@ class ShiftConfig(Section):
         default="channel", description="A shift for each ghost channel, or one for each layer."
     )
     init: Literal["conversion", "random"] = Field(
-        default="conversion", description="Start from the shifts of the conversion, or from small noise."
+        default="conversion",
+        description="Start from the shifts of the conversion, or from small noise.",
     )
     confidence: Positive = Field(
         default=3.0, description="Logit of a shift of the conversion; the other candidates have 0."
@@ -80,7 +88,9 @@ class ShiftConfig(Section):
     freeze_at: Fraction = Field(
         default=0.5, description="When shifts become a table, as a part of all steps; 1 for never."
     )
-    lr_factor: Positive = Field(default=10.0, description="Learning rate of the logits over training.lr.")
+    lr_factor: Positive = Field(
+        default=10.0, description="Learning rate of the logits over training.lr."
+    )
 
 
 class DataConfig(Section):
@@ -92,7 +102,9 @@ class DataConfig(Section):
     sampling: Literal["uniform", "area"] = Field(
         default="uniform", description="Every picture as likely as any other, or by its area."
     )
-    workers: Annotated[int, Field(ge=0)] = Field(default=0, description="Processes that cut patches.")
+    workers: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Processes that cut patches."
+    )
     cache: Path | None = Field(
         default=None, description="Folder of decoded pictures; left out: the user's cache folder."
     )
@@ -121,11 +133,15 @@ class DistillationConfig(Section):
     teacher: Path | Literal["parent"] | None = Field(
         default=None, description="A checkpoint, or parent: the network before its conversion."
     )
-    output: NotNegative = Field(default=1.0, description="Weight of the distance between the outputs.")
+    output: NotNegative = Field(
+        default=1.0, description="Weight of the distance between the outputs."
+    )
     features: NotNegative = Field(
         default=0.0, description="Weight of the distance between the outputs of converted layers."
     )
-    target: NotNegative = Field(default=1.0, description="Weight of the loss against the originals.")
+    target: NotNegative = Field(
+        default=1.0, description="Weight of the loss against the originals."
+    )
 
 
 class TrainingConfig(Section):
@@ -139,7 +155,9 @@ class TrainingConfig(Section):
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     epsilon: Positive = 1e-8
     weight_decay: NotNegative = 0.0
-    clip_gradient: Positive | None = Field(default=None, description="Largest norm of the gradient.")
+    clip_gradient: Positive | None = Field(
+        default=None, description="Largest norm of the gradient."
+    )
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="Decay of the averaged weights, which are validated and exported."
     )
@@ -147,7 +165,9 @@ class TrainingConfig(Section):
     channels_last: bool = True
     compile: bool = False
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:1.")
-    threads: Annotated[int, Field(ge=0)] = Field(default=0, description="CPU threads; 0: torch's choice.")
+    threads: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="CPU threads; 0: torch's choice."
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     divergence: Annotated[float, Field(gt=1)] = Field(
         default=10.0, description="Stop when the mean loss is this many times its lowest."
@@ -169,7 +189,7 @@ class ScheduleConfig(Section):
     warmup: Annotated[int, Field(ge=0)] = Field(default=0, description="Steps of linear increase.")
     final: Fraction = Field(default=0.0, description="cosine: last learning rate over the first.")
     milestones: list[Count] = Field(
-       default= default_factory=list, description="step: where the rate is multiplied by gamma."
+        default_factory=list, description="step: where the rate is multiplied by gamma."
     )
     gamma: Positive = 0.5
 
