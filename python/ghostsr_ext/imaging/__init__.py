@@ -12,12 +12,13 @@ from ghostsr_ext.imaging.read import (
     PICTURE_SUFFIXES,
     Picture,
     picture_files,
+    picture_from_pil,
     read_image,
     read_picture,
     read_size,
 )
 from ghostsr_ext.imaging.resize import imresize
-from ghostsr_ext.imaging.write import write_image, write_picture
+from ghostsr_ext.imaging.write import picture_to_pil, write_image, write_picture
 
 __all__ = [
     "MAX_PIXELS",
@@ -27,6 +28,8 @@ __all__ = [
     "luma",
     "luma_uint8",
     "picture_files",
+    "picture_from_pil",
+    "picture_to_pil",
     "read_image",
     "read_picture",
     "read_size",

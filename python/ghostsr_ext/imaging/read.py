@@ -86,6 +86,27 @@ def read_picture(
         return _decode(image, name)
 
 
+def picture_from_pil(image: Image.Image) -> Picture:
+    """Take a picture over from Pillow, as :func:`read_picture` would read it from a file.
+
+    Args:
+        image: Opened or made in memory.
+
+    Raises:
+        InputError: It is broken, animated, has no pixels, or values that are no 8 or 16-bit
+            integers.
+    """
+    name = str(getattr(image, "filename", "") or "image")
+    try:
+        _check_header(image, name, MAX_PIXELS)
+        return _decode(image, name)
+    except InputError:
+        raise
+    # As for files: an image that is not loaded yet may be hostile.
+    except Exception as error:
+        raise InputError(f"{name}: is broken or truncated ({error})") from error
+
+
 def read_image(
     source: str | os.PathLike[str] | BinaryIO, *, max_pixels: int = MAX_PIXELS
 ) -> NDArray[np.uint8]:

@@ -80,6 +80,27 @@ def write_picture(
             raise InputError(f"output {path}: cannot be written as {kind} ({error})") from error
 
 
+def picture_to_pil(picture: Picture) -> Image.Image:
+    """Hand a picture over to Pillow.
+
+    Args:
+        picture: 8 bits, or 16, of which Pillow can hold only those of opaque grey; others become 8.
+
+    Returns:
+        An image of mode L, LA, RGB, RGBA or I;16 with the colour profile in its ``info``.
+
+    Raises:
+        InputError: Its arrays have a wrong shape or type.
+    """
+    channels = _channels(picture)
+    if channels.dtype == np.uint16 and channels.ndim == 3:
+        channels = ((channels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    image = Image.fromarray(channels)
+    if picture.icc_profile is not None:
+        image.info["icc_profile"] = picture.icc_profile
+    return image
+
+
 def write_image(
     path: str | os.PathLike[str], image: NDArray[Any], *, overwrite: bool = False
 ) -> None:

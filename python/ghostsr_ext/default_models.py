@@ -1,0 +1,39 @@
+"""The networks that come with the package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ghostsr_ext.errors import InputError
+
+_FOLDER = Path(__file__).parent / "assets"
+
+
+def default_models() -> dict[str, Path]:
+    """List the networks in the package by name; ``x2`` enlarges twice, and so on."""
+    return {path.stem: path for path in sorted(_FOLDER.glob("*.safetensors"))}
+
+
+def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
+    """Return the file of a network.
+
+    Args:
+        name_or_path: The name of a network in the package, such as ``"x2"``, or a path. A name wins
+            over a file of that name in the working folder; write ``./x2`` for the file.
+
+    Returns:
+        The path; not opened yet.
+
+    Raises:
+        InputError: It is neither a name nor a file.
+    """
+    text = os.fspath(name_or_path)
+    models = default_models()
+    if text in models:
+        return models[text]
+    path = Path(text)
+    if not path.exists():
+        known = ", ".join(models) or "none"
+        raise InputError(f"model {text}: is no file, and no model in the package ({known})")
+    return path

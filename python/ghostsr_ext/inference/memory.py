@@ -1,0 +1,139 @@
+"""How much memory a network takes, and how large its tiles may be for that."""
+
+from __future__ import annotations
+
+import copy
+import math
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ghostsr_ext.models import SRModel
+
+SMALLEST_TILE = 32
+"""Side below which tiles are not cut: their margins would be most of the work."""
+
+_DEFAULT_BUDGET = 512 << 20
+# Beside the feature maps that a network hands on, its operators take workspace of their own: the
+# intrinsic half of a ghost layer, blocks that oneDNN or cuDNN reorder.
+_WORKSPACE = 1.5
+_PROBE_SIDE = 64
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors made inside it that are alive, and their peak."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = 0
+        self.peak = 0
+        self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._count(leaf.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._seen:
+            return
+        self._seen.add(storage)
+        size = storage.nbytes()
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self.live -= size
+
+
+def activation_bytes(
+    model: nn.Module, input_shape: tuple[int, ...], arguments: Mapping[str, Any] | None = None
+) -> int:
+    """Return the most bytes of feature maps that are alive at once in a forward pass.
+
+    Nothing is computed: a copy of the network runs on shapes alone (torch's meta device). The
+    workspace that operators take for themselves is not in it.
+
+    Args:
+        model: Any network, in evaluation mode.
+        input_shape: Shape of its input, which is counted too.
+        arguments: Keyword arguments of its ``forward``.
+    """
+    shadow = copy.deepcopy(model).to("meta")
+    dtype = next((p.dtype for p in shadow.parameters() if p.is_floating_point()), torch.float32)
+    # Not inference_mode: under it, views of a tensor are not dispatched to the counter.
+    with torch.no_grad(), _LiveBytes() as counter:
+        shadow(torch.empty(input_shape, dtype=dtype, device="meta"), **(arguments or {}))
+    return counter.peak
+
+
+def default_budget(device: torch.device) -> int:
+    """Return the bytes that feature maps may take where nobody said otherwise.
+
+    Args:
+        device: On CUDA four fifths of what is free; elsewhere 512 MiB, or half of what is free if
+            that is less.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] * 4 // 5
+    return min(_DEFAULT_BUDGET, _available_bytes() // 2)
+
+
+def tile_side(model: SRModel, scale: int, budget: int) -> int:
+    """Return the side of the largest square tile whose feature maps fit into ``budget``.
+
+    Args:
+        model: The network.
+        scale: One of its scales.
+        budget: In bytes.
+
+    Returns:
+        In pixels of the network's input, without the margin; at least ``SMALLEST_TILE``.
+    """
+    side = math.isqrt(max_pixels(model, scale, budget)) - 2 * model.receptive_field
+    return max(SMALLEST_TILE, side)
+
+
+def max_pixels(model: SRModel, scale: int, budget: int) -> int:
+    """Return how many pixels of the network's input it can take at once within ``budget``.
+
+    Args:
+        model: The network.
+        scale: One of its scales.
+        budget: In bytes.
+    """
+    shape = (1, model.channels, _PROBE_SIDE, _PROBE_SIDE)
+    probe = activation_bytes(model, shape, {"scale": scale})
+    return int(budget / (_WORKSPACE * probe / _PROBE_SIDE**2))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory is exhausted, on a device or on the host."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # torch's allocator for the host raises a plain RuntimeError.
+    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+
+
+def _available_bytes() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 2 * _DEFAULT_BUDGET
+    values = dict(line.split(":", 1) for line in lines)
+    return int(values["MemAvailable"].split()[0]) << 10

@@ -1,0 +1,365 @@
+"""Enlarging pictures in memory with one network."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ghostsr_ext.checkpoints import load_model
+from ghostsr_ext.default_models import resolve_model
+from ghostsr_ext.errors import GhostsrError, InputError
+from ghostsr_ext.imaging import (
+    Picture,
+    imresize,
+    luma,
+    picture_from_pil,
+    picture_to_pil,
+    rgb_to_ycbcr,
+    ycbcr_to_rgb,
+)
+from ghostsr_ext.inference.memory import (
+    SMALLEST_TILE,
+    default_budget,
+    is_out_of_memory,
+    max_pixels,
+    tile_side,
+)
+from ghostsr_ext.inference.symmetries import SYMMETRIES, turn, turn_back
+from ghostsr_ext.inference.tiling import GRID, Span, span, spans
+from ghostsr_ext.models import SRModel
+from ghostsr_ext.nn import freeze_shifts
+
+PEAK = 255.0
+"""White, in the values that the class works with inside."""
+
+# Output pixels on either side of one that bicubic interpolation to twice the size or more reads.
+_BICUBIC_MARGIN = 3
+
+_PictureLike = TypeVar("_PictureLike", NDArray[Any], Image.Image, Picture)
+
+
+class Upscaler:
+    """A network that enlarges pictures, whole or in tiles.
+
+    The network is copied, so that the one given is neither changed nor held. Calls from several
+    threads at once are safe.
+
+    A network that works on luma gets the luma of the picture; its colours are enlarged bicubically.
+    Opacity is always enlarged bicubically.
+
+    Args:
+        model: A network, or a file that ``load_model`` reads, or the name of a default model
+            (``"x2"``).
+        scale: One of the network's scales; None for its only or smallest one.
+        device: Where to compute; None for where the network is.
+        dtype: What to compute in; None for the network's own type.
+        self_ensemble: Whether to average over the eight flips and quarter turns (EDSR+), which
+            takes eight times as long and is usually 0.1 dB better.
+        tile: Side of the tiles in pixels of the small picture, from 1; ``"auto"`` for whole
+            pictures where they fit into ``memory_budget`` and the largest tiles that do where not;
+            None for whole pictures always. Tiles overlap by the network's receptive field, so that
+            there are no seams: values differ from those of the whole picture by rounding at most.
+        memory_budget: Bytes that feature maps may take with ``tile="auto"``; None for four fifths
+            of what is free on a CUDA device, and 512 MiB elsewhere.
+
+    Attributes:
+        scale: How many times pictures are enlarged.
+        device: Where the network runs.
+        dtype: The type that it computes in.
+        margin: How many pixels of the small picture tiles read on each side of what they deliver.
+
+    Raises:
+        InputError: The model cannot be read or does not serve the scale, or ``tile`` or
+            ``memory_budget`` is out of its domain.
+    """
+
+    def __init__(
+        self,
+        model: SRModel | str | os.PathLike[str],
+        *,
+        scale: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        self_ensemble: bool = False,
+        tile: int | Literal["auto"] | None = "auto",
+        memory_budget: int | None = None,
+    ) -> None:
+        network = (
+            copy.deepcopy(model) if isinstance(model, SRModel) else load_model(resolve_model(model))
+        )
+        self.scale = network.scale if scale is None else scale
+        if self.scale not in network.scales:
+            served = ", ".join(f"x{served}" for served in network.scales)
+            raise InputError(f"scale: {scale}; this network serves {served}")
+        if tile is not None and tile != "auto" and (not isinstance(tile, int) or tile < 1):
+            raise InputError(f"tile: {tile!r}; must be 1 or more, 'auto', or None for none")
+        if memory_budget is not None and memory_budget < 1:
+            raise InputError(f"memory_budget: {memory_budget}; must be 1 byte or more")
+        freeze_shifts(network)
+        self._network = network.eval().to(
+            device=device,
+            dtype=dtype,
+            memory_format=torch.channels_last,
+        )
+        parameter = next(network.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self._self_ensemble = self_ensemble
+        self._tile = tile
+        self._memory_budget = memory_budget
+        # The network's input, over the small picture; and its output, over its input.
+        self._enlarged = self.scale if network.input_upscaled else 1
+        self._growth = 1 if network.input_upscaled else self.scale
+        self.margin = -(-network.receptive_field // self._enlarged)
+
+    def __call__(self, picture: _PictureLike) -> _PictureLike:
+        """Enlarge a picture.
+
+        Args:
+            picture: An array [H, W] (grey), [H, W, 3] (RGB) or [H, W, 4] (with opacity) of uint8,
+                uint16, or float32 or float64 in 0..1; or a Pillow image; or a ``Picture``.
+
+        Returns:
+            What was given, ``scale`` times as large, of the same type: clipped, and rounded for
+            whole numbers. A Pillow image keeps its colour profile, and is upright.
+
+        Raises:
+            InputError: The picture has another shape, type or range.
+            GhostsrError: The memory does not even suffice for small tiles, or the network's output
+                is not finite.
+        """
+        if isinstance(picture, Image.Image):
+            return picture_to_pil(self._whole(picture_from_pil(picture)))
+        if isinstance(picture, Picture):
+            return self._whole(picture)
+        return _to_array(self._whole(_from_array(picture)))
+
+    def bands(self, picture: Picture) -> Iterator[Picture]:
+        """Enlarge a picture piece by piece, in memory for one row of tiles.
+
+        Args:
+            picture: What to enlarge; its values may also be floats in 0..1.
+
+        Yields:
+            Full-width pieces of the result, from top to bottom.
+
+        Raises:
+            InputError: As for a call.
+            GhostsrError: As for a call.
+        """
+        _check(picture)
+        white = _white(picture.pixels.dtype)
+        for band, values in self._bands(picture.pixels, white, luma_only=False):
+            yield self._finished(picture, band, values)
+
+    def values(self, image: NDArray[Any], *, luma_only: bool = False) -> NDArray[np.float64]:
+        """Enlarge a picture without rounding or clipping, for measuring.
+
+        Args:
+            image: RGB values [H, W, 3] in 0..255, of any numeric type.
+            luma_only: Whether luma is enough where the network works on luma.
+
+        Returns:
+            RGB [scale * H, scale * W, 3] in 0..255, not clipped and not checked to be finite; or
+            luma without the last axis if ``luma_only`` and the network works on luma.
+
+        Raises:
+            GhostsrError: The memory does not even suffice for small tiles.
+        """
+        pieces = [values for _, values in self._bands(image, PEAK, luma_only=luma_only)]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _bands(
+        self, image: NDArray[Any], white: float, *, luma_only: bool
+    ) -> Iterator[tuple[Span, NDArray[np.float64]]]:
+        rows, columns = image.shape[:2]
+        side = self._first_side(rows, columns)
+        top = 0
+        while top < rows:
+            band = span(top, rows, side, self.margin)
+            try:
+                values = self._band(image, white, band, side, luma_only=luma_only)
+            except (RuntimeError, MemoryError) as error:
+                side = self._smaller_side(side, error)
+                continue
+            yield band, values
+            top = band.stop
+
+    def _first_side(self, rows: int, columns: int) -> int:
+        whole = max(rows, columns)
+        if self._tile is None:
+            return whole
+        if isinstance(self._tile, int):
+            return self._tile
+        budget = self._memory_budget or default_budget(self.device)
+        pixels = rows * columns * self._enlarged**2
+        if pixels <= max_pixels(self._network, self.scale, budget):
+            return whole
+        side = tile_side(self._network, self.scale, budget) // self._enlarged
+        return max(SMALLEST_TILE, side // GRID * GRID)
+
+    def _smaller_side(self, side: int, error: BaseException) -> int:
+        """Answer an exhausted memory with smaller tiles, if tiles are allowed at all."""
+        if not is_out_of_memory(error):
+            raise error
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self._tile is None or side <= SMALLEST_TILE:
+            advice = "pass a tile" if self._tile is None else f"tried tiles down to {side} pixels"
+            raise GhostsrError(f"not enough memory on {self.device}; {advice}") from error
+        return max(SMALLEST_TILE, side // 2 // GRID * GRID)
+
+    def _whole(self, picture: Picture) -> Picture:
+        bands = list(self.bands(picture))
+        if len(bands) == 1:
+            return bands[0]
+        alphas = [band.alpha for band in bands if band.alpha is not None]
+        return Picture(
+            np.concatenate([band.pixels for band in bands]),
+            np.concatenate(alphas) if alphas else None,
+            picture.grey,
+            picture.icc_profile,
+        )
+
+    def _finished(self, picture: Picture, band: Span, values: NDArray[np.float64]) -> Picture:
+        if not np.isfinite(values).all():
+            name = str(self.dtype).removeprefix("torch.")
+            advice = "; compute in float32" if self.dtype == torch.float16 else ""
+            raise GhostsrError(f"output: has NaN or infinite values (computed in {name}){advice}")
+        pixels = _from_peak(values, picture.pixels.dtype)
+        if picture.grey:
+            pixels = _grey(pixels)
+        alpha = None
+        if picture.alpha is not None:
+            alpha = self._bicubic(picture.alpha, band).astype(picture.pixels.dtype)
+            if alpha.dtype.kind == "f":
+                alpha = alpha.clip(0, 1)
+        return Picture(pixels, alpha, picture.grey, picture.icc_profile)
+
+    def _bicubic(self, image: NDArray[Any], band: Span) -> NDArray[Any]:
+        """Enlarge the delivered rows of a band."""
+        outer = span(band.start, image.shape[0], band.stop - band.start, _BICUBIC_MARGIN)
+        return imresize(image[outer.read], self.scale)[outer.kept(self.scale)]
+
+    def _band(
+        self, image: NDArray[Any], white: float, band: Span, side: int, *, luma_only: bool
+    ) -> NDArray[np.float64]:
+        """Enlarge one row of tiles: [h, W, 3] in 0..255, or [h, W] for luma alone."""
+        rows, columns = band.stop - band.start, image.shape[1]
+        channels = self._network.channels
+        out = np.empty((rows * self.scale, columns * self.scale, channels))
+        for tile in spans(columns, side, self.margin):
+            small = _to_peak(image[band.read, tile.read], white)
+            if self._network.colour == "y":
+                small = luma(small)[..., None]
+            enlarged = self._infer(self._prepared(small))
+            out[:, tile.delivered(self.scale)] = enlarged[
+                band.kept(self.scale), tile.kept(self.scale)
+            ]
+        if self._network.colour == "rgb":
+            return out
+        if luma_only:
+            return out[..., 0]
+        outer = span(band.start, image.shape[0], rows, _BICUBIC_MARGIN)
+        chroma = rgb_to_ycbcr(_to_peak(image[outer.read], white))[..., 1:]
+        chroma = imresize(chroma, self.scale)[outer.kept(self.scale)]
+        return ycbcr_to_rgb(np.concatenate([out, chroma], axis=2))
+
+    def _prepared(self, small: NDArray[np.float64]) -> NDArray[np.float64]:
+        return imresize(small, self.scale) if self._enlarged > 1 else small
+
+    @torch.inference_mode()
+    def _infer(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Run the network on [h, w, C] in 0..255."""
+        unit = self._network.value_range / PEAK
+        tensor = torch.from_numpy(image * unit).permute(2, 0, 1)[None]
+        tensor = tensor.to(self.device, self.dtype, memory_format=torch.channels_last)
+        if self._self_ensemble:
+            output = sum(
+                turn_back(self._forward(turn(tensor, symmetry)), symmetry).double()
+                for symmetry in SYMMETRIES
+            ) / len(SYMMETRIES)
+            assert isinstance(output, Tensor)
+        else:
+            output = self._forward(tensor).double()
+        result: NDArray[np.float64] = (output / unit)[0].permute(1, 2, 0).cpu().numpy()
+        return result
+
+    def _forward(self, image: Tensor) -> Tensor:
+        image = image.contiguous(memory_format=torch.channels_last)
+        output: Tensor = self._network(image, self.scale)
+        return output
+
+
+_WHITE = {"u1": 255.0, "u2": 65535.0, "f4": 1.0, "f8": 1.0}
+_GREY_WEIGHTS = np.array([0.299, 0.587, 0.114])
+
+
+def _white(dtype: np.dtype[Any]) -> float:
+    """The value of white in pictures of a type."""
+    return _WHITE[f"{dtype.kind}{dtype.itemsize}"]
+
+
+def _to_peak(image: NDArray[Any], white: float) -> NDArray[np.float64]:
+    return image.astype(np.float64) * (PEAK / white)
+
+
+def _from_peak(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    white = _white(dtype)
+    values = values * (white / PEAK)
+    if dtype.kind == "u":
+        values = np.floor(values + 0.5)
+    return values.clip(0, white).astype(dtype)
+
+
+def _grey(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Three equal channels, as bright as the three given ones."""
+    brightness = pixels.astype(np.float64) @ _GREY_WEIGHTS
+    if pixels.dtype.kind == "u":
+        brightness = np.floor(brightness + 0.5)
+    return np.repeat(brightness.astype(pixels.dtype)[..., None], 3, axis=2)
+
+
+def _check(picture: Picture) -> None:
+    pixels, alpha = picture.pixels, picture.alpha
+    if f"{pixels.dtype.kind}{pixels.dtype.itemsize}" not in _WHITE:
+        raise InputError(f"image: {pixels.dtype}; must be uint8, uint16, float32 or float64")
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise InputError(f"image: shape {pixels.shape}; must be [H, W, 3] with at least one pixel")
+    if alpha is not None and (alpha.dtype != pixels.dtype or alpha.shape != pixels.shape[:2]):
+        raise InputError(
+            f"alpha: {alpha.dtype} {alpha.shape}; must be {pixels.dtype} {pixels.shape[:2]}"
+        )
+    if pixels.dtype.kind == "f":
+        low, high = float(pixels.min()), float(pixels.max())
+        if not (low >= 0 and high <= 1):
+            raise InputError(f"image: has values from {low:g} to {high:g}; floats must be in 0..1")
+
+
+def _from_array(image: NDArray[Any]) -> Picture:
+    if not isinstance(image, np.ndarray):
+        raise InputError(
+            f"image: {type(image).__name__}; must be a NumPy array, a Pillow image or a Picture"
+        )
+    if image.ndim == 2:
+        return Picture(np.repeat(image[..., None], 3, axis=2), grey=True)
+    if image.ndim == 3 and image.shape[2] == 4:
+        return Picture(image[..., :3], image[..., 3])
+    if image.ndim == 3 and image.shape[2] == 3:
+        return Picture(image)
+    raise InputError(f"image: shape {image.shape}; must be [H, W], [H, W, 3] or [H, W, 4]")
+
+
+def _to_array(picture: Picture) -> NDArray[Any]:
+    if picture.grey:
+        return picture.pixels[..., 0]
+    if picture.alpha is None:
+        return picture.pixels
+    return np.concatenate([picture.pixels, picture.alpha[..., None]], axis=2)
