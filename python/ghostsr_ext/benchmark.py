@@ -1,0 +1,341 @@
+"""Comparing networks on the user's machine: what they cost and how long they take."""
+
+from __future__ import annotations
+
+import copy
+import math
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import ghostsr_ext
+from ghostsr_ext.errors import GhostsrError, InputError
+from ghostsr_ext.inference.memory import activation_bytes, is_out_of_memory
+from ghostsr_ext.models import SRModel
+from ghostsr_ext.nn import freeze_shifts, ghost_layers
+from ghostsr_ext.profiling import cost
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long repeated runs took.
+
+    Attributes:
+        seconds: Of each run, in their order.
+    """
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The median run, in seconds."""
+        return float(np.median(self.seconds))
+
+    @property
+    def spread(self) -> float:
+        """The interquartile range of the runs, in seconds."""
+        low, high = np.percentile(self.seconds, (25, 75))
+        return float(high - low)
+
+
+@dataclass(frozen=True)
+class NetworkMeasurement:
+    """One network's row in a comparison.
+
+    Attributes:
+        name: What the user calls it.
+        ghost_layers: Layers that make part of their channels by shifting; 0 for a dense network.
+        parameters: Biases included.
+        macs: Multiply-adds for a picture of 1280 x 720, whatever size was timed.
+        timing: Of a forward pass.
+        throughput: Output pixels a second at the median.
+        peak_memory: Most bytes of feature maps alive at once: measured on CUDA, elsewhere counted
+            from shapes.
+        psnr: On the data set, in dB; None without one.
+    """
+
+    name: str
+    ghost_layers: int
+    parameters: int
+    macs: int
+    timing: Timing
+    throughput: float
+    peak_memory: int
+    psnr: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several networks measured side by side.
+
+    Attributes:
+        networks: In the order in which they were given; the first is what others are compared with.
+        scale: How many times they enlarge.
+        size: Rows and columns of the small picture.
+        batch: Pictures at a time.
+        repeats: Runs that were timed.
+        device: As torch calls it.
+        dtype: What was computed in.
+        threads: Of torch, on the CPU.
+        environment: ``ghostsr``, ``torch``, ``processor`` and ``system``.
+        dataset: What PSNR was measured on, or None.
+    """
+
+    networks: tuple[NetworkMeasurement, ...]
+    scale: int
+    size: tuple[int, int]
+    batch: int
+    repeats: int
+    device: str
+    dtype: str
+    threads: int
+    environment: Mapping[str, str]
+    dataset: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The comparison as JSON values, every run's time included."""
+        networks = [
+            {
+                **asdict(network),
+                "timing": {
+                    "median": network.timing.median,
+                    "spread": network.timing.spread,
+                    "seconds": list(network.timing.seconds),
+                },
+                "psnr": network.psnr if _is_finite(network.psnr) else None,
+            }
+            for network in self.networks
+        ]
+        return {
+            **asdict(self),
+            "size": list(self.size),
+            "environment": dict(self.environment),
+            "networks": networks,
+        }
+
+    def rows(self) -> list[dict[str, str]]:
+        """The comparison as a table of texts, one dictionary a network, by heading."""
+        first = self.networks[0]
+        rows = []
+        for network in self.networks:
+            row = {
+                "network": network.name,
+                "parameters": f"{network.parameters / 1e3:,.0f} K",
+                "MACs": f"{network.macs / 1e9:,.1f} G",
+                "latency": f"{network.timing.median * 1e3:.1f} ms",
+                "spread": f"{network.timing.spread * 1e3:.1f} ms",
+                "speed": f"{first.timing.median / network.timing.median:.2f}x",
+                "MPix/s": f"{network.throughput / 1e6:.2f}",
+                "memory": f"{network.peak_memory / (1 << 20):.0f} MiB",
+            }
+            if self.dataset is not None:
+                row[f"PSNR {self.dataset}"] = (
+                    "-" if network.psnr is None else f"{network.psnr:.2f} dB"
+                )
+            rows.append(row)
+        return rows
+
+    def conditions(self) -> str:
+        """What the numbers hold for, in one line."""
+        rows, columns = self.size
+        device = f"{self.device}, {self.threads} threads" if self.device == "cpu" else self.device
+        return (
+            f"x{self.scale} from {columns}x{rows}, batch {self.batch}, {self.dtype}, {device} "
+            f"({self.environment['processor']}), torch {self.environment['torch']}; "
+            f"median and interquartile range of {self.repeats} interleaved runs; "
+            f"MACs for an output of 1280x720"
+        )
+
+    def markdown(self) -> str:
+        """The table in Markdown, with the conditions below it."""
+        rows = self.rows()
+        lines = [
+            "| " + " | ".join(rows[0]) + " |",
+            "|" + "|".join(["---"] + ["---:"] * (len(rows[0]) - 1)) + "|",
+            *("| " + " | ".join(row.values()) + " |" for row in rows),
+        ]
+        return "\n".join(lines) + f"\n\n{self.conditions()}\n"
+
+
+def compare_networks(
+    models: Mapping[str, SRModel],
+    *,
+    scale: int | None = None,
+    size: tuple[int, int] = (180, 320),
+    batch: int = 1,
+    repeats: int = 10,
+    warmup: int = 2,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    psnr: Mapping[str, float] | None = None,
+    dataset: str | None = None,
+) -> Comparison:
+    """Measure networks side by side.
+
+    The runs of the networks are interleaved, so that whatever else the machine does meets all of
+    them alike. Networks run as in deployment: shifts frozen, channels last, in inference mode.
+
+    Args:
+        models: By name; dense first, so that the others are compared with it. They are copied.
+        scale: A scale that all of them serve; None for the first one's.
+        size: Rows and columns of the small picture.
+        batch: Pictures at a time.
+        repeats: Runs to time, from 1.
+        warmup: Runs before those.
+        device: Where to run.
+        dtype: What to compute in.
+        psnr: Of the networks by name, to show beside the rest.
+        dataset: What ``psnr`` was measured on.
+
+    Returns:
+        The measurements, in the order of ``models``.
+
+    Raises:
+        InputError: An argument is out of its domain, or a network does not serve the scale.
+        GhostsrError: The memory is too small.
+    """
+    if not models:
+        raise InputError("models: none given")
+    counts = {"batch": batch, "repeats": repeats, "rows": size[0], "columns": size[1]}
+    for name, count in counts.items():
+        if count < 1:
+            raise InputError(f"{name}: {count}; must be 1 or more")
+    target = torch.device(device)
+    scale = next(iter(models.values())).scale if scale is None else scale
+    networks, inputs = {}, {}
+    for name, model in models.items():
+        if scale not in model.scales:
+            served = ", ".join(f"x{served}" for served in model.scales)
+            raise InputError(f"{name}: serves {served}, not x{scale}")
+        network = copy.deepcopy(model).eval().requires_grad_(False)
+        freeze_shifts(network)
+        networks[name] = network.to(target, dtype, memory_format=torch.channels_last)
+        inputs[name] = _input(network, scale, size, batch)
+
+    def forward(name: str) -> Callable[[], Tensor]:
+        return lambda: networks[name](inputs[name], scale)
+
+    try:
+        with torch.inference_mode():
+            timings = time_interleaved(
+                {name: forward(name) for name in networks}, repeats, warmup, target
+            )
+            memory = {name: _peak_memory(networks[name], inputs[name], scale) for name in networks}
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise GhostsrError(
+                f"not enough memory on {target} for {size[1]}x{size[0]}, batch {batch}"
+            ) from error
+        raise
+
+    pixels = batch * size[0] * size[1] * scale**2
+    measured = []
+    for name, network in networks.items():
+        total = cost(network, scale=scale)
+        measured.append(
+            NetworkMeasurement(
+                name=name,
+                ghost_layers=len(ghost_layers(network)),
+                parameters=total.parameters,
+                macs=total.macs,
+                timing=timings[name],
+                throughput=pixels / timings[name].median,
+                peak_memory=memory[name],
+                psnr=None if psnr is None else psnr.get(name),
+            )
+        )
+    return Comparison(
+        networks=tuple(measured),
+        scale=scale,
+        size=(size[0], size[1]),
+        batch=batch,
+        repeats=repeats,
+        device=str(target),
+        dtype=str(dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        environment=_environment(target),
+        dataset=dataset,
+    )
+
+
+def time_interleaved(
+    functions: Mapping[str, Callable[[], object]],
+    repeats: int,
+    warmup: int,
+    device: torch.device,
+) -> dict[str, Timing]:
+    """Time functions in turns: one run of each, then the next round in the opposite order.
+
+    Args:
+        functions: By name.
+        repeats: Rounds that count.
+        warmup: Rounds before them.
+        device: What to wait for at the end of each run.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    order: Sequence[str] = list(functions)
+    for round_ in range(warmup + repeats):
+        for name in order:
+            _wait(device)
+            start = time.perf_counter()
+            functions[name]()
+            _wait(device)
+            if round_ >= warmup:
+                seconds[name].append(time.perf_counter() - start)
+        order = list(reversed(order))
+    return {name: Timing(tuple(runs)) for name, runs in seconds.items()}
+
+
+def _input(network: SRModel, scale: int, size: tuple[int, int], batch: int) -> Tensor:
+    enlarged = scale if network.input_upscaled else 1
+    shape = (batch, network.channels, size[0] * enlarged, size[1] * enlarged)
+    values = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * network.value_range
+    parameter = next(network.parameters())
+    return values.to(parameter.device, parameter.dtype, memory_format=torch.channels_last)
+
+
+def _peak_memory(network: SRModel, image: Tensor, scale: int) -> int:
+    if image.device.type != "cuda":
+        return activation_bytes(network, tuple(image.shape), {"scale": scale})
+    before = torch.cuda.memory_allocated(image.device)
+    torch.cuda.reset_peak_memory_stats(image.device)
+    network(image, scale)
+    return torch.cuda.max_memory_allocated(image.device) - before
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _environment(device: torch.device) -> dict[str, str]:
+    if device.type == "cuda":
+        processor = torch.cuda.get_device_name(device)
+    else:
+        processor = _processor()
+    return {
+        "ghostsr": ghostsr_ext.__version__,
+        "torch": torch.__version__,
+        "processor": processor,
+        "system": platform.platform(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
