@@ -68,13 +68,11 @@ class SRModel(nn.Module):
         input_upscaled: bool = False,
     ) -> None:
         super().__init__()
-        if not scales or any(not isinstance(scale, int) or scale < 1 for scale in scales):
-            raise InputError(f"scale: got {scales!r}, allowed are whole numbers from 1")
         if value_range not in (1.0, 255.0):
             raise InputError(f"value_range: got {value_range!r}, allowed are 1.0 and 255.0")
         if colour not in ("rgb", "y"):
             raise InputError(f"colour: got {colour!r}, allowed are 'rgb' and 'y'")
-        self.scales = tuple(sorted(set(scales)))
+        self.scales = tuple(sorted(set(checked_scales(scales))))
         self.scale = self.scales[0]
         self.value_range = float(value_range)
         self.colour: Colour = colour
@@ -162,13 +160,40 @@ def checked_count(name: str, value: int, most: int) -> int:
     return value
 
 
+def checked_number(name: str, value: float) -> float:
+    """Return ``value``.
+
+    Raises:
+        InputError: It is no finite number; the message calls it ``name``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{name}: got {value!r}, allowed are finite numbers")
+    return value
+
+
+def checked_scales(scale: int | Sequence[int]) -> tuple[int, ...]:
+    """Return one scale or several as a tuple.
+
+    Raises:
+        InputError: It is neither a whole number from 1 nor a sequence of such.
+    """
+    scales = (scale,) if isinstance(scale, int) else scale
+    if (
+        not isinstance(scales, list | tuple)
+        or not scales
+        or any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in scales)
+    ):
+        raise InputError(f"scale: got {scale!r}, allowed are whole numbers from 1, or several")
+    return tuple(scales)
+
+
 def checked_mean(mean: Sequence[float], channels: int, value_range: float) -> tuple[float, ...]:
     """Return ``mean`` as a tuple.
 
     Raises:
         InputError: It has not ``channels`` numbers in 0..``value_range``.
     """
-    values = tuple(float(value) for value in mean)
+    values = tuple(checked_number("mean", value) for value in mean)
     if len(values) != channels or any(not 0.0 <= value <= value_range for value in values):
         raise InputError(
             f"mean: got {values}, allowed are {channels} numbers in 0..{value_range:g}"

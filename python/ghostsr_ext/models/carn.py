@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.models.base import SRModel, checked_count, scaled_div2k_mean
+from ghostsr_ext.models.base import SRModel, checked_count, checked_scales, scaled_div2k_mean
 from ghostsr_ext.models.layers import PixelShuffleUpsampler, same_conv, upsampling_steps
 
 UNITS = 3
@@ -110,7 +110,7 @@ class CARN(SRModel):
         value_range: float = 1.0,
         mean: Sequence[float] | str | None = "div2k",
     ) -> None:
-        scales = (scale,) if isinstance(scale, int) else tuple(scale)
+        scales = checked_scales(scale)
         for one in scales:
             upsampling_steps(one)
         checked_count("features", features, 4096)

@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.models.base import SRModel, checked_count, scaled_div2k_mean
+from ghostsr_ext.models.base import SRModel, checked_count, checked_number, scaled_div2k_mean
 from ghostsr_ext.models.layers import PixelShuffleUpsampler, same_conv, upsampling_steps
 
 
@@ -63,6 +63,7 @@ class EDSR(SRModel):
     ) -> None:
         checked_count("blocks", blocks, 1024)
         checked_count("features", features, 4096)
+        checked_number("residual_scale", residual_scale)
         upsampling_steps(scale)
         if tail not in ("pixel_shuffle", "direct"):
             raise InputError(f"tail: got {tail!r}, allowed are 'pixel_shuffle' and 'direct'")

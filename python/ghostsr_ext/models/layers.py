@@ -72,6 +72,6 @@ def upsampling_steps(scale: int) -> tuple[int, ...]:
         InputError: ``scale`` is not one of 2, 3, 4 and 8.
     """
     steps = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
-    if scale not in steps:
+    if not isinstance(scale, int) or scale not in steps:
         raise InputError(f"scale: got {scale!r}, allowed are 2, 3, 4 and 8")
     return steps[scale]

@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ghostsr_ext.models.base import SRModel, checked_count
+from ghostsr_ext.models.base import SRModel, checked_count, checked_scales
 from ghostsr_ext.models.layers import same_conv
 
 
@@ -46,7 +46,7 @@ class VDSR(SRModel):
     ) -> None:
         checked_count("layers - 2", layers - 2, 1022)
         checked_count("features", features, 4096)
-        scales = (scale,) if isinstance(scale, int) else tuple(scale)
+        scales = checked_scales(scale)
         super().__init__(
             config={
                 "scale": scales[0] if len(scales) == 1 else list(scales),
