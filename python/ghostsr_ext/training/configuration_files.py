@@ -45,21 +45,24 @@ def read_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"config {path}: is no TOML ({error})") from error
-    for override in overrides:
-        _apply(values, override)
-    return config_from_values(values, f"config {path}")
+    return config_from_values(values, f"config {path}", overrides)
 
 
-def config_from_values(values: dict[str, Any], origin: str) -> Config:
+def config_from_values(
+    values: dict[str, Any], origin: str, overrides: Sequence[str] = ()
+) -> Config:
     """Check values as a TOML file holds them.
 
     Args:
         values: The tables.
         origin: What messages begin with.
+        overrides: As in :func:`read_config`; put into ``values``.
 
     Raises:
         InputError: A key or value is wrong.
     """
+    for override in overrides:
+        _apply(values, override)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -78,9 +81,48 @@ def write_config(config: Config, path: str | os.PathLike[str], *, overwrite: boo
         temporary.write_text(tomli_w.dumps(values), encoding="utf-8")
 
 
+def check_same_run(stored: Config, given: Config, origin: str) -> None:
+    """Check that a run may go on by ``given``: what decides about its bits must be as stored.
+
+    Where checkpoints and logs are concerned, and in the places of caches and the number of workers,
+    it may differ.
+
+    Args:
+        stored: The run's configuration.
+        given: The new one.
+        origin: What the message begins with.
+
+    Raises:
+        InputError: They differ; the message names each value.
+    """
+    first, second = (_deciding(config) for config in (stored, given))
+    different = [
+        f"{key} was {first.get(key)!r} and is {second.get(key)!r}"
+        for key in sorted({*first, *second})
+        if first.get(key) != second.get(key)
+    ]
+    if different:
+        raise InputError(f"{origin}: cannot go on with other settings: {'; '.join(different)}")
+
+
 def config_schema() -> dict[str, Any]:
     """Return the JSON schema of configuration files, for editors that complete TOML by it."""
     return Config.model_json_schema()
+
+
+_FREE_SECTIONS = ("checkpoints", "logging")
+_FREE_KEYS = ("data.cache", "data.workers")
+
+
+def _deciding(config: Config) -> dict[str, Any]:
+    values = config.model_dump(mode="json")
+    flat = {
+        f"{section}.{key}": value
+        for section, keys in values.items()
+        if section not in _FREE_SECTIONS
+        for key, value in keys.items()
+    }
+    return {key: value for key, value in flat.items() if key not in _FREE_KEYS}
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

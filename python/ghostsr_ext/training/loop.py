@@ -22,7 +22,7 @@ from ghostsr_ext.training.checkpoints import (
     write_checkpoint,
 )
 from ghostsr_ext.training.config import Config
-from ghostsr_ext.training.configuration_files import write_config
+from ghostsr_ext.training.configuration_files import check_same_run, read_config, write_config
 from ghostsr_ext.training.data import Batch, BatchPlan, PatchBatches, open_cached
 from ghostsr_ext.training.distributed import Processes, processes
 from ghostsr_ext.training.network import build_dense, convert_network, exported, load_unit_range
@@ -107,6 +107,7 @@ def _check_shares(config: Config, group: Processes) -> None:
 def _prepare_folder(config: Config, run: RunFolder, resume: bool) -> None:
     if resume:
         run.existing()
+        check_same_run(read_config(run.config), config, f"run folder {run.path}")
         run.remove_leftovers()
     else:
         run.create()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ghostsr_ext.checkpoints import load_model
+from ghostsr_ext.default_models import resolve_model
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel, create_model
 from ghostsr_ext.nn import GhostConv2d, freeze_shifts, ghost_layers
@@ -19,7 +20,7 @@ from ghostsr_ext.training.value_range import set_value_range
 
 def load_unit_range(path: str) -> tuple[SRModel, float]:
     """Read a network and rewrite it for values in 0..1; also return the range that it had."""
-    model = load_model(path)
+    model = load_model(resolve_model(path))
     value_range = model.value_range
     return set_value_range(model, 1.0), value_range
 

@@ -1,0 +1,179 @@
+"""``ghostsr train``: training of dense and GhostSR networks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from ghostsr_ext.models import SRModel
+    from ghostsr_ext.training import Config, RunResult
+    from ghostsr_ext.training.observers import Progress
+    from ghostsr_ext.training.run_folder import RunFolder
+    from ghostsr_ext.training.validation import Measurement
+
+
+class Conversion(str, Enum):
+    """How a dense network is converted before training."""
+
+    none = "none"
+    kmeans = "kmeans"
+    calibrated = "calibrated"
+    scratch = "scratch"
+
+
+def train_command(
+    config: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[CONFIG]",
+            help="A TOML file; may be left out with --init and --data, and with --resume.",
+        ),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the run; runs/NAME of CONFIG where left out."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in DIR from its last checkpoint.")
+    ] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Such as training.lr=1e-4. Repeatable."),
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Sets model.init: where to start from.")
+    ] = None,
+    convert: Annotated[
+        Conversion | None, typer.Option(help="Sets conversion.method: convert MODEL first.")
+    ] = None,
+    ratio: Annotated[
+        float | None, typer.Option(help="Sets conversion.ghost_ratio: part of ghosts, such as 0.5.")
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Sets data.train: pictures to train on. Repeatable."),
+    ] = None,
+    validation: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Sets validation.sets: pictures to measure. Repeatable."),
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of CONFIG and exit.")
+    ] = False,
+) -> None:
+    """Train a network, or convert one and train it.
+
+    The run folder gets best.safetensors, final.safetensors, checkpoints, a log and config.toml with
+    every default. Started by torchrun, all its processes share the work.
+    """
+    from ghostsr_ext.training import config_schema, train
+
+    if schema:
+        typer.echo(json.dumps(config_schema(), indent=2))
+        return
+    named = [
+        *_named("model.init", init),
+        *_named("conversion.method", convert and convert.value),
+        *_named("conversion.ghost_ratio", ratio),
+        *_named("data.train", data),
+        *_named("validation.sets", validation),
+    ]
+    settings, folder = _settings(config, run, resume, [*named, *(overrides or [])])
+    result = train(settings, folder, resume=resume, observers=[_Terminal])
+    _report(result)
+
+
+def _named(key: str, value: Any) -> list[str]:
+    if value is None or value == []:
+        return []
+    if isinstance(value, list):
+        return [f"{key}={json.dumps([str(entry) for entry in value])}"]
+    return [f"{key}={json.dumps(value if isinstance(value, float) else str(value))}"]
+
+
+def _settings(
+    config: Path | None, run: Path | None, resume: bool, overrides: Sequence[str]
+) -> tuple[Config, Path]:
+    from ghostsr_ext.errors import InputError
+    from ghostsr_ext.training import config_from_values, read_config
+    from ghostsr_ext.training.run_folder import RunFolder
+
+    if run is None and config is None:
+        raise InputError("--run DIR: is needed where there is no CONFIG")
+    if config is not None:
+        return read_config(config, overrides), run or Path("runs") / config.stem
+    assert run is not None
+    if resume:
+        RunFolder(run).existing()
+        return read_config(RunFolder(run).config, overrides), run
+    return config_from_values({}, "options", overrides), run
+
+
+def _report(result: RunResult) -> None:
+    import os
+
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if result.best_psnr is not None:
+        typer.echo(f"best: {result.best_psnr:.3f} dB at step {result.best_step}")
+    typer.echo(f"networks: {result.folder}/")
+
+
+class _Terminal:
+    """Shows one progress bar, and a line for each measurement."""
+
+    def __init__(self, run: RunFolder, config: Config) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._bar: Bar = Progress(
+            TextColumn(run.path.name),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task("steps", figures="")
+
+    def started(self, step: int, steps: int) -> None:
+        """Show the bar."""
+        self._bar.update(self._task, completed=step, total=steps)
+        self._bar.start()
+
+    def stepped(self, step: int) -> None:
+        """Move the bar."""
+        self._bar.update(self._task, completed=step)
+
+    def progressed(self, progress: Progress, model: SRModel) -> None:
+        """Show loss, learning rate and speed."""
+        speed = f"{progress.images_per_second:.1f} img/s"
+        figures = f"loss {progress.loss:.5f}  lr {progress.lr:.1e}  {speed}"
+        self._bar.update(self._task, figures=figures)
+
+    def measured(
+        self, step: int, measurements: Sequence[Measurement], best: bool, model: SRModel
+    ) -> None:
+        """Print what was measured."""
+        figures = "  ".join(
+            f"{entry.dataset} x{entry.scale} {entry.psnr:.3f} dB" for entry in measurements
+        )
+        self._bar.console.print(f"step {step}: {figures}{'  (best)' if best else ''}")
+
+    def finished(self) -> None:
+        """Remove the bar."""
+        self._bar.stop()
