@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from ghostsr_ext.datasets import PictureSet
-from ghostsr_ext.errors import GhostsrError, InputError
-from ghostsr_ext.imaging import imresize, luma, rgb_to_ycbcr, ycbcr_to_rgb
-from ghostsr_ext.metrics import PEAK, Protocol, compare
+from ghostsr_ext.errors import GhostsrError
+from ghostsr_ext.imaging import imresize
+from ghostsr_ext.inference import Upscaler
+from ghostsr_ext.metrics import Protocol, compare
 from ghostsr_ext.models import SRModel
 
 Progress = Callable[[int, int, str], None]
@@ -125,7 +123,7 @@ def evaluate(
     """Enlarge every small picture of a set and compare it with its original.
 
     Args:
-        model: The network. It is moved to ``device`` and ``dtype``; its training mode is restored.
+        model: The network; it is copied, and not changed.
         dataset: The set.
         scale: One of the network's scales.
         protocol: How to compare; None for :func:`default_protocol`.
@@ -145,36 +143,27 @@ def evaluate(
             cannot be read, or an output is not finite; the message names the picture.
         GhostsrError: The memory is too small for a picture.
     """
-    if scale not in model.scales:
-        served = ", ".join(f"x{served}" for served in model.scales)
-        raise InputError(f"scale: {scale}; this network serves {served}")
-    if tile is not None and tile < 1:
-        raise InputError(f"tile: {tile}; must be 1 or more, or None for whole pictures")
+    upscaler = Upscaler(
+        model, scale=scale, device=device, dtype=dtype, self_ensemble=self_ensemble, tile=tile
+    )
     protocol = default_protocol(model, scale) if protocol is None else protocol
     pairs = dataset.pairs(scale)
-    model.to(device=device, dtype=dtype)
-    upscaler = _Upscaler(model, scale, protocol, self_ensemble, tile)
 
     images = []
-    with _evaluating(model):
-        for pair in pairs:
-            high = pair.read_high()
-            if protocol.low_resolution == "float":
-                low = imresize(high.astype(np.float64), 1 / scale)
-            else:
-                low = pair.read_low()
-            try:
-                quality = compare(upscaler(low), high, protocol)
-            except InputError as error:
-                raise InputError(f"{pair.high_path}: {error}") from error
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                raise GhostsrError(
-                    f"{pair.high_path}: not enough memory on {upscaler.device}; "
-                    f"pass a {'smaller ' if tile else ''}tile"
-                ) from error
-            images.append(ImageResult(pair.name, quality.psnr, quality.ssim))
-            if progress is not None:
-                progress(len(images), len(pairs), pair.name)
+    for pair in pairs:
+        high = pair.read_high()
+        if protocol.low_resolution == "float":
+            low = imresize(high.astype(np.float64), 1 / scale)
+        else:
+            low = pair.read_low()
+        try:
+            output = upscaler.values(low, luma_only=protocol.channel == "y")
+            quality = compare(output, high, protocol)
+        except GhostsrError as error:
+            raise type(error)(f"{pair.high_path}: {error}") from error
+        images.append(ImageResult(pair.name, quality.psnr, quality.ssim))
+        if progress is not None:
+            progress(len(images), len(pairs), pair.name)
     from_files = pairs[0].low_path is not None and protocol.low_resolution == "uint8"
     return EvaluationResult(
         dataset=dataset.name,
@@ -187,96 +176,6 @@ def evaluate(
         device=str(upscaler.device),
         dtype=str(upscaler.dtype).removeprefix("torch."),
     )
-
-
-class _Upscaler:
-    """One network at one scale, from pictures in 0..255 to pictures in 0..255."""
-
-    def __init__(
-        self,
-        model: SRModel,
-        scale: int,
-        protocol: Protocol,
-        self_ensemble: bool,
-        tile: int | None,
-    ) -> None:
-        parameter = next(model.parameters())
-        self.device, self.dtype = parameter.device, parameter.dtype
-        self._model, self._scale, self._self_ensemble = model, scale, self_ensemble
-        self._wants_colour = protocol.channel == "rgb"
-        self._growth = 1 if model.input_upscaled else scale
-        # Tiles are cut from the network's input, which may be enlarged already.
-        enlarged = scale if model.input_upscaled else 1
-        self._tile = None if tile is None else tile * enlarged
-        self._margin = 0 if tile is None else model.receptive_field
-
-    def __call__(self, low: NDArray[Any]) -> NDArray[np.float64]:
-        """Enlarge ``[h, w, 3]`` to ``[H, W, 3]``, or to luma ``[H, W]`` where that is enough."""
-        if self._model.colour == "rgb":
-            return self._run(low)
-        y = self._run(luma(low)[..., None])[..., 0]
-        if not self._wants_colour:
-            return y
-        chroma = imresize(rgb_to_ycbcr(low)[..., 1:], self._scale)
-        return ycbcr_to_rgb(np.concatenate([y[..., None], chroma], axis=2))
-
-    def _run(self, image: NDArray[Any]) -> NDArray[np.float64]:
-        if self._model.input_upscaled:
-            image = imresize(image.astype(np.float64), self._scale)
-        unit = image.astype(np.float64) * (self._model.value_range / PEAK)
-        tensor = torch.from_numpy(unit).permute(2, 0, 1)[None]
-        tensor = tensor.to(self.device, self.dtype, memory_format=torch.channels_last)
-        with torch.inference_mode():
-            if self._self_ensemble:
-                turned = [_turn(self._tiled(_turn(tensor, t)), t, back=True) for t in range(8)]
-                output = torch.stack([result.double() for result in turned]).mean(0)
-            else:
-                output = self._tiled(tensor).double()
-            output = output * (PEAK / self._model.value_range)
-        result: NDArray[np.float64] = output[0].permute(1, 2, 0).cpu().numpy()
-        return result
-
-    def _tiled(self, image: Tensor) -> Tensor:
-        rows, columns = image.shape[2:]
-        side, margin, growth = self._tile, self._margin, self._growth
-        if side is None or max(rows, columns) <= side:
-            output: Tensor = self._model(image, self._scale)
-            return output
-        out = image.new_empty(*image.shape[:2], rows * growth, columns * growth)
-        for top in range(0, rows, side):
-            for left in range(0, columns, side):
-                bottom, right = min(rows, top + side), min(columns, left + side)
-                above, before = max(0, top - margin), max(0, left - margin)
-                crop = image[:, :, above : bottom + margin, before : right + margin]
-                enlarged = self._model(crop, self._scale)
-                out[:, :, top * growth : bottom * growth, left * growth : right * growth] = (
-                    enlarged[
-                        :,
-                        :,
-                        (top - above) * growth : (bottom - above) * growth,
-                        (left - before) * growth : (right - before) * growth,
-                    ]
-                )
-        return out
-
-
-def _turn(image: Tensor, turn: int, *, back: bool = False) -> Tensor:
-    """Apply one of the eight symmetries of the square, or undo it."""
-    quarter_turns, mirrored = turn % 4, turn >= 4
-    if back:
-        image = torch.rot90(image, -quarter_turns, (2, 3))
-        return image.flip(3) if mirrored else image
-    return torch.rot90(image.flip(3) if mirrored else image, quarter_turns, (2, 3))
-
-
-@contextmanager
-def _evaluating(model: SRModel) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 def _finite(value: float) -> float | None:

@@ -118,6 +118,9 @@ class Upscaler:
         self._enlarged = self.scale if network.input_upscaled else 1
         self._growth = 1 if network.input_upscaled else self.scale
         self.margin = -(-network.receptive_field // self._enlarged)
+        if self._enlarged > 1:
+            # Enlarged tiles are wrong near their cut edges, where bicubic interpolation mirrors.
+            self.margin += _BICUBIC_MARGIN
 
     def __call__(self, picture: _PictureLike) -> _PictureLike:
         """Enlarge a picture.
