@@ -24,21 +24,26 @@ bool convolves_to_channels_last(const Tensor& input, const Tensor& weight) {
   return prefers_channels_last(input) || prefers_channels_last(weight);
 }
 
+namespace {
+
+// Some of torch's convolutions choose another layout than the one promised to the compiler.
+Tensor in_layout(const Tensor& map, bool channels_last) {
+  if (prefers_channels_last(map) == channels_last && (channels_last || map.is_contiguous())) {
+    return map;
+  }
+  Tensor relaid = empty_map({map.size(0), map.size(1), map.size(2), map.size(3)}, channels_last, map);
+  torch::stable::copy_(relaid, map);
+  return relaid;
+}
+
+}  // namespace
+
 Tensor checked_convolution(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
                            const IntList& stride, const IntList& padding, const IntList& dilation,
                            int64_t groups) {
   const ConvolutionGeometry geometry{stride, padding, dilation, groups};
   check_convolution(input, weight, bias, geometry);
-  Tensor result = convolve(input, weight, bias, geometry);
-  const bool channels_last = convolves_to_channels_last(input, weight);
-  if (prefers_channels_last(result) == channels_last && (channels_last || result.is_contiguous())) {
-    return result;
-  }
-  // Some of torch's convolutions choose another layout than the one promised to the compiler.
-  Tensor relaid =
-      empty_map({result.size(0), result.size(1), result.size(2), result.size(3)}, channels_last, result);
-  torch::stable::copy_(relaid, result);
-  return relaid;
+  return in_layout(convolve(input, weight, bias, geometry), convolves_to_channels_last(input, weight));
 }
 
 std::tuple<Tensor, Tensor, Tensor> convolve_backward(const Tensor& grad_output, const Tensor& input,
@@ -46,9 +51,9 @@ std::tuple<Tensor, Tensor, Tensor> convolve_backward(const Tensor& grad_output, 
                                                      const ConvolutionGeometry& geometry,
                                                      const std::array<bool, 3>& output_mask) {
   using torch::stable::detail::from;
-  const Tensor empty = empty_vector({0}, grad_output);
+  const auto empty = [&] { return empty_vector({0}, grad_output); };
   if (!output_mask[0] && !output_mask[1] && !output_mask[2]) {
-    return {empty, empty, empty};
+    return {empty(), empty(), empty()};
   }
   // std::vector<bool> holds no bools to refer to.
   const torch::headeronly::HeaderOnlyArrayRef<bool> mask(output_mask.data(), output_mask.size());
@@ -65,11 +70,15 @@ std::tuple<Tensor, Tensor, Tensor> convolve_backward(const Tensor& grad_output, 
                                      from(mask)};
   STABLE_TORCH_ERROR_CODE_CHECK(
       torch_call_dispatcher("aten::convolution_backward", "", stack.data(), TORCH_ABI_VERSION));
-  const auto result = [&](size_t index) {
+  const bool channels_last = convolves_to_channels_last(input, weight);
+  std::array<Tensor, 3> gradients;
+  for (size_t index = 0; index < gradients.size(); ++index) {
     const auto gradient = torch::stable::detail::to<Tensor>(stack[index]);
-    return output_mask[index] ? gradient : empty;
-  };
-  return {result(0), result(1), result(2)};
+    gradients[index] = !output_mask[index]   ? empty()
+                       : gradient.dim() == 4 ? in_layout(gradient, channels_last)
+                                             : gradient;
+  }
+  return {gradients[0], gradients[1], gradients[2]};
 }
 
 std::tuple<Tensor, Tensor, Tensor> checked_convolution_backward(const Tensor& grad_output,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ghostsr_ext import ops
+from ghostsr_ext.packed_weights import PackedWeightCache
 from ghostsr_ext.reference import ACTIVATIONS, candidate_shifts
 
 ShiftScope = Literal["channel", "layer"]
@@ -85,6 +86,7 @@ class FusedConv2d(nn.Conv2d):
         )
         self.activation = activation
         self.residual_scale = residual_scale
+        self.packed_weight = PackedWeightCache()
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         """Convolve [N, C_in, H, W] to [N, C_out, H', W'], the shape that ``residual`` must have."""
@@ -103,6 +105,7 @@ class FusedConv2d(nn.Conv2d):
             activation=self.activation,
             residual=residual,
             residual_scale=self.residual_scale,
+            packed_weight=self.packed_weight.get(self, padded),
         )
         return result
 
@@ -227,6 +230,7 @@ class GhostConv2d(nn.Module):
         self.residual_scale = residual_scale
         self.tau = 1.0
         self.noise = True
+        self.packed_weight = PackedWeightCache()
 
         self.weight = convolution.weight
         self.register_parameter("bias", convolution.bias)
@@ -260,7 +264,10 @@ class GhostConv2d(nn.Module):
         }
         result: Tensor
         if self.logits is None:
-            result = ops.ghost_conv(padded, self.weight, self.bias, self.source, self.shift, **arguments)
+            packed = self.packed_weight.get(self, padded)
+            result = ops.ghost_conv(
+                padded, self.weight, self.bias, self.source, self.shift, packed_weight=packed, **arguments
+            )
         else:
             noise = gumbel_noise(self.logits) if self.training and self.noise else None
             tau = self.tau if self.training else 1.0

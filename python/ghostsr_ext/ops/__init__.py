@@ -23,6 +23,7 @@ _autocast.register(_implementation)
 
 ghost_conv = torch.ops.ghostsr.ghost_conv.default
 ghost_conv_learned = torch.ops.ghostsr.ghost_conv_learned.default
+pack_weight = torch.ops.ghostsr.pack_weight.default
 shift_concat = torch.ops.ghostsr.shift_concat.default
 shift_concat_backward = torch.ops.ghostsr.shift_concat_backward.default
 select_shift = torch.ops.ghostsr.select_shift.default
@@ -31,6 +32,7 @@ shift_selection_backward = torch.ops.ghostsr.shift_selection_backward.default
 __all__ = [
     "ghost_conv",
     "ghost_conv_learned",
+    "pack_weight",
     "select_shift",
     "shift_concat",
     "shift_concat_backward",

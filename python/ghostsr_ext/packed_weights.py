@@ -1,0 +1,72 @@
+"""Weights kept in the form that the CPU kernel wants.
+
+The kernel transforms the filters of a 3x3 layer before it uses them. A layer keeps the transformed copy, which takes four
+times the memory of its weight, and makes a new one when the parameter changes. The operator itself compares a fingerprint
+of the weight with the copy's, so that a copy made stale behind the parameter's back (through ``.data``, or by another
+thread) costs time and never a wrong result.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ghostsr_ext.ops import pack_weight
+from ghostsr_ext.ops.fake import prefers_channels_last
+
+
+class PackedWeightCache:
+    """The transformed copy of one layer's weight. It is never copied, pickled or saved with the layer."""
+
+    def __init__(self) -> None:
+        # One tuple, replaced as a whole, so that threads see a matching key and copy.
+        self._entry: tuple[tuple[int, int], Tensor] | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PackedWeightCache:
+        return PackedWeightCache()
+
+    def __reduce__(self) -> tuple[type[PackedWeightCache], tuple[()]]:
+        return PackedWeightCache, ()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the copy takes now."""
+        return 0 if self._entry is None else self._entry[1].nbytes
+
+    def get(self, layer: nn.Conv2d | nn.Module, input: Tensor) -> Tensor | None:
+        """Return the transformed weight of ``layer`` where the operator could use it for ``input``, else None."""
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        if not _is_usable(layer, weight, input):
+            return None
+        key = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
+        entry = self._entry
+        if entry is None or entry[0] != key:
+            entry = (key, pack_weight(weight.detach()))
+            self._entry = entry
+        return entry[1]
+
+
+def _is_usable(layer: Any, weight: Tensor, input: Tensor) -> bool:
+    return (
+        not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and type(input) is Tensor
+        and type(weight) in (nn.Parameter, Tensor)
+        and input.device.type == weight.device.type == "cpu"
+        and input.dtype == weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and layer.kernel_size == (3, 3)
+        and layer.stride == layer.dilation == (1, 1)
+        and layer.groups == 1
+        and input.dim() == 4
+        and (prefers_channels_last(input) or prefers_channels_last(weight))
+    )
+
+
+def packed_weight_bytes(model: nn.Module) -> int:
+    """Return the memory that transformed copies of the weights of ``model`` take now, in bytes."""
+    caches = (getattr(module, "packed_weight", None) for module in model.modules())
+    return sum(cache.nbytes for cache in caches if isinstance(cache, PackedWeightCache))
