@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     import torch
+
     from ghostsr_ext.datasets import PictureSet
     from ghostsr_ext.evaluation import EvaluationResult
     from ghostsr_ext.metrics import Protocol
@@ -46,7 +47,9 @@ class Dtype(str, Enum):
 
 
 def evaluate_command(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Checkpoint files.")],
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Checkpoint files, or x2, x3, x4.")
+    ],
     data: Annotated[
         list[Path],
         typer.Option(
@@ -99,6 +102,7 @@ def evaluate_command(
     """
     from ghostsr_ext.checkpoints import load_model
     from ghostsr_ext.datasets import open_picture_set
+    from ghostsr_ext.default_models import resolve_model
     from ghostsr_ext.evaluation import default_protocol
     from ghostsr_ext.metrics import Protocol
 
@@ -108,7 +112,8 @@ def evaluate_command(
     sets = [open_picture_set(folder) for folder in data]
 
     jobs = []
-    for path in models:
+    for name in models:
+        path = resolve_model(name)
         network = load_model(path)
         for served in _scales(path, network, scale):
             protocol = default_protocol(network, served)
@@ -146,6 +151,7 @@ class _Job:
 
 def _device(name: str) -> torch.device:
     import torch
+
     from ghostsr_ext.errors import InputError
 
     try:
@@ -181,11 +187,12 @@ def _scales(path: Path, network: SRModel, scale: int | None) -> tuple[int, ...]:
 
 def _measure(jobs: list[_Job], dtype: Dtype, options: dict[str, Any]) -> list[EvaluationResult]:
     import torch
-    from ghostsr_ext.errors import GhostsrError
-    from ghostsr_ext.evaluation import evaluate
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as TimeLeft
+
+    from ghostsr_ext.errors import GhostsrError
+    from ghostsr_ext.evaluation import evaluate
 
     results = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
@@ -210,7 +217,6 @@ def _measure(jobs: list[_Job], dtype: Dtype, options: dict[str, Any]) -> list[Ev
             except GhostsrError as error:
                 raise type(error)(f"{job.path}: {error}") from error
             results.append(result)
-            job.network.to("cpu")
     return results
 
 
@@ -253,8 +259,9 @@ def _in_words(result: EvaluationResult) -> str:
 def _write_json(
     jobs: list[_Job], results: list[EvaluationResult], path: Path | None, overwrite: bool
 ) -> None:
-    import ghostsr_ext
     import torch
+
+    import ghostsr_ext
     from ghostsr_ext.files import atomic_write
 
     rows = [
