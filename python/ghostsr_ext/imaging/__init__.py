@@ -18,7 +18,7 @@ from ghostsr_ext.imaging.read import (
     read_size,
 )
 from ghostsr_ext.imaging.resize import imresize
-from ghostsr_ext.imaging.write import picture_to_pil, write_image, write_picture
+from ghostsr_ext.imaging.write import picture_to_pil, write_bands, write_image, write_picture
 
 __all__ = [
     "MAX_PIXELS",
@@ -35,6 +35,7 @@ __all__ = [
     "read_size",
     "rgb_to_ycbcr",
     "round_to_uint8",
+    "write_bands",
     "write_image",
     "write_picture",
     "ycbcr_to_rgb",

@@ -268,9 +268,14 @@ _Channels = tuple[NDArray[Any], NDArray[Any] | None, bool]
 def _decode_eight_bits(image: Image.Image) -> _Channels:
     grey = image.mode in ("1", "L", "LA")
     if "transparency" in image.info or image.mode in ("LA", "PA", "RGBA", "RGBa"):
-        values = np.asarray(image.convert("RGBA"))
+        values = np.asarray(_as_mode(image, "RGBA"))
         return values[..., 0] if grey else values[..., :3], values[..., 3], grey
-    return np.asarray(image.convert("L" if grey else "RGB")), None, grey
+    return np.asarray(_as_mode(image, "L" if grey else "RGB")), None, grey
+
+
+def _as_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Convert, without the copy that Pillow makes even of what is right already."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _decode_integers(image: Image.Image, name: str) -> _Channels:
@@ -327,7 +332,8 @@ def _decode_as(image: Image.Image, raw: str, read_as: str) -> NDArray[np.uint8]:
     for tile in again.tile:
         arguments = tile[3]
         replaced = read_as if isinstance(arguments, str) else (read_as, *arguments[1:])
-        tiles.append((*tile[:3], replaced if _raw_mode(tile) == raw else arguments))
+        # Its own kind of tile: the reader of compressed TIFF asks for its fields by name.
+        tiles.append(tile._replace(args=replaced) if _raw_mode(tile) == raw else tile)
     again.tile = tiles
     values: NDArray[np.uint8] = np.asarray(again)
     file.seek(position)

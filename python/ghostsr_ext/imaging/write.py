@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import struct
-import zlib
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from PIL import Image
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.files import atomic_write
+from ghostsr_ext.imaging.png import PngWriter
 from ghostsr_ext.imaging.read import Picture
+from ghostsr_ext.imaging.tiff import TiffWriter
 
 _FORMATS = {
     ".png": "PNG",
@@ -25,8 +27,10 @@ _FORMATS = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
+_ROW_WRITERS: dict[str, type[PngWriter | TiffWriter]] = {"PNG": PngWriter, "TIFF": TiffWriter}
 _HOLDS_ALPHA = ("PNG", "WEBP", "TIFF")
-_HOLDS_PROFILE = ("PNG", "JPEG", "WEBP", "TIFF")
+_HOLDS_SIXTEEN_BITS = ("PNG", "TIFF")
+_MOST_PIXELS_ASIDE = {"JPEG": 65500, "WEBP": 16383}
 _LOSSY_QUALITY = 95
 
 
@@ -40,10 +44,10 @@ def write_picture(
     """Write a picture, whole or not at all, in the format of the file's suffix.
 
     A grey picture is stored with one channel, and the colour profile is kept where the format has a
-    place for it (all but BMP).
+    place for it (all but BMP). Only a translucent grey TIFF of 16 bits is stored in colour.
 
     Args:
-        path: ``.png`` (8 or 16 bits), or ``.jpg``, ``.jpeg``, ``.webp``, ``.tif``, ``.tiff``,
+        path: ``.png``, ``.tif`` or ``.tiff`` (8 or 16 bits), or ``.jpg``, ``.jpeg``, ``.webp``,
             ``.bmp`` (8 bits).
         picture: What to write.
         quality: 1 to 100, of JPEG and WebP.
@@ -53,31 +57,82 @@ def write_picture(
         InputError: An unknown suffix; a picture that the format cannot hold without loss of opacity
             or bits; a wrong quality; or a path that cannot be written.
     """
+    rows = picture.pixels.shape[0]
+    write_bands(path, [picture], rows=rows, quality=quality, overwrite=overwrite)
+
+
+def write_bands(
+    path: str | os.PathLike[str],
+    bands: Iterable[Picture],
+    *,
+    rows: int,
+    quality: int = _LOSSY_QUALITY,
+    overwrite: bool = False,
+) -> None:
+    """Write a picture that comes in pieces, whole or not at all.
+
+    PNG and TIFF are written as the pieces come; for other formats they are put together first.
+
+    Args:
+        path: As in :func:`write_picture`.
+        bands: Full-width pieces from top to bottom, alike in all but their rows.
+        rows: Of the whole picture.
+        quality: As in :func:`write_picture`.
+        overwrite: As in :func:`write_picture`.
+
+    Raises:
+        InputError: As :func:`write_picture`.
+    """
     path = Path(path)
     kind = _FORMATS.get(path.suffix.lower())
     if kind is None:
         raise InputError(f"output {path}: suffix must be one of {', '.join(sorted(_FORMATS))}")
     if not 1 <= quality <= 100:
         raise InputError(f"quality: {quality}; must be 1 to 100")
-    if picture.alpha is not None and kind not in _HOLDS_ALPHA:
-        raise InputError(f"output {path}: {kind} has no transparency; write .png, .webp or .tif")
-    if picture.pixels.dtype == np.uint16 and kind != "PNG":
-        raise InputError(f"output {path}: 16 bits per channel are written as .png only")
-
-    channels = _channels(picture)
+    pieces = iter(bands)
     with atomic_write(path, overwrite=overwrite) as temporary:
-        if channels.dtype == np.uint16:
-            temporary.write_bytes(_encode_png(channels, picture.icc_profile))
+        first = next(pieces)
+        channels = _channels(first)
+        _check_kind(path, kind, first, rows)
+        if kind == "TIFF" and channels.shape[2:] == (2,) and channels.dtype == np.uint16:
+            # Pillow, ours and that of others, reads no such file.
+            pieces = (replace(piece, grey=False) for piece in pieces)
+            channels = _channels(replace(first, grey=False))
+        if kind in _ROW_WRITERS:
+            with temporary.open("wb") as file:
+                columns = channels.shape[1]
+                depth = 1 if channels.ndim == 2 else channels.shape[2]
+                profile = first.icc_profile
+                writer = _ROW_WRITERS[kind](file, rows, columns, depth, channels.dtype, profile)
+                writer.write(channels)
+                for piece in pieces:
+                    writer.write(_channels(piece))
+                writer.finish()
             return
+        parts = [channels, *(_channels(piece) for piece in pieces)]
+        whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
         options: dict[str, Any] = {}
-        if kind in _HOLDS_PROFILE and picture.icc_profile is not None:
-            options["icc_profile"] = picture.icc_profile
         if kind in ("JPEG", "WEBP"):
             options["quality"] = quality
+            if first.icc_profile is not None:
+                options["icc_profile"] = first.icc_profile
         try:
-            Image.fromarray(channels).save(temporary, format=kind, **options)
+            Image.fromarray(whole).save(temporary, format=kind, **options)
         except (OSError, ValueError) as error:
             raise InputError(f"output {path}: cannot be written as {kind} ({error})") from error
+
+
+def _check_kind(path: Path, kind: str, picture: Picture, rows: int) -> None:
+    if picture.alpha is not None and kind not in _HOLDS_ALPHA:
+        raise InputError(f"output {path}: {kind} has no transparency; write .png, .webp or .tif")
+    if picture.pixels.dtype == np.uint16 and kind not in _HOLDS_SIXTEEN_BITS:
+        raise InputError(f"output {path}: {kind} has no 16 bits per channel; write .png or .tif")
+    most = _MOST_PIXELS_ASIDE.get(kind)
+    columns = picture.pixels.shape[1]
+    if most is not None and max(rows, columns) > most:
+        raise InputError(
+            f"output {path}: {columns}x{rows}; {kind} holds {most} pixels a side, write .png"
+        )
 
 
 def picture_to_pil(picture: Picture) -> Image.Image:
@@ -133,29 +188,3 @@ def _channels(picture: Picture) -> NDArray[Any]:
     if alpha is not None:
         pixels = np.concatenate([pixels, alpha[..., None]], axis=2)
     return np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-
-
-_PNG_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
-_PNG_FILTER_UP = 2
-
-
-def _encode_png(channels: NDArray[np.uint16], icc_profile: bytes | None) -> bytes:
-    """Encode 16 bits per channel as PNG, for which Pillow has no mode."""
-    rows, columns = channels.shape[:2]
-    count = 1 if channels.ndim == 2 else channels.shape[2]
-    lines = np.frombuffer(channels.astype(">u2").tobytes(), dtype=np.uint8).reshape(rows, -1)
-    # The "up" filter: each byte minus the one above it, modulo 256.
-    filtered = lines - np.concatenate([np.zeros_like(lines[:1]), lines[:-1]])
-    kinds = np.full((rows, 1), _PNG_FILTER_UP, dtype=np.uint8)
-    header = struct.pack(">IIBBBBB", columns, rows, 16, _PNG_COLOUR_TYPES[count], 0, 0, 0)
-    chunks = [_png_chunk(b"IHDR", header)]
-    if icc_profile is not None:
-        chunks.append(_png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile)))
-    chunks.append(_png_chunk(b"IDAT", zlib.compress(np.hstack([kinds, filtered]).tobytes())))
-    chunks.append(_png_chunk(b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
-def _png_chunk(kind: bytes, content: bytes) -> bytes:
-    checksum = zlib.crc32(kind + content)
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
