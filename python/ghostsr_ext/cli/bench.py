@@ -113,8 +113,8 @@ def _print(comparison: Comparison, markdown: bool) -> None:
     if markdown:
         typer.echo(comparison.markdown())
         return
-    from rich.console import Console
     from rich.box import SIMPLE_HEAD
+    from rich.console import Console
     from rich.table import Table
 
     rows = comparison.rows()
