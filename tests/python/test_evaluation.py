@@ -1,9 +1,11 @@
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from ghostsr_ext.checkpoints import load_model
 from ghostsr_ext.datasets import open_picture_set
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.evaluation import default_protocol, evaluate
@@ -212,3 +214,31 @@ def test_a_picture_that_does_not_fit_in_memory_is_reported_with_advice(pictures,
 
     with pytest.raises(GhostsrError, match=r"a\.png: not enough memory on cpu; pass a tile"):
         evaluate(Enlarger(), pictures, 2)
+
+
+@pytest.mark.parametrize(
+    ("file", "reference", "scales"),
+    [
+        ("edsr_mobile_f64b5_x2.pth", "EDSR f64b5 (mlcommons)", [2]),
+        ("carn_m_x234.pth", "CARN-M", [2, 3, 4]),
+        ("vdsr_twtygqyy.pth", "VDSR double", [2, 3, 4]),
+    ],
+)
+def test_published_weights_have_their_golden_psnr_and_ssim(
+    data_dir, tmp_path, file, reference, scales
+):
+    """On the smallest picture; benchmarks/reproduce_published.py measures all of Set5."""
+    golden = json.loads((data_dir / "golden/measured_per_image.json").read_text())
+    index = ["baby", "bird", "butterfly", "head", "woman"].index("butterfly")
+    for folder in ("HR", "LR_bicubic/X2", "LR_bicubic/X3", "LR_bicubic/X4"):
+        (tmp_path / folder).mkdir(parents=True)
+        for path in (data_dir / "Set5" / folder).glob("butterfly*"):
+            shutil.copy(path, tmp_path / folder)
+    model = load_model(data_dir / "weights" / file)
+
+    for scale in scales:
+        result = evaluate(model, open_picture_set(tmp_path), scale)
+
+        expected = golden[f"{reference} x{scale}"]
+        assert result.psnr == pytest.approx(expected["psnr"][index], abs=0.001)
+        assert result.ssim == pytest.approx(expected["ssim"][index], abs=1e-5)
