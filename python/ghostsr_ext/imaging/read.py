@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 _SUPPORTED = "PNG, JPEG, WebP, TIFF, BMP or GIF"
 # A camera's MPO is a JPEG with previews behind it.
 _FORMATS_WITH_EXTRA_FRAMES = ("MPO", "JPEG")
+
+_warning_filters = threading.Lock()
 
 _TURNS: dict[int, tuple[int, bool]] = {
     1: (0, False),
@@ -192,12 +195,9 @@ def _opened(
     """Open a picture and check its header; whatever goes wrong inside becomes one InputError."""
     name = _name(source)
     try:
-        with warnings.catch_warnings():
-            # Our own limit stands in for Pillow's, and damaged metadata is no news to the user.
-            warnings.simplefilter("ignore")
-            with Image.open(_openable(source), formats=_FORMATS) as image:
-                _check_header(image, name, max_pixels)
-                yield image, name
+        with _open_quietly(_openable(source)) as image:
+            _check_header(image, name, max_pixels)
+            yield image, name
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -214,6 +214,14 @@ def _opened(
     # KeyError, EOFError, MemoryError and more.
     except Exception as error:
         raise InputError(f"{name}: is broken or truncated ({error})") from error
+
+
+def _open_quietly(file: Any) -> Image.Image:
+    # Our own limit stands in for Pillow's, and damaged metadata is no news to the user. The lock,
+    # because threads that decode side by side share one list of warning filters.
+    with _warning_filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Image.open(file, formats=_FORMATS)
 
 
 def _openable(source: str | os.PathLike[str] | BinaryIO) -> Any:
@@ -327,7 +335,7 @@ def _decode_as(image: Image.Image, raw: str, read_as: str) -> NDArray[np.uint8]:
     position = file.tell()
     file.seek(0)
     # Not closed: it would close the file that the first reading still needs.
-    again: Any = Image.open(file, formats=_FORMATS)
+    again: Any = _open_quietly(file)
     tiles = []
     for tile in again.tile:
         arguments = tile[3]

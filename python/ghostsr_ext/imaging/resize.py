@@ -83,9 +83,7 @@ def imresize(
     for axis in sorted((0, 1), key=lambda axis: scales[axis]):
         contributions = _contributions(image.shape[axis], lengths[axis], scales[axis], border)
         result = _resize_axis(result, axis, contributions)
-    return (
-        result if np.issubdtype(image.dtype, np.integer) else result.astype(np.float64, copy=False)
-    )
+    return np.ascontiguousarray(result)
 
 
 def _check_image(image: NDArray[Any]) -> None:

@@ -1,6 +1,8 @@
 import io
 import struct
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +192,17 @@ def test_a_stream_is_read_like_a_file():
     stream.seek(0)
 
     np.testing.assert_array_equal(read_image(stream), RGB)
+
+
+def test_reading_in_threads_leaves_the_warning_filters_alone(tmp_path):
+    path = save(tmp_path / "a.png", RGB)
+    before = list(warnings.filters)
+
+    with ThreadPoolExecutor(8) as threads:
+        for pixels in threads.map(lambda _: read_image(path), range(200)):
+            np.testing.assert_array_equal(pixels, RGB)
+
+    assert list(warnings.filters) == before
 
 
 def test_measuring_refuses_16_bits(tmp_path):

@@ -104,6 +104,7 @@ def test_channels_are_resized_independently_from_any_memory_layout():
 
     for channel in range(3):
         np.testing.assert_array_equal(together[..., channel], imresize(planes[channel], 2))
+    assert together.flags.c_contiguous
 
 
 def test_uint16_is_rounded_and_clipped_to_its_own_range():
