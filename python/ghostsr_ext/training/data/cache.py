@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ghostsr_ext.datasets import PicturePair, open_picture_set
 from ghostsr_ext.errors import GhostsrError, InputError
+from ghostsr_ext.imaging import picture_files, read_size
 from ghostsr_ext.training.data.store import FORMAT_VERSION, PictureStore, write_store
 
 Progress = Callable[[int, int], None]
@@ -51,7 +52,8 @@ def open_cached(
         patch: Pixels that each side of a small version must have at least.
         cache: Where to keep it; None for :func:`default_cache_folder`.
         on_unreadable: Whether a picture that is broken or too small ends the run, or is left out
-            with a warning.
+            with a warning. In a set that brings its own small versions, unreadable headers and
+            sizes that do not fit are always an error.
         progress: Called while pictures are decoded.
 
     Raises:
@@ -59,19 +61,36 @@ def open_cached(
             "fail".
         GhostsrError: The cache cannot be written.
     """
-    pairs = [pair for folder in folders for pair in open_picture_set(folder).pairs(scale)]
+    skip = on_unreadable == "skip"
+    pairs = [pair for folder in folders for pair in _pairs(folder, scale, skip)]
     cache = default_cache_folder() if cache is None else cache
     target = cache / f"pictures-{_fingerprint(pairs, scale, patch, on_unreadable)}"
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f".{target.name}.lock"):
             if not target.is_dir():
-                _build(target, pairs, scale, patch, on_unreadable == "skip", progress)
+                _build(target, pairs, scale, patch, skip, progress)
             store = PictureStore(target)
     except OSError as error:
         raise GhostsrError(f"cache {cache}: cannot be written ({error.strerror})") from error
     store.verify()
     return store
+
+
+def _pairs(folder: Path, scale: int, skip: bool) -> Sequence[PicturePair]:
+    pictures = open_picture_set(folder)
+    if not skip or pictures.low_folder(scale) is not None:
+        return pictures.pairs(scale)
+    pairs = []
+    for path in picture_files(pictures.high_folder):
+        try:
+            rows, columns = read_size(path)
+        except InputError as error:
+            warnings.warn(f"left out: {error}", stacklevel=3)
+            continue
+        size = (rows - rows % scale, columns - columns % scale)
+        pairs.append(PicturePair(path.stem, scale, path, None, size))
+    return pairs
 
 
 def _fingerprint(pairs: Sequence[PicturePair], scale: int, patch: int, on_unreadable: str) -> str:
@@ -108,12 +127,13 @@ def _decoded(
     usable = False
     for done, pair in enumerate(pairs, 1):
         try:
-            high, low = pair.read_high(), pair.read_low()
-            if min(low.shape[:2]) < patch:
+            rows, columns = pair.size
+            if min(rows, columns) // pair.scale < patch:
                 raise InputError(
-                    f"{pair.high_path}: {high.shape[1]}x{high.shape[0]} at x{pair.scale} is "
-                    f"smaller than a patch of {patch}x{patch}; lower data.patch"
+                    f"{pair.high_path}: {columns}x{rows} at x{pair.scale} is smaller than a patch "
+                    f"of {patch}x{patch}; lower data.patch"
                 )
+            high, low = pair.read_high(), pair.read_low()
         except InputError as error:
             if not skip:
                 raise InputError(

@@ -1,0 +1,139 @@
+import pytest
+from ghostsr_ext.errors import InputError
+from ghostsr_ext.training import config_from_values, config_schema, read_config, write_config
+from ghostsr_ext.training.configuration_files import check_same_run
+
+MINIMAL = '[model]\npreset = "edsr"\n[data]\ntrain = ["pictures"]\n'
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def test_a_file_needs_a_network_and_pictures_only(file):
+    config = read_config(file)
+
+    assert config.model.preset == "edsr"
+    assert config.training.optimizer == "adam"
+    assert config.training.lr == 1e-4
+
+
+def test_what_is_missing_is_named(file):
+    file.write_text('[model]\npreset = "edsr"\n')
+
+    with pytest.raises(InputError, match=r"config\.toml: data: is missing"):
+        read_config(file)
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("training.zzzzzzzzzzzzzzzzzz", r"known are .*training\.lr"),
+        ("training.batchsize", r"did you mean training\.batch_size\?"),
+        ("traning.lr", r"did you mean training\?"),
+        ("schedule.lr", r"did you mean training\.lr\?"),
+    ],
+)
+def test_an_unknown_key_brings_the_nearest_right_one(file, key, suggestion):
+    with pytest.raises(InputError, match=f"{key.split('.')[0]}.*unknown key; {suggestion}"):
+        read_config(file, [f"{key}=1"])
+
+
+def test_every_wrong_value_is_named_with_what_was_found(file):
+    with pytest.raises(InputError) as raised:
+        read_config(file, ["training.lr=-1", "loss.kind=l3"])
+
+    assert "training.lr: -1: Input should be greater than 0" in str(raised.value)
+    assert "loss.kind: 'l3'" in str(raised.value)
+
+
+def test_overrides_are_toml_values_or_plain_texts(file):
+    config = read_config(
+        file,
+        [
+            "training.lr=1e-3",
+            "loss.kind=charbonnier",
+            'data.train=["a", "b"]',
+            "data.augment=false",
+        ],
+    )
+
+    assert config.training.lr == 1e-3
+    assert config.loss.kind == "charbonnier"
+    assert [str(path) for path in config.data.train] == ["a", "b"]
+    assert config.data.augment is False
+
+
+@pytest.mark.parametrize("override", ["training.lr", "=1", ".lr=1", "training.=1"])
+def test_an_override_without_key_or_value_is_refused(file, override):
+    with pytest.raises(InputError, match="expected KEY=VALUE"):
+        read_config(file, [override])
+
+
+def test_an_override_inside_of_a_value_is_refused(file):
+    with pytest.raises(InputError, match="preset is a value, not a table"):
+        read_config(file, ["model.preset.x=1"])
+
+
+def test_a_file_that_is_no_toml_is_named(file):
+    file.write_text("[model\n")
+
+    with pytest.raises(InputError, match=r"config\.toml: is no TOML"):
+        read_config(file)
+
+
+def test_a_file_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"config .*none\.toml: cannot be read"):
+        read_config(tmp_path / "none.toml")
+
+
+def test_what_is_written_has_every_default_and_reads_as_the_same(file, tmp_path):
+    config = read_config(file, ["training.clip_gradient=0.5"])
+
+    write_config(config, tmp_path / "written.toml")
+
+    assert "weight_decay = 0.0" in (tmp_path / "written.toml").read_text()
+    assert read_config(tmp_path / "written.toml") == config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.init=a.pth"], "either preset .* or init"),
+        (["distillation.teacher=parent"], "needs a conversion"),
+        (["training.batch_size=3", "training.accumulation=2"], "no multiple of accumulation 2"),
+        (["shifts.freeze_at=1.5"], "less than or equal to 1"),
+        (["conversion.ghost_ratio=1"], "less than 1"),
+        (["data.train=[]"], "at least 1 item"),
+    ],
+)
+def test_values_that_contradict_each_other_or_are_out_of_range_are_refused(
+    file, overrides, message
+):
+    with pytest.raises(InputError, match=message):
+        read_config(file, overrides)
+
+
+def test_the_schema_describes_every_table():
+    schema = config_schema()
+
+    assert set(schema["required"]) == {"model", "data"}
+    assert {"training", "shifts", "distillation"} <= set(schema["properties"])
+    assert schema["additionalProperties"] is False
+
+
+def test_a_run_may_go_on_with_other_workers_and_logs_but_not_with_another_rate(file):
+    stored = read_config(file)
+
+    check_same_run(stored, read_config(file, ["data.workers=2", "logging.every=7"]), "run")
+    with pytest.raises(InputError, match=r"run: .*training\.lr was 0\.0001 and is 0\.01"):
+        check_same_run(stored, read_config(file, ["training.lr=0.01"]), "run")
+
+
+def test_values_need_no_file():
+    config = config_from_values({}, "options", ["model.init=a.pth", 'data.train=["b"]'])
+
+    assert str(config.model.init) == "a.pth"
