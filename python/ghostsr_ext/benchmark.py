@@ -216,7 +216,9 @@ def compare_networks(
             raise InputError(f"{name}: serves {served}, not x{scale}")
         network = copy.deepcopy(model).eval().requires_grad_(False)
         freeze_shifts(network)
-        networks[name] = network.to(target, dtype, memory_format=torch.channels_last)
+        networks[name] = network.to(  # type: ignore[call-overload]
+            target, dtype, memory_format=torch.channels_last
+        )
         inputs[name] = _input(network, scale, size, batch)
 
     def forward(name: str) -> Callable[[], Tensor]:

@@ -1,30 +1,203 @@
-"""``ghostsr upscale``: enlarge pictures."""
+"""``ghostsr upscale``: enlarge pictures and videos."""
 
 from __future__ import annotations
 
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ghostsr_ext.cli.options import Device, Dtype, torch_device, torch_dtype
+
+if TYPE_CHECKING:
+    import torch
+
+    from ghostsr_ext.inference import Job, Outcome, Upscaler
+
+_STANDARD_STREAM = "-"
+
 
 def upscale_command(
-    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="Picture files.")],
-    model: Annotated[str | None, typer.Option(metavar="M", help="x2 or a file.")] = None,
-    scale: Annotated[int | None, typer.Option(min=1, help="Times to enlarge.")] = None,
-    output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder; beside each picture if left out.")
+    pictures: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PICTURE...",
+            help="Pictures, videos, folders (with those inside), patterns; - for standard input.",
+        ),
+    ],
+    model: Annotated[
+        str | None, typer.Option(metavar="M", help="A checkpoint, or x2, x3 or x4.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files.")] = False,
+    scale: Annotated[
+        int | None, typer.Option(min=1, help="Times to enlarge; picks the model if none is given.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the results; beside the pictures if left out."),
+    ] = None,
+    image_format: Annotated[
+        Literal["png", "jpg", "webp", "tif", "bmp"] | None,
+        typer.Option("--format", help="Of the results; each picture's own if left out."),
+    ] = None,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")] = 95,
+    self_ensemble: Annotated[
+        bool,
+        typer.Option("--self-ensemble", help="Average over eight flips and turns: 8 x the time."),
+    ] = False,
+    tile: Annotated[
+        str, typer.Option(metavar="auto|none|N", help="Side of tiles in pixels of the picture.")
+    ] = "auto",
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="For feature maps with --tile auto, such as 800M."),
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Do part I of N; torchrun's ranks if left out."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Do again what is done, instead of passing over it.")
+    ] = False,
 ) -> None:
-    """Enlarge pictures."""
-    from ghostsr_ext.imaging import read_picture, write_picture
-    from ghostsr_ext.inference import Upscaler
+    """Enlarge pictures and videos.
 
-    upscaler = Upscaler(model or f"x{scale or 2}", scale=scale)
-    for path in pictures:
-        folder = path.parent if output is None else output
-        folder.mkdir(parents=True, exist_ok=True)
-        target = folder / f"{path.stem}_x{upscaler.scale}{path.suffix}"
-        write_picture(target, upscaler(read_picture(path)), overwrite=overwrite)
-        typer.echo(target)
+    photo.png becomes photo_x2.png. Opacity, colour profile and 16 bits are kept, EXIF orientation
+    is applied. What exists is passed over, so a second run continues the first. The status is 1 if
+    any file failed.
+    """
+    from ghostsr_ext.errors import InputError
+    from ghostsr_ext.inference import Upscaler, plan_jobs
+    from ghostsr_ext.inference import shard as part_of
+
+    streamed = _STANDARD_STREAM in pictures
+    if streamed and (len(pictures) > 1 or output is not None):
+        raise InputError(
+            "PICTURE -: is given alone and without --output; it goes to standard output"
+        )
+    part = _shard(shard)
+    upscaler = Upscaler(
+        model or f"x{scale or 2}",
+        scale=scale,
+        device=_local_device(device),
+        dtype=torch_dtype(dtype),
+        self_ensemble=self_ensemble,
+        tile=_tile(tile),
+        memory_budget=None if memory is None else _bytes(memory),
+    )
+    suffix = None if image_format is None else f".{image_format}"
+    if streamed:
+        _upscale_stream(upscaler, suffix or ".png", quality)
+        return
+    jobs = plan_jobs(pictures, scale=upscaler.scale, output=output, suffix=suffix)
+    outcome = _run(upscaler, part_of(jobs, *part), quality, overwrite)
+    _summarise(outcome)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _tile(text: str) -> int | Literal["auto"] | None:
+    from ghostsr_ext.errors import InputError
+
+    if text == "auto":
+        return "auto"
+    if text == "none":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"--tile {text}: must be auto, none, or a number from 1")
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    from ghostsr_ext.errors import InputError
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text, re.IGNORECASE)
+    number = float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ") if match else 0
+    if number < 1:
+        raise InputError(f"--memory {text}: must be a size such as 800M or 2G")
+    return int(number)
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    """Which part of how many: as asked, as torchrun says, or all."""
+    from ghostsr_ext.errors import InputError
+
+    if text is None:
+        return int(os.environ.get("RANK", "0")) + 1, int(os.environ.get("WORLD_SIZE", "1"))
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise InputError(f"--shard {text}: must be i/n with i from 1 to n")
+    return int(match[1]), int(match[2])
+
+
+def _local_device(name: str) -> torch.device:
+    """The device; under torchrun each process of a machine takes the GPU of its own number."""
+    import torch
+
+    device = torch_device(name)
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return device
+
+
+def _upscale_stream(upscaler: Upscaler, suffix: str, quality: int) -> None:
+    import io
+    import shutil
+
+    from ghostsr_ext.imaging import read_picture, write_bands
+
+    picture = read_picture(io.BytesIO(sys.stdin.buffer.read()))
+    rows = picture.pixels.shape[0] * upscaler.scale
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"picture{suffix}")
+        write_bands(path, upscaler.bands(picture), rows=rows, quality=quality)
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+
+
+def _run(upscaler: Upscaler, jobs: Sequence[Job], quality: int, overwrite: bool) -> Outcome:
+    from ghostsr_ext.inference import upscale_files
+
+    with _progress(len(jobs)) as report:
+        return upscale_files(upscaler, jobs, quality=quality, overwrite=overwrite, progress=report)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[Job, float], None] | None]:
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    parts: dict[Job, float] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total)
+
+        def report(job: Job, part: float) -> None:
+            progress.advance(task, part - parts.get(job, 0.0))
+            parts[job] = part
+            progress.update(task, description=f"{len(parts)}/{total} {job.source.name}")
+
+        yield report
+
+
+def _summarise(outcome: Outcome) -> None:
+    for job in outcome.written:
+        typer.echo(job.target)
+    for job, error in outcome.failed:
+        text = str(error) or type(error).__name__
+        place = "" if str(job.source) in text else f"{job.source}: "
+        typer.echo(f"ghostsr: error: {place}{text}", err=True)
+    if outcome.skipped or outcome.failed:
+        counts = f"{len(outcome.written)} written, {len(outcome.skipped)} there already"
+        typer.echo(f"{counts}, {len(outcome.failed)} failed", err=True)

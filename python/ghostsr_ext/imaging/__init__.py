@@ -18,11 +18,18 @@ from ghostsr_ext.imaging.read import (
     read_size,
 )
 from ghostsr_ext.imaging.resize import imresize
-from ghostsr_ext.imaging.write import picture_to_pil, write_bands, write_image, write_picture
+from ghostsr_ext.imaging.write import (
+    WRITABLE_SUFFIXES,
+    picture_to_pil,
+    write_bands,
+    write_image,
+    write_picture,
+)
 
 __all__ = [
     "MAX_PIXELS",
     "PICTURE_SUFFIXES",
+    "WRITABLE_SUFFIXES",
     "Picture",
     "imresize",
     "luma",

@@ -216,11 +216,17 @@ def _opened(
         raise InputError(f"{name}: is broken or truncated ({error})") from error
 
 
-def _open_quietly(file: Any) -> Image.Image:
-    # Our own limit stands in for Pillow's, and damaged metadata is no news to the user. The lock,
-    # because threads that decode side by side share one list of warning filters.
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep Pillow's warnings back: our limit stands in for its own, and metadata may be damaged."""
+    # Threads that decode side by side share one list of warning filters.
     with _warning_filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        yield
+
+
+def _open_quietly(file: Any) -> Image.Image:
+    with _quietly():
         return Image.open(file, formats=_FORMATS)
 
 
@@ -373,7 +379,8 @@ def _cmyk_to_rgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        with _quietly():
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     # A damaged EXIF block does not make the pixels unreadable.
     except Exception:
         return 1

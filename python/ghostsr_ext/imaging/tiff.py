@@ -112,7 +112,7 @@ class TiffWriter:
         self._file.write(struct.pack("=I", directory))
 
     def _strip(self, values: NDArray[Any]) -> None:
-        compressed = zlib.compress(np.ascontiguousarray(values))
+        compressed = zlib.compress(np.ascontiguousarray(values).data)
         self._align()
         self._offsets.append(self._position)
         self._lengths.append(len(compressed))

@@ -27,6 +27,9 @@ _FORMATS = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
+WRITABLE_SUFFIXES = frozenset(_FORMATS)
+"""Lower-case suffixes of the files that are written."""
+
 _ROW_WRITERS: dict[str, type[PngWriter | TiffWriter]] = {"PNG": PngWriter, "TIFF": TiffWriter}
 _HOLDS_ALPHA = ("PNG", "WEBP", "TIFF")
 _HOLDS_SIXTEEN_BITS = ("PNG", "TIFF")

@@ -26,11 +26,11 @@ _WORKSPACE = 1.5
 _PROBE_SIDE = 64
 
 
-class _LiveBytes(TorchDispatchMode):
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the tensors made inside it that are alive, and their peak."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = 0
         self.peak = 0
         self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
@@ -79,7 +79,8 @@ def activation_bytes(
     # Not inference_mode: under it, views of a tensor are not dispatched to the counter.
     with torch.no_grad(), _LiveBytes() as counter:
         shadow(torch.empty(input_shape, dtype=dtype, device="meta"), **(arguments or {}))
-    return counter.peak
+    peak: int = counter.peak
+    return peak
 
 
 def default_budget(device: torch.device) -> int:
@@ -90,7 +91,8 @@ def default_budget(device: torch.device) -> int:
             that is less.
     """
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] * 4 // 5
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free * 4 // 5
     return min(_DEFAULT_BUDGET, _available_bytes() // 2)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -42,8 +42,6 @@ PEAK = 255.0
 
 # Output pixels on either side of one that bicubic interpolation to twice the size or more reads.
 _BICUBIC_MARGIN = 3
-
-_PictureLike = TypeVar("_PictureLike", NDArray[Any], Image.Image, Picture)
 
 
 class Upscaler:
@@ -104,10 +102,8 @@ class Upscaler:
         if memory_budget is not None and memory_budget < 1:
             raise InputError(f"memory_budget: {memory_budget}; must be 1 byte or more")
         freeze_shifts(network)
-        self._network = network.eval().to(
-            device=device,
-            dtype=dtype,
-            memory_format=torch.channels_last,
+        self._network: SRModel = network.eval().to(  # type: ignore[call-overload]
+            device=device, dtype=dtype, memory_format=torch.channels_last
         )
         parameter = next(network.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
@@ -122,7 +118,18 @@ class Upscaler:
             # Enlarged tiles are wrong near their cut edges, where bicubic interpolation mirrors.
             self.margin += _BICUBIC_MARGIN
 
-    def __call__(self, picture: _PictureLike) -> _PictureLike:
+    @overload
+    def __call__(self, picture: NDArray[Any]) -> NDArray[Any]: ...
+
+    @overload
+    def __call__(self, picture: Image.Image) -> Image.Image: ...
+
+    @overload
+    def __call__(self, picture: Picture) -> Picture: ...
+
+    def __call__(
+        self, picture: NDArray[Any] | Image.Image | Picture
+    ) -> NDArray[Any] | Image.Image | Picture:
         """Enlarge a picture.
 
         Args:
