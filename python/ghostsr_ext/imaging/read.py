@@ -246,7 +246,8 @@ def _check_header(image: Image.Image, name: str, max_pixels: int) -> None:
         raise InputError(
             f"{name}: {columns}x{rows} is too large; at most {max_pixels} pixels are read"
         )
-    frames = getattr(image, "n_frames", 1)
+    with _quietly():
+        frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format not in _FORMATS_WITH_EXTRA_FRAMES:
         raise InputError(f"{name}: has {frames} frames or pages; only single pictures are read")
 
