@@ -144,7 +144,8 @@ def cost(
     if isinstance(model, SRModel):
         scale = model.scale if scale is None else scale
         if scale not in model.scales:
-            raise InputError(f"scale: got {scale}, this network serves {model.scales}")
+            served = ", ".join(f"x{one}" for one in model.scales)
+            raise InputError(f"scale: got {scale}, this network serves {served}")
         enlargement = 1 if model.input_upscaled else scale
         channels, arguments = model.channels, {"scale": scale}
     elif scale is None:

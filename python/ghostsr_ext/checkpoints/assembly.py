@@ -27,7 +27,8 @@ def load_strictly(
             agree.
 
     Raises:
-        InputError: A tensor is missing, left over or of the wrong shape or kind.
+        InputError: A tensor is missing, left over, of the wrong shape or kind, or a table of a
+            ghost layer has entries out of range.
     """
     names = file_names or {}
     expected = model.state_dict()
@@ -49,7 +50,12 @@ def load_strictly(
                 f"{path}: tensor {names.get(name, name)} has type {found.dtype}; "
                 f"{wanted.dtype} is needed"
             )
-    model.load_state_dict(dict(tensors), strict=True, assign=True)
+    try:
+        model.load_state_dict(dict(tensors), strict=True, assign=True)
+    except RuntimeError as error:
+        # Layers check their own tables; torch puts a headline above what they say.
+        *_, reason = str(error).splitlines()
+        raise InputError(f"{path}: {reason.strip()}") from error
 
 
 def _some(names: Iterable[str]) -> str:

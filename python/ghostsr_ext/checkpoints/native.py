@@ -109,8 +109,6 @@ def build_native(stored: StoredTensors) -> SRModel:
     except (InputError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{stored.path}: {error}") from error
     load_strictly(model, stored.tensors, stored.path)
-    for name, layer in ghost_layers(model).items():
-        _check_tables(stored, name, layer)
     model.metadata = description["metadata"]
     model.origin = {
         "file": str(stored.path),
@@ -182,20 +180,6 @@ def _replace_by_ghost_layer(model: nn.Module, name: str, settings: Mapping[str, 
         layer.freeze_shifts()
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, layer)
-
-
-def _check_tables(stored: StoredTensors, name: str, layer: GhostConv2d) -> None:
-    def refuse(table: str, allowed: str) -> None:
-        raise InputError(f"{stored.path}: {name}.{table} has entries outside {allowed}")
-
-    for table, tensor, low, high in (
-        ("source", layer.source, 0, layer.intrinsic_channels - 1),
-        ("shift", layer.shift, -layer.max_shift, layer.max_shift),
-    ):
-        if tensor.numel() and not low <= int(tensor.min()) <= int(tensor.max()) <= high:
-            refuse(table, f"{low}..{high}")
-    if not torch.equal(layer.order.sort().values, torch.arange(layer.out_channels)):
-        refuse("order", f"a permutation of 0..{layer.out_channels - 1}")
 
 
 def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

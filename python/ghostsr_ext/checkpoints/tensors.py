@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -111,7 +112,10 @@ def _read_torch(
     if zipped:
         _check_archive(path, size)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # What torch warns of (odd pickles, archives of scripts) ends in an error here.
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(_pickle_advice(path, str(error))) from error
     except Exception as error:
