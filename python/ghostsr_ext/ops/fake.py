@@ -144,7 +144,7 @@ def _shift_concat_backward(
     source: Tensor,
     shift: Tensor,
     *,
-    output_mask: Sequence[bool],
+    output_mask: Sequence[bool] = (True, True, True),
     **_: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     batch, channels, height, width = grad_output.shape
