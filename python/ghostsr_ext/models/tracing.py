@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ghostsr_ext.nn import GhostConv2d
 
@@ -35,22 +37,29 @@ class LayerCall:
 
 
 def trace_calls(
-    model: nn.Module, input_shape: tuple[int, ...], arguments: Mapping[str, Any] | None = None
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    reduced: bool = False,
 ) -> list[LayerCall]:
-    """Run ``model`` on shapes alone and list the calls of its layers in their order.
+    """Run a copy of ``model`` and list the calls of its layers in their order.
 
-    A copy of the network without memory (on torch's meta device) is run, so neither the size of the
-    network nor that of the input costs anything, and the network itself is not touched.
+    The network itself is not touched. By default its copy lives on torch's meta device, so neither
+    the size of the network nor that of the input costs anything.
 
     Args:
         model: Any network.
         input_shape: Shape of its input.
         arguments: Keyword arguments of its ``forward``.
+        reduced: Whether to run on the network's own device, with each convolution reduced to one
+            channel. For tiny inputs this is faster than the meta device, whose first use loads
+            torch's compiler.
 
     Returns:
         One entry a call; a layer that is called three times is listed three times.
     """
-    shadow = _meta_copy(model)
+    shadow = _shadow(model, on_meta=not reduced)
     originals = dict(model.named_modules())
     calls: list[LayerCall] = []
 
@@ -65,9 +74,14 @@ def trace_calls(
     for name, module in shadow.named_modules():
         if isinstance(module, LAYER_TYPES):
             module.register_forward_hook(record(name))
-    dtype = next((p.dtype for p in shadow.parameters() if p.is_floating_point()), torch.float32)
+            if reduced and isinstance(module, nn.Conv2d | GhostConv2d):
+                module.forward = functools.partial(  # type: ignore[method-assign]
+                    _convolve_one_channel, module
+                )
+    like = next((p for p in shadow.parameters() if p.is_floating_point()), torch.empty(0))
+    device = like.device if reduced else torch.device("meta")
     with torch.no_grad():
-        shadow(torch.empty(input_shape, dtype=dtype, device="meta"), **(arguments or {}))
+        shadow(torch.zeros(input_shape, dtype=like.dtype, device=device), **(arguments or {}))
     return calls
 
 
@@ -85,9 +99,9 @@ def influence_radius(
         channels: Channels of its input.
         arguments: Keyword arguments of its ``forward``.
     """
-    side = 48
+    side = 8
     radius = Fraction(0)
-    for call in trace_calls(model, (1, channels, side, side), arguments):
+    for call in trace_calls(model, (1, channels, side, side), arguments, reduced=True):
         module = call.module
         if not isinstance(module, nn.Conv2d | GhostConv2d):
             continue
@@ -101,14 +115,25 @@ def influence_radius(
     return radius
 
 
-def _meta_copy(model: nn.Module) -> nn.Module:
+def _shadow(model: nn.Module, *, on_meta: bool) -> nn.Module:
+    """Return a copy of the modules that shares their tensors or has them on the meta device."""
     memo: dict[int, Any] = {}
-    tensors: list[Tensor] = [*model.parameters(), *model.buffers()]
-    for tensor in tensors:
-        shadow = torch.empty_like(tensor, device="meta")
-        memo[id(tensor)] = (
-            nn.Parameter(shadow, requires_grad=False)
-            if isinstance(tensor, nn.Parameter)
-            else shadow
-        )
+    for module in model.modules():
+        attributes = [value for value in vars(module).values() if isinstance(value, Tensor)]
+        for tensor in (*module.parameters(False), *module.buffers(False), *attributes):
+            memo[id(tensor)] = _meta_twin(tensor) if on_meta else tensor
     return copy.deepcopy(model, memo).eval()
+
+
+def _convolve_one_channel(layer: nn.Conv2d | GhostConv2d, input: Tensor, *_: Tensor) -> Tensor:
+    """Return zeros of the shape of the layer's output, whose channels share their memory."""
+    kernel = input.new_zeros(1, 1, *layer.kernel_size)
+    output = functional.conv2d(
+        input[:, :1], kernel, None, layer.stride, layer.padding, layer.dilation
+    )
+    return output.expand(-1, layer.out_channels, -1, -1)
+
+
+def _meta_twin(tensor: Tensor) -> Tensor:
+    twin = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(twin, requires_grad=False) if isinstance(tensor, nn.Parameter) else twin
