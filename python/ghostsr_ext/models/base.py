@@ -135,6 +135,8 @@ class SRModel(nn.Module):
             raise InputError(
                 f"image: got shape {tuple(image.shape)}, allowed is [N, {self.channels}, h, w]"
             )
+        if image.device.type == "cpu" and not torch.compiler.is_compiling():
+            image = channels_last(image)
         if self.mean is None:
             return self.upscale(image, scale)
         return self.upscale(image - self.mean, scale) + self.mean
@@ -147,6 +149,19 @@ class SRModel(nn.Module):
 
     def _scales_text(self) -> str:
         return ", ".join(f"x{scale}" for scale in self.scales)
+
+
+def channels_last(image: Tensor) -> Tensor:
+    """Return ``image`` [N, C, H, W] in channels_last, the fast layout on the CPU.
+
+    torch takes a map of one channel for contiguous; here its strides say channels_last, so that the
+    layers after it keep to that layout.
+    """
+    image = image.contiguous(memory_format=torch.channels_last)
+    height, width = image.shape[2:]
+    if image.shape[1] != 1 or image.numel() == 0:
+        return image
+    return image.as_strided(image.shape, (height * width, 1, width, 1))
 
 
 def checked_count(name: str, value: int, most: int) -> int:
