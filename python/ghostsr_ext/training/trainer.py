@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -210,12 +211,17 @@ class Trainer:
     def _wrapped(self) -> nn.Module:
         network: nn.Module = self.model
         if self._processes.world_size > 1:
-            network = DistributedDataParallel(
-                network,
-                device_ids=[self._device] if self._device.type == "cuda" else None,
-                # A step of one scale leaves the heads of the other scales without gradients.
-                find_unused_parameters=len(self.model.scales) > 1,
-            )
+            with warnings.catch_warnings():
+                # Later releases of torch have another name for broadcast_buffers.
+                warnings.simplefilter("ignore", FutureWarning)
+                network = DistributedDataParallel(
+                    network,
+                    device_ids=[self._device] if self._device.type == "cuda" else None,
+                    # Buffers are tables that training never changes but in all processes alike.
+                    broadcast_buffers=False,
+                    # A step of one scale leaves the heads of the others without gradients.
+                    find_unused_parameters=len(self.model.scales) > 1,
+                )
         if self._config.training.compile:
             network = torch.compile(network)  # type: ignore[assignment]
         return network

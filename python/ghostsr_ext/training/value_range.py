@@ -40,7 +40,8 @@ def set_value_range(model: SRModel, value_range: float) -> SRModel:
     factor = value_range / model.value_range
     config = {**model.config, "value_range": value_range}
     if model.mean is not None:
-        config["mean"] = [value * factor for value in config["mean"]]
+        # Rounded, so that there and back gives the same decimals.
+        config["mean"] = [round(value * factor, 12) for value in config["mean"]]
     with torch.device("meta"):
         # The network's own class is the judge of the new range.
         model_from_config(config)

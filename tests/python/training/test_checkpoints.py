@@ -80,7 +80,7 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"format_version": 1, "step": 1, "x": Payload()}, tmp_path / "step_00000001.pt")
 
-    with pytest.warns(UserWarning), pytest.raises(InputError):
+    with pytest.warns(UserWarning, match="read"), pytest.raises(InputError):
         read_newest_checkpoint(tmp_path)
 
     assert not Path("executed").exists()

@@ -70,7 +70,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     run = RunFolder(tmp_path / "file" / "run")
 
-    with pytest.raises(GhostsrError, match="run folder .*run: cannot be"), run.locked():
+    with pytest.raises(GhostsrError, match=r"run folder .*run: cannot be"), run.locked():
         pytest.fail("a folder inside of a file")
 
 

@@ -92,7 +92,7 @@ def test_a_picture_smaller_than_the_patch_is_named(pictures, tmp_path):
 def test_broken_and_small_pictures_are_left_out_when_asked_for(pictures, tmp_path):
     (pictures / "4.png").write_bytes(b"no picture")
 
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="left out") as warned:
         store = open_cached([pictures], 2, 28, tmp_path / "cache", on_unreadable="skip")
 
     assert [pair.name for pair in store.pairs] == ["2"]
@@ -102,7 +102,7 @@ def test_broken_and_small_pictures_are_left_out_when_asked_for(pictures, tmp_pat
 
 def test_nothing_left_is_an_error(pictures, tmp_path):
     with (
-        pytest.warns(UserWarning),
+        pytest.warns(UserWarning, match="left out"),
         pytest.raises(InputError, match="none of the pictures can be used"),
     ):
         open_cached([pictures], 2, 100, tmp_path / "cache", on_unreadable="skip")
@@ -111,7 +111,7 @@ def test_nothing_left_is_an_error(pictures, tmp_path):
 def test_a_cache_that_cannot_be_made_is_named(pictures, tmp_path):
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(GhostsrError, match="cache .*file/cache: cannot be written"):
+    with pytest.raises(GhostsrError, match=r"cache .*file/cache: cannot be written"):
         open_cached([pictures], 2, 8, tmp_path / "file" / "cache")
 
 

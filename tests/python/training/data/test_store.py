@@ -71,5 +71,5 @@ def test_a_damaged_folder_is_refused(folder, damage):
     else:
         index.write_text(json.dumps({**json.loads(index.read_text()), "format_version": 99}))
 
-    with pytest.raises(InputError, match="cache .* remove it"):
+    with pytest.raises(InputError, match=r"cache .* remove it"):
         PictureStore(folder)

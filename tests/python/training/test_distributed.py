@@ -1,0 +1,103 @@
+import json
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+from ghostsr_ext.errors import InputError
+from ghostsr_ext.training import train, write_config
+from ghostsr_ext.training.distributed import processes
+from safetensors.torch import load_file
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from ghostsr_ext.training import read_config, train
+
+train(read_config(sys.argv[1]), Path(sys.argv[2]), resume="--resume" in sys.argv)
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def torchrun(tmp_path, config, run, *arguments):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    write_config(config, tmp_path / "config.toml", overwrite=True)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        f"--master-port={free_port()}",
+        str(tmp_path / "script.py"),
+        str(tmp_path / "config.toml"),
+        str(run),
+        *arguments,
+    ]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+
+
+def entries(folder, event):
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [entry for entry in map(json.loads, lines) if entry["event"] == event]
+
+
+def test_two_processes_train_the_network_of_one(make_config, pictures, tmp_path):
+    config = make_config(
+        training={"ema_decay": 0.5, "steps": 6},
+        validation={"sets": [str(pictures)], "every": 3},
+        shifts={"freeze_at": 0.5},
+    )
+    train(config, tmp_path / "one")
+
+    ended = torchrun(tmp_path, config, tmp_path / "two")
+
+    assert ended.returncode == 0, ended.stderr
+    for first, second in zip(
+        entries(tmp_path / "one", "progress"), entries(tmp_path / "two", "progress"), strict=True
+    ):
+        assert second["loss"] == pytest.approx(first["loss"], rel=1e-4)
+    for first, second in zip(
+        entries(tmp_path / "one", "validation"),
+        entries(tmp_path / "two", "validation"),
+        strict=True,
+    ):
+        assert second["psnr"] == pytest.approx(first["psnr"], abs=1e-3)
+        assert second["ssim"] == pytest.approx(first["ssim"], abs=1e-4)
+    one = load_file(tmp_path / "one" / "final.safetensors")
+    two = load_file(tmp_path / "two" / "final.safetensors")
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_resume_and_one_alone_may_not(make_config, tmp_path):
+    config = make_config(training={"steps": 4}, checkpoints={"every": 2})
+    assert torchrun(tmp_path, config, tmp_path / "run").returncode == 0
+    (tmp_path / "run" / "checkpoints" / "step_00000004.pt").unlink()
+    before = load_file(tmp_path / "run" / "final.safetensors")
+
+    ended = torchrun(tmp_path, config, tmp_path / "run", "--resume")
+
+    assert ended.returncode == 0, ended.stderr
+    after = load_file(tmp_path / "run" / "final.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    with pytest.raises(InputError, match="trained by 2 processes, now there are 1"):
+        train(config, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("device", ["banana", "mps"])
+def test_a_device_that_does_not_exist_is_named(device):
+    with pytest.raises(InputError, match=f"training.device: '{device}'"), processes(device):
+        pytest.fail("the device was accepted")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_cuda_is_refused_where_there_is_none():
+    with pytest.raises(InputError, match="finds no CUDA device"), processes("cuda"):
+        pytest.fail("the device was accepted")
