@@ -24,6 +24,13 @@ _DEFAULT_BUDGET = 512 << 20
 # intrinsic half of a ghost layer, blocks that oneDNN or cuDNN reorder.
 _WORKSPACE = 1.5
 _PROBE_SIDE = 64
+# torch raises a plain RuntimeError for the host's memory. Where the native operators ask torch for
+# memory, its own words do not come through: only the name of the call that failed does.
+_OUT_OF_MEMORY_MESSAGES = (
+    ("DefaultCPUAllocator",),
+    ("API call failed", "aten::empty"),
+    ("API call failed", "aten::convolution"),
+)
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -128,8 +135,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory is exhausted, on a device or on the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # torch's allocator for the host raises a plain RuntimeError.
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    return isinstance(error, RuntimeError) and any(
+        all(part in str(error) for part in parts) for parts in _OUT_OF_MEMORY_MESSAGES
+    )
 
 
 def _available_bytes() -> int:

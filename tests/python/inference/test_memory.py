@@ -1,0 +1,107 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from ghostsr_ext.inference.memory import (
+    SMALLEST_TILE,
+    activation_bytes,
+    default_budget,
+    is_out_of_memory,
+    max_pixels,
+    tile_side,
+)
+from ghostsr_ext.models.edsr import EDSR
+from torch import nn
+
+
+def test_live_feature_maps_are_counted_and_dead_ones_are_not():
+    chain = nn.Sequential(nn.Conv2d(1, 10, 1), nn.Conv2d(10, 1, 1), nn.Conv2d(1, 1, 1)).eval()
+    pixels = 8 * 9
+
+    # The input stays; the widest moment holds it, the ten channels and the one made from them.
+    assert activation_bytes(chain, (1, 1, 8, 9)) == 4 * pixels * (1 + 10 + 1)
+
+
+def test_half_precision_takes_half():
+    network = EDSR(scale=2, blocks=2, features=8)
+    whole = activation_bytes(network, (1, 3, 40, 40), {"scale": 2})
+
+    assert activation_bytes(network.half(), (1, 3, 40, 40), {"scale": 2}) == whole // 2
+
+
+def test_the_network_itself_is_not_touched():
+    network = EDSR(scale=2, blocks=1, features=4)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+
+    activation_bytes(network, (1, 3, 8, 8))
+
+    for name, value in network.state_dict().items():
+        assert value.device.type == "cpu"
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_a_tile_with_its_margins_stays_within_the_budget():
+    network = EDSR(scale=2, blocks=2, features=16)
+    budget = 50 << 20
+
+    side = tile_side(network, 2, budget)
+
+    whole = side + 2 * network.receptive_field
+    assert side > SMALLEST_TILE
+    assert activation_bytes(network, (1, 3, whole, whole), {"scale": 2}) <= budget
+    assert whole**2 <= max_pixels(network, 2, budget)
+
+
+def test_a_budget_for_nothing_gives_the_smallest_tile():
+    assert tile_side(EDSR(scale=2, blocks=1, features=4), 2, 1) == SMALLEST_TILE
+
+
+def test_the_default_budget_is_bounded_on_the_cpu():
+    assert 0 < default_budget(torch.device("cpu")) <= 512 << 20
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("sizes do not match"), False),
+        (ValueError("not enough memory"), False),
+    ],
+)
+def test_exhausted_memory_is_told_from_other_errors(error, expected):
+    assert is_out_of_memory(error) is expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
+def test_the_native_operators_failure_to_get_memory_is_known():
+    """In a process of its own, whose address space is limited."""
+    program = """
+import resource, sys, torch
+from ghostsr_ext.inference.memory import is_out_of_memory
+from ghostsr_ext.models.edsr import EDSR
+network = EDSR(scale=2, blocks=1, features=64).eval()
+with torch.inference_mode():
+    network(torch.rand(1, 3, 8, 8))
+    image = torch.rand(1, 3, 700, 700)
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), -1))
+    try:
+        network(image)
+    except RuntimeError as error:
+        sys.exit(0 if is_out_of_memory(error) else str(error))
+sys.exit("it fitted")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_torchs_own_message_on_the_cpu_is_known():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 50, dtype=torch.uint8)
+
+    assert is_out_of_memory(caught.value)

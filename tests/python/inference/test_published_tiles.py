@@ -1,0 +1,58 @@
+"""Tiles against whole pictures, for every published network and a ghost network made of each."""
+
+import numpy as np
+import pytest
+import torch
+from ghostsr_ext.checkpoints import load_model
+from ghostsr_ext.conversion import convert
+from ghostsr_ext.imaging import read_image
+from ghostsr_ext.inference import Upscaler
+
+WEIGHTS = (
+    "edsr_mobile_f32b5_x2",
+    "edsr_mobile_f64b5_x2",
+    "edsr_r8f64_x2",
+    "carn_x2",
+    "carn_m_x234",
+    "rdn_c3d10g64_x2_idealo",
+    "vdsr_twtygqyy",
+    "vdsr_caffe_huangzehao",
+)
+SIZES = ((64, 96), (97, 61), (70, 45))
+"""Rows and columns: whole tiles, primes, and neither."""
+
+
+def check(network, image, scale, tiles):
+    for dtype, exact in ((torch.float64, True), (torch.float32, False)):
+        options = {"scale": scale, "dtype": dtype}
+        whole = Upscaler(network, tile=None, **options)(image).astype(int)
+        for tile in tiles:
+            tiled = Upscaler(network, tile=tile, **options)(image)
+            # In float64 no kernel works on blocks of pixels, so nothing depends on where they lie.
+            assert np.abs(tiled - whole).max() <= (0 if exact else 1)
+            assert (tiled != whole).mean() < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["dense", "ghost"])
+@pytest.mark.parametrize("name", WEIGHTS[:3])
+def test_tiles_equal_the_whole_picture(data_dir, name, kind):
+    network = load_model(data_dir / f"weights/{name}.pth")
+    if kind == "ghost":
+        network, _ = convert(network)
+    image = read_image(data_dir / "Set5/LR_bicubic/X2/headx2.png")
+
+    check(network, image[:53, :47], network.scale, tiles=(32,))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dense", "ghost"])
+@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("size", SIZES)
+def test_tiles_equal_the_whole_picture_at_every_scale(data_dir, name, kind, size):
+    network = load_model(data_dir / f"weights/{name}.pth")
+    if kind == "ghost":
+        network, _ = convert(network)
+    image = read_image(data_dir / "Set5/LR_bicubic/X2/headx2.png")[: size[0], : size[1]]
+
+    for scale in network.scales:
+        check(network, image, scale, tiles=(32, 48))

@@ -1,0 +1,283 @@
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from enlarger import Enlarger, lopsided_kernel
+from ghostsr_ext.errors import GhostsrError, InputError
+from ghostsr_ext.imaging import Picture, imresize, luma, rgb_to_ycbcr, ycbcr_to_rgb
+from ghostsr_ext.inference import Upscaler
+from ghostsr_ext.models.edsr import EDSR
+from ghostsr_ext.nn import GhostConv2d
+from PIL import Image, ImageCms
+
+RNG = np.random.default_rng(0)
+
+
+def noise(rows, columns, channels=3, dtype=np.uint8):
+    return RNG.integers(0, np.iinfo(dtype).max + 1, (rows, columns, channels), dtype)
+
+
+def repeated(image, scale):
+    return image.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+@pytest.mark.parametrize("value_range", [1.0, 255.0])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_whole_numbers_are_rounded_and_clipped(value_range, dtype):
+    step = np.iinfo(dtype).max / 255
+    network = Enlarger(value_range=value_range, offset=2.6 * value_range / 255)
+    image = noise(7, 5, dtype=dtype)
+
+    result = Upscaler(network)(image)
+
+    expected = np.floor(image + 2.6 * step + 0.5).clip(0, np.iinfo(dtype).max)
+    assert result.dtype == dtype
+    np.testing.assert_array_equal(result, repeated(expected.astype(dtype), 2))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_floats_are_in_0_to_1_and_not_rounded(dtype):
+    image = RNG.random((7, 5, 3)).astype(dtype)
+
+    result = Upscaler(Enlarger(offset=25.5))(image)
+
+    assert result.dtype == dtype
+    np.testing.assert_allclose(result, repeated((image + 0.1).clip(0, 1), 2), atol=1e-6)
+
+
+def test_the_scale_can_be_chosen():
+    upscaler = Upscaler(Enlarger(), scale=3)
+
+    assert upscaler.scale == 3
+    np.testing.assert_array_equal(upscaler(image := noise(4, 6)), repeated(image, 3))
+
+
+def test_a_grey_array_stays_grey():
+    image = noise(6, 8)[..., 0]
+
+    np.testing.assert_array_equal(Upscaler(Enlarger())(image), repeated(image, 2))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_opacity_is_enlarged_bicubically(dtype):
+    image = noise(9, 6, 4, dtype)
+
+    result = Upscaler(Enlarger())(image)
+
+    np.testing.assert_array_equal(result[..., :3], repeated(image[..., :3], 2))
+    np.testing.assert_array_equal(result[..., 3], imresize(image[..., 3], 2))
+
+
+def test_a_luma_network_gets_luma_and_colours_are_enlarged_bicubically():
+    network = Enlarger(colour="y", input_upscaled=True, value_range=1.0)
+    image = noise(8, 7)
+
+    result = Upscaler(network)(image)
+
+    ycbcr = imresize(rgb_to_ycbcr(image), 2)
+    ycbcr[..., 0] = imresize(luma(image), 2)
+    expected = np.floor(ycbcr_to_rgb(ycbcr) + 0.5).clip(0, 255)
+    assert np.abs(result - expected).max() <= 1
+    assert (result != expected).mean() < 0.01
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16"])
+def test_a_pillow_image_comes_back_as_one(mode):
+    image = Image.fromarray(noise(6, 9)).convert("L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        image = Image.fromarray(noise(6, 9, dtype=np.uint16)[..., 0])
+
+    result = Upscaler(Enlarger())(image)
+
+    assert result.size == (18, 12)
+    assert result.mode == {"P": "RGB", "1": "L"}.get(mode, mode)
+    expected = np.asarray(image.convert(result.mode))
+    np.testing.assert_array_equal(np.asarray(result), repeated(expected, 2))
+
+
+def test_a_pillow_image_keeps_its_colour_profile():
+    image = Image.fromarray(noise(4, 4))
+    image.info["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+    assert Upscaler(Enlarger())(image).info["icc_profile"] == image.info["icc_profile"]
+
+
+@pytest.mark.parametrize("tile", [5, 16, 18, "auto"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        Enlarger(kernel=lopsided_kernel(), offset=0.1, value_range=1.0),
+        Enlarger(kernel=lopsided_kernel(), colour="y", input_upscaled=True),
+    ],
+    ids=["rgb", "enlarged luma"],
+)
+def test_tiles_change_nothing(network, tile):
+    image = noise(37, 53, 4)
+
+    whole = Upscaler(network, scale=3, tile=None)
+    tiled = Upscaler(network, scale=3, tile=tile, memory_budget=1)
+
+    np.testing.assert_array_equal(tiled(image), whole(image))
+    np.testing.assert_allclose(
+        tiled.values(image[..., :3]), whole.values(image[..., :3]), rtol=0, atol=1e-4
+    )
+
+
+def test_bands_are_the_picture_from_top_to_bottom(small_network):
+    picture = Picture(noise(50, 40), noise(50, 40)[..., 0])
+    upscaler = Upscaler(small_network, tile=16)
+
+    bands = list(upscaler.bands(picture))
+
+    assert [band.pixels.shape for band in bands] == [(32, 80, 3)] * 3 + [(4, 80, 3)]
+    whole = upscaler(picture)
+    np.testing.assert_array_equal(np.concatenate([band.pixels for band in bands]), whole.pixels)
+    np.testing.assert_array_equal(np.concatenate([band.alpha for band in bands]), whole.alpha)
+
+
+def test_self_ensemble_averages_the_eight_symmetries():
+    kernel = lopsided_kernel()
+    symmetries = [
+        torch.rot90(flipped, turns, (2, 3))
+        for flipped in (kernel, kernel.flip(3))
+        for turns in range(4)
+    ]
+    image = noise(20, 31)
+
+    ensemble = Upscaler(Enlarger(kernel=kernel), self_ensemble=True, tile=16).values(image)
+
+    expected = Upscaler(Enlarger(kernel=torch.stack(symmetries).mean(0))).values(image)
+    np.testing.assert_allclose(ensemble, expected, atol=1e-4)
+
+
+def test_the_network_given_is_not_changed():
+    network = EDSR(scale=2, blocks=1, features=4).train()
+    network.body[0].conv1 = GhostConv2d(4, 4, 3, padding=1, activation="relu")
+
+    Upscaler(network, dtype=torch.float64)
+
+    assert network.training
+    assert network.body[0].conv1.logits is not None
+    assert next(network.parameters()).dtype == torch.float32
+
+
+def test_threads_can_share_one(small_network):
+    upscaler = Upscaler(small_network, tile=16)
+    images = [noise(30 + i, 40) for i in range(8)]
+    expected = [upscaler(image) for image in images]
+
+    with ThreadPoolExecutor(4) as threads:
+        results = list(threads.map(upscaler, images))
+
+    for result, wanted in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result, wanted)
+
+
+class Exhausting(Enlarger):
+    """Has no memory for more than ``most`` pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.most = math.inf
+        self.tried = []
+
+    def upscale(self, image, scale):
+        if image.device.type == "meta":
+            return super().upscale(image, scale)
+        self.tried.append(image.shape[2])
+        if image.shape[2] * image.shape[3] > self.most:
+            raise torch.OutOfMemoryError("out of memory")
+        return super().upscale(image, scale)
+
+
+def exhausting_upscaler(most, **options):
+    upscaler = Upscaler(Exhausting(), **options)
+    upscaler._network.most = most
+    upscaler._network.tried.clear()
+    return upscaler
+
+
+def test_after_exhausted_memory_smaller_tiles_are_tried():
+    upscaler = exhausting_upscaler(most=50 * 50)
+    image = noise(150, 140)
+
+    result = upscaler(image)
+
+    np.testing.assert_array_equal(result, repeated(image, 2))
+    tried = upscaler._network.tried
+    assert tried[:2] == [150, 72]
+    assert max(tried[2:]) <= 50
+
+
+def test_when_even_small_tiles_do_not_fit_it_says_so():
+    with pytest.raises(GhostsrError, match="not enough memory on cpu; tried tiles down to 32"):
+        exhausting_upscaler(most=0)(noise(100, 100))
+
+
+def test_without_tiles_it_advises_them():
+    with pytest.raises(GhostsrError, match="not enough memory on cpu; pass a tile"):
+        exhausting_upscaler(most=0, tile=None)(noise(100, 100))
+
+
+def test_other_errors_are_not_taken_for_exhausted_memory(monkeypatch):
+    def broken(self, image, scale):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Enlarger, "upscale", broken)
+
+    with pytest.raises(RuntimeError, match="broken"):
+        Upscaler(Enlarger())(noise(4, 4))
+
+
+def test_an_output_that_is_not_finite_is_refused():
+    network = Enlarger(offset=math.nan)
+
+    with pytest.raises(GhostsrError, match=r"NaN or infinite values \(computed in float32\)"):
+        Upscaler(network)(noise(4, 4))
+
+
+def test_half_precision_that_overflows_says_what_helps():
+    network = Enlarger(offset=1e5)
+
+    with pytest.raises(GhostsrError, match=r"computed in float16\); compute in float32"):
+        Upscaler(network, dtype=torch.float16)(noise(4, 4))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((2, 2, 3), np.int32), "int32; must be uint8"),
+        (np.zeros((0, 2, 3), np.uint8), "at least one pixel"),
+        (np.zeros((2, 2, 5), np.uint8), r"shape \(2, 2, 5\)"),
+        (np.zeros((1, 2, 2, 3), np.uint8), r"shape \(1, 2, 2, 3\)"),
+        (np.full((2, 2, 3), 1.5), "from 1.5 to 1.5; floats must be in 0..1"),
+        (np.full((2, 2, 3), np.nan), "floats must be in 0..1"),
+        ([[1, 2], [3, 4]], "list; must be a NumPy array"),
+        (Picture(np.zeros((2, 2, 3), np.uint8), np.zeros((3, 2), np.uint8)), "alpha: uint8"),
+        (Image.fromarray(np.zeros((2, 2), np.float32)), "floating-point"),
+    ],
+)
+def test_what_is_no_picture_is_refused(image, message):
+    with pytest.raises(InputError, match=message):
+        Upscaler(Enlarger())(image)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale": 4}, "scale: 4; this network serves x2, x3"),
+        ({"tile": 0}, "tile: 0"),
+        ({"tile": "big"}, "tile: 'big'"),
+        ({"memory_budget": 0}, "memory_budget: 0"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        Upscaler(Enlarger(), **options)
+
+
+def test_a_model_that_is_no_file_is_refused():
+    with pytest.raises(InputError, match="model nowhere: is no file, and no model in the package"):
+        Upscaler("nowhere")
