@@ -10,7 +10,11 @@ import typer
 
 # Each command's module imports what is heavy inside its function, so that `ghostsr --help` is instant.
 _COMMANDS = {
+    "upscale": ("ghostsr_ext.cli.upscale", "upscale_command"),
+    "convert": ("ghostsr_ext.cli.convert", "convert_command"),
+    "train": ("ghostsr_ext.cli.train", "train_command"),
     "eval": ("ghostsr_ext.cli.eval", "evaluate_command"),
+    "bench": ("ghostsr_ext.cli.bench", "bench_command"),
     "info": ("ghostsr_ext.cli.info", "info_command"),
 }
 
