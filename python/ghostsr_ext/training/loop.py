@@ -140,6 +140,10 @@ class _Run:
         if group.first:
             self._observers.append(JsonLog(run.log, self._trainer.step))
             self._observers += [factory(run, config) for factory in observers]
+            if config.logging.tensorboard:
+                from ghostsr_ext.training.tensorboard import TensorBoard
+
+                self._observers.append(TensorBoard(run, config))
 
     def go(self) -> RunResult:
         """Do all steps that are left."""
