@@ -1,0 +1,85 @@
+#include <torch/csrc/stable/accelerator.h>
+
+#include "ops/checks.h"
+#include "ops/convolution.h"
+#include "shift_concat.h"
+#include "shift_selection.h"
+
+namespace ghostsr::ops {
+namespace {
+
+using torch::stable::accelerator::DeviceGuard;
+
+struct Epilogue {
+  const ActivationName& activation;
+  const OptionalTensor& residual;
+  double residual_scale;
+};
+
+// The convolution goes to a dense map of its own: torch keeps cuDNN's plans without the output's strides, so
+// that one made for a dense map would write a slice of a larger map to the wrong places.
+Tensor queue_ghost_conv(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+                        const GhostTables& tables, const Tensor& shift, const ConvolutionGeometry& geometry,
+                        const Epilogue& epilogue) {
+  const bool relu = check_activation(epilogue.activation);
+  const IntList size = convolved_size(input, weight, geometry);
+  if (epilogue.residual.has_value()) {
+    check_like_output("residual", *epilogue.residual,
+                      {input.size(0), weight.size(0) + tables.source.size(0), size[0], size[1]}, input);
+  }
+  const Tensor intrinsic = convolve(input, weight, bias, geometry);
+  return queue_shift_concat(intrinsic, tables, shift, relu, epilogue.residual, epilogue.residual_scale,
+                            convolves_to_channels_last(input, weight));
+}
+
+Tensor ghost_conv_cuda(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+                       const Tensor& source, const Tensor& shift, const OptionalTensor& gain,
+                       const OptionalTensor& ghost_bias, const OptionalTensor& order, const IntList& stride,
+                       const IntList& padding, const IntList& dilation, int64_t groups,
+                       const ActivationName& activation, const OptionalTensor& residual,
+                       double residual_scale, const OptionalTensor& packed_weight) {
+  if (packed_weight.has_value()) {
+    fail("packed_weight: found a tensor; on CUDA None is needed");
+  }
+  const ConvolutionGeometry geometry{stride, padding, dilation, groups};
+  check_convolution(input, weight, bias, geometry);
+  const GhostTables tables{source, &shift, gain, ghost_bias, order};
+  check_tables(tables, weight.size(0), input);
+  const DeviceGuard guard(input.get_device_index());
+  return queue_ghost_conv(input, weight, bias, tables, shift, geometry,
+                          {activation, residual, residual_scale});
+}
+
+Tensor ghost_conv_learned_cuda(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+                               const Tensor& source, const Tensor& logits, const OptionalTensor& noise,
+                               double tau, const OptionalTensor& gain, const OptionalTensor& ghost_bias,
+                               const OptionalTensor& order, const IntList& stride, const IntList& padding,
+                               const IntList& dilation, int64_t groups, const ActivationName& activation,
+                               const OptionalTensor& residual, double residual_scale) {
+  const ConvolutionGeometry geometry{stride, padding, dilation, groups};
+  check_convolution(input, weight, bias, geometry);
+  const GhostTables tables{source, nullptr, gain, ghost_bias, order};
+  check_tables(tables, weight.size(0), input);
+  const int64_t ghosts = source.size(0);
+  check_logits(logits, noise, tau, ghosts, input);
+  const DeviceGuard guard(input.get_device_index());
+  const Tensor shift = queue_select_shift(logits, noise, tau, ghosts);
+  return queue_ghost_conv(input, weight, bias, tables, shift, geometry,
+                          {activation, residual, residual_scale});
+}
+
+Tensor pack_weight_cuda(const Tensor& /*weight*/) {
+  fail("pack_weight: found a weight on cuda; one on cpu is needed, whose kernel alone reads the packed form");
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(ghostsr, CUDA, library) {
+  library.impl("convolution", TORCH_BOX(&checked_convolution));
+  library.impl("convolution_backward", TORCH_BOX(&checked_convolution_backward));
+  library.impl("pack_weight", TORCH_BOX(&pack_weight_cuda));
+  library.impl("ghost_conv", TORCH_BOX(&ghost_conv_cuda));
+  library.impl("ghost_conv_learned", TORCH_BOX(&ghost_conv_learned_cuda));
+}
+
+}  // namespace ghostsr::ops
