@@ -81,7 +81,10 @@ class ShiftConfig(Section):
     confidence: Positive = Field(
         default=3.0, description="Logit of a shift of the conversion; the other candidates have 0."
     )
-    noise: bool = Field(default=True, description="Whether Gumbel noise is added while training.")
+    noise_until: Fraction = Field(
+        default=1.0,
+        description="Gumbel noise is added up to this part of all steps; 0 for no noise.",
+    )
     tau_start: Positive = 1.0
     tau_end: Positive = 0.1
     tau_shape: Literal["exponential", "linear", "cosine", "constant"] = "exponential"

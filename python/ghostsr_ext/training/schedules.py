@@ -47,6 +47,11 @@ def tau(shifts: ShiftConfig, step: int, steps: int) -> float:
     return float(start * (end / start) ** part)
 
 
+def noisy(shifts: ShiftConfig, step: int, steps: int) -> bool:
+    """Return whether Gumbel noise is added to the logits at ``step`` of ``steps``."""
+    return step < shifts.noise_until * steps
+
+
 def freeze_step(shifts: ShiftConfig, steps: int) -> int | None:
     """Return the step before which the shifts become a table; None for never."""
     return None if shifts.freeze_at == 1 else round(shifts.freeze_at * steps)

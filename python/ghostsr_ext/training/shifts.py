@@ -19,7 +19,7 @@ def start_shifts(model: nn.Module, config: ShiftConfig) -> None:
 
     Args:
         model: A network with ghost layers; changed in place.
-        config: Mode, scope, start, confidence and noise.
+        config: Mode, scope, start and confidence.
     """
     for layer in ghost_layers(model).values():
         if config.scope == "layer" and layer.ghost_channels:
@@ -31,13 +31,13 @@ def start_shifts(model: nn.Module, config: ShiftConfig) -> None:
         if config.mode == "learned":
             layer.learn_shifts()
             _start_logits(layer, config)
-            layer.noise = config.noise
 
 
-def set_tau(model: nn.Module, tau: float) -> None:
-    """Set the temperature of every ghost layer."""
+def set_selection(model: nn.Module, tau: float, noise: bool) -> None:
+    """Set the temperature of every ghost layer, and whether noise is added to its logits."""
     for layer in ghost_layers(model).values():
         layer.tau = tau
+        layer.noise = noise
 
 
 def learned(model: nn.Module) -> bool:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import ghost_layers
@@ -22,8 +23,8 @@ from ghostsr_ext.training.config import Config
 from ghostsr_ext.training.data import Batch
 from ghostsr_ext.training.distributed import Processes
 from ghostsr_ext.training.losses import FeatureTap, feature_loss, pixel_loss
-from ghostsr_ext.training.schedules import freeze_step, lr_factor, tau
-from ghostsr_ext.training.shifts import freeze_as, learned, logits_of, set_tau
+from ghostsr_ext.training.schedules import freeze_step, lr_factor, noisy, tau
+from ghostsr_ext.training.shifts import freeze_as, learned, logits_of, set_selection
 
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -70,17 +71,15 @@ class Trainer:
         self._config = config
         self._device = device
         self._processes = processes
-        self._freeze_step = freeze_step(config.shifts, config.training.steps)
+        self._steps = config.training.steps
+        self._freeze_step = freeze_step(config.shifts, self._steps)
         self.step = 0
         self.model = self._placed(model).train()
         decay = config.training.ema_decay
         self._average = (
             None
             if decay is None
-            else AveragedModel(
-                self.model,
-                multi_avg_fn=get_ema_multi_avg_fn(decay),  # type: ignore[no-untyped-call]
-            )
+            else AveragedModel(self.model, multi_avg_fn=partial(_average, decay))
         )
         self._optimizer = self._new_optimizer()
         self._scheduler = LambdaLR(self._optimizer, self._lr_factor)
@@ -115,7 +114,7 @@ class Trainer:
     @property
     def tau(self) -> float:
         """The temperature of the next step."""
-        return tau(self._config.shifts, self.step, self._config.training.steps)
+        return tau(self._config.shifts, self.step, self._steps)
 
     def train_step(self, parts: Sequence[Batch]) -> StepResult:
         """Do one step.
@@ -128,7 +127,7 @@ class Trainer:
         """
         if self.step == self._freeze_step and learned(self.model):
             self._freeze_shifts()
-        set_tau(self.model, self.tau)
+        set_selection(self.model, self.tau, noisy(self._config.shifts, self.step, self._steps))
         self._optimizer.zero_grad()
         loss = torch.zeros((), device=self._device)
         for number, part in enumerate(parts, 1):
@@ -188,7 +187,7 @@ class Trainer:
         return model.to(self._device)
 
     def _lr_factor(self, step: int) -> float:
-        return lr_factor(self._config.schedule, step, self._config.training.steps)
+        return lr_factor(self._config.schedule, step, self._steps)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         settings = self._config.training
@@ -273,6 +272,14 @@ class Trainer:
                 if features is not None:
                     loss = loss + settings.features * feature_loss(*features)
         return loss
+
+
+@torch.no_grad()
+def _average(decay: float, averages: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+    """Move averages towards the current weights, faster at first, or they would keep the start."""
+    steps = int(count)
+    early = (1 + steps) / (10 + steps)
+    torch._foreach_lerp_(averages, current, 1 - min(decay, early))
 
 
 def _noise_seed(seed: int, step: int) -> int:

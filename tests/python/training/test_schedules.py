@@ -2,7 +2,7 @@ import math
 
 import pytest
 from ghostsr_ext.training.config import ScheduleConfig, ShiftConfig
-from ghostsr_ext.training.schedules import freeze_step, lr_factor, tau
+from ghostsr_ext.training.schedules import freeze_step, lr_factor, noisy, tau
 
 
 def test_cosine_goes_from_one_to_its_final_value():
@@ -49,6 +49,17 @@ def test_tau_reaches_its_end_when_shifts_freeze(shape, middle):
     end = 1.0 if shape == "constant" else 0.1
     assert tau(shifts, 100, 200) == pytest.approx(end)
     assert tau(shifts, 199, 200) == pytest.approx(end)
+
+
+def test_noise_ends_at_a_part_of_the_run():
+    assert [noisy(ShiftConfig(noise_until=0.5), step, 10) for step in (0, 4, 5, 9)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert not noisy(ShiftConfig(noise_until=0), 0, 10)
+    assert noisy(ShiftConfig(), 9, 10)
 
 
 def test_shifts_freeze_at_a_part_of_the_run_or_never():

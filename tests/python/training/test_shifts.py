@@ -9,7 +9,7 @@ from ghostsr_ext.training.shifts import (
     freeze_as,
     learned,
     logits_of,
-    set_tau,
+    set_selection,
     start_shifts,
 )
 from torch import nn
@@ -68,8 +68,8 @@ def test_one_shift_a_layer_starts_from_the_most_frequent_one():
 def test_noise_can_be_switched_off():
     model = converted(SHIFTS)
 
-    start_shifts(model, ShiftConfig(noise=False))
-    set_tau(model, 0.25)
+    start_shifts(model, ShiftConfig())
+    set_selection(model, 0.25, noise=False)
 
     assert model[0].noise is False
     assert model[0].tau == 0.25

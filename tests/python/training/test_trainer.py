@@ -103,12 +103,13 @@ def test_a_nan_leaves_the_weights_and_the_step_as_they_were(make_config):
 
 
 def test_the_average_follows_its_closed_form(make_config):
-    trained = trainer(make_config(training={"ema_decay": 0.9}))
+    trained = trainer(make_config(training={"ema_decay": 0.25}))
     trained.train_step([batch()])
     expected = weights(trained.model).clone()
-    for seed in range(1, 4):
-        trained.train_step([batch(seed=seed)])
-        expected = 0.9 * expected + 0.1 * weights(trained.model)
+    for step in range(1, 4):
+        trained.train_step([batch(seed=step)])
+        decay = min(0.25, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weights(trained.model)
 
     torch.testing.assert_close(weights(trained.result), expected, rtol=1e-5, atol=1e-7)
 
