@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <numbers>
 
 #include "core/winograd/sizes.h"
@@ -24,28 +23,47 @@ constexpr double kKernelTransform[6][3] = {
     {0.0, 0.0, 1.0},
 };
 
-// One kernel's 36 components. In double, so that packing adds no error but the last rounding.
-std::array<double, kComponents> transform_kernel(const Weight& weight, std::int64_t out, std::int64_t in) {
-  const float* kernel = weight.data + out * weight.stride_out + in * weight.stride_in;
-  double rows[6][3];
-  for (int u = 0; u < 6; ++u) {
-    for (int x = 0; x < 3; ++x) {
-      rows[u][x] = 0.0;
-      for (int y = 0; y < 3; ++y) {
-        rows[u][x] +=
-            kKernelTransform[u][y] * static_cast<double>(kernel[y * weight.stride_y + x * weight.stride_x]);
+// Eight kernels side by side, as many as one vector of a panel.
+constexpr std::int64_t kLanes = kChannelPadding;
+using Lanes = std::array<double, kLanes>;
+
+// The taps of the kernels out.. of one input channel; zeros past the last output channel.
+std::array<Lanes, 9> gather_taps(const Weight& weight, std::int64_t out, std::int64_t in) {
+  std::array<Lanes, 9> taps{};
+  const std::int64_t count = std::min(kLanes, weight.out - out);
+  for (std::int64_t lane = 0; lane < count; ++lane) {
+    const float* kernel = weight.data + (out + lane) * weight.stride_out + in * weight.stride_in;
+    for (std::int64_t y = 0; y < 3; ++y) {
+      for (std::int64_t x = 0; x < 3; ++x) {
+        taps[static_cast<std::size_t>(3 * y + x)][static_cast<std::size_t>(lane)] =
+            static_cast<double>(kernel[y * weight.stride_y + x * weight.stride_x]);
       }
     }
   }
-  std::array<double, kComponents> components;
-  for (int u = 0; u < 6; ++u) {
-    for (int v = 0; v < 6; ++v) {
-      components[static_cast<std::size_t>(6 * u + v)] = rows[u][0] * kKernelTransform[v][0] +
-                                                        rows[u][1] * kKernelTransform[v][1] +
-                                                        rows[u][2] * kKernelTransform[v][2];
+  return taps;
+}
+
+Lanes combine(const double (&row)[3], const Lanes& first, const Lanes& second, const Lanes& third) {
+  Lanes sum;
+  for (std::size_t lane = 0; lane < kLanes; ++lane) {
+    sum[lane] = row[0] * first[lane] + row[1] * second[lane] + row[2] * third[lane];
+  }
+  return sum;
+}
+
+// Writes the 36 components of eight kernels, in double until the last rounding.
+void transform_kernels(const std::array<Lanes, 9>& taps, float* target, std::int64_t component_stride) {
+  for (std::size_t u = 0; u < 6; ++u) {
+    const double (&row)[3] = kKernelTransform[u];
+    const Lanes left = combine(row, taps[0], taps[3], taps[6]);
+    const Lanes middle = combine(row, taps[1], taps[4], taps[7]);
+    const Lanes right = combine(row, taps[2], taps[5], taps[8]);
+    for (std::size_t v = 0; v < 6; ++v) {
+      const Lanes component = combine(kKernelTransform[v], left, middle, right);
+      std::copy(component.begin(), component.end(),
+                target + static_cast<std::int64_t>(6 * u + v) * component_stride);
     }
   }
-  return components;
 }
 
 }  // namespace
@@ -56,25 +74,12 @@ std::size_t packed_size(std::int64_t out, std::int64_t in) {
 
 void pack(const Weight& weight, float* packed) {
   const std::int64_t padded_out = round_up(weight.out, kChannelPadding);
-  const std::int64_t component_stride = weight.in * padded_out;
-  for (std::int64_t panel = 0; panel < padded_out; panel += kPanelWidth) {
+  for (std::int64_t out = 0; out < padded_out; out += kLanes) {
+    const std::int64_t panel = out / kPanelWidth * kPanelWidth;
     const std::int64_t width = std::min(kPanelWidth, padded_out - panel);
     for (std::int64_t in = 0; in < weight.in; ++in) {
-      float* target = packed + panel * weight.in + in * width;
-      for (std::int64_t lane = 0; lane < width; ++lane) {
-        const std::int64_t out = panel + lane;
-        if (out < weight.out) {
-          const auto components = transform_kernel(weight, out, in);
-          for (int component = 0; component < kComponents; ++component) {
-            target[component * component_stride + lane] =
-                static_cast<float>(components[static_cast<std::size_t>(component)]);
-          }
-        } else {
-          for (int component = 0; component < kComponents; ++component) {
-            target[component * component_stride + lane] = 0.0F;
-          }
-        }
-      }
+      transform_kernels(gather_taps(weight, out, in), packed + panel * weight.in + in * width + out - panel,
+                        weight.in * padded_out);
     }
   }
 }
