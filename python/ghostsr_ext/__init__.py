@@ -1,4 +1,4 @@
-"""GhostSR networks for PyTorch: convert, train, run and measure super-resolution networks on fused operators."""
+"""GhostSR: convert, train, run and measure super-resolution networks on fused operators."""
 
 from __future__ import annotations
 

@@ -15,24 +15,28 @@ from ghostsr_ext.errors import InputError
 def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` when the block succeeds.
 
-    The temporary file has the suffix of ``path``, so that writers that go by the suffix work. It is removed
-    when the block raises.
+    The temporary file has the suffix of ``path``, so that writers that go by the suffix work. It is
+    removed when the block raises.
 
     Args:
         path: The file to create.
         overwrite: Whether an existing ``path`` may be replaced.
 
     Raises:
-        InputError: The folder does not exist or cannot be written, ``path`` is a folder, or it exists and
-            ``overwrite`` is false.
+        InputError: The folder does not exist or cannot be written, ``path`` is a folder, or it
+            exists and ``overwrite`` is false.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"output {path}: is a folder; name a file")
     if path.exists() and not overwrite:
-        raise InputError(f"output {path}: exists already; pass overwrite (--overwrite) to replace it")
+        raise InputError(
+            f"output {path}: exists already; pass overwrite (--overwrite) to replace it"
+        )
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent
+        )
     except OSError as error:
         raise InputError(f"output {path}: cannot be written ({error.strerror})") from error
     os.close(handle)

@@ -1,4 +1,4 @@
-"""The layers of GhostSR networks: a dense convolution and a ghost convolution with one forward signature."""
+"""The layers of GhostSR networks: dense and ghost convolutions with one forward signature."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ ShiftScope = Literal["channel", "layer"]
 MAX_SHIFT_LIMIT = 7
 """Largest ``max_shift`` that the operators take."""
 
-# A logit this far above the others makes the soft mixture all but one-hot at tau = 1 (p > 0.98 for K = 9) and still
-# leaves a gradient to learn from.
+# A logit this far above the others makes the soft mixture all but one-hot at tau = 1 (p > 0.98 for
+# K = 9) and still leaves a gradient to learn from.
 SELECTED_LOGIT = 6.0
 
 
@@ -31,8 +31,9 @@ def _check_epilogue(activation: str) -> None:
 class FusedConv2d(nn.Conv2d):
     """A convolution with its residual and activation in one operator.
 
-    ``forward(input, residual)`` is ``activation(residual + residual_scale * conv(input))``, the residual term absent when
-    None. Parameters, state dict and remaining arguments are those of ``torch.nn.Conv2d``.
+    ``forward(input, residual)`` is ``activation(residual + residual_scale * conv(input))``, the
+    residual term absent when None. Parameters, state dict and remaining arguments are those of
+    ``torch.nn.Conv2d``.
 
     Args:
         in_channels: C_in.
@@ -111,16 +112,18 @@ class FusedConv2d(nn.Conv2d):
 
     def extra_repr(self) -> str:
         """Return the arguments that differ from a plain convolution's."""
-        return super().extra_repr() + _epilogue_repr(self.activation, self.residual_scale)
+        text: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        return text + _epilogue_repr(self.activation, self.residual_scale)
 
 
 class GhostConv2d(nn.Module):
     """A convolution that computes part of its output channels and makes the rest by shifting those.
 
-    A drop-in for ``torch.nn.Conv2d``, with the forward of :class:`FusedConv2d`. A new layer learns its shifts: in training
-    mode each ghost uses the candidate with the largest ``(logits + Gumbel noise) / tau``, with a straight-through gradient;
-    in evaluation mode the candidate with the largest logit. :meth:`freeze_shifts` keeps that choice as a table and drops the
-    logits. State dicts load across the learned and the frozen form.
+    A drop-in for ``torch.nn.Conv2d``, with the forward of :class:`FusedConv2d`. A new layer learns
+    its shifts: in training mode each ghost uses the candidate with the largest ``(logits + Gumbel
+    noise) / tau``, with a straight-through gradient; in evaluation mode the candidate with the
+    largest logit. :meth:`freeze_shifts` keeps that choice as a table and drops the logits. State
+    dicts load across the learned and the frozen form.
 
     Source: GhostSR (arXiv 2101.08525), sections on ghost features and learnable shift.
 
@@ -132,10 +135,11 @@ class GhostConv2d(nn.Module):
         padding: As in ``torch.nn.Conv2d``.
         dilation: As in ``torch.nn.Conv2d``.
         groups: As in ``torch.nn.Conv2d``; must divide C_in and I.
-        bias: As in ``torch.nn.Conv2d``; belongs to the intrinsic channels, ghosts inherit their source's.
+        bias: As in ``torch.nn.Conv2d``; belongs to the intrinsic channels, ghosts inherit their
+            source's.
         padding_mode: As in ``torch.nn.Conv2d``.
-        ghost_ratio: Part of the outputs made by shifting, in [0, 1); G = floor(ghost_ratio * C_out), less what keeps I
-            a multiple of ``groups``.
+        ghost_ratio: Part of the outputs made by shifting, in [0, 1); G = floor(ghost_ratio *
+            C_out), less what keeps I a multiple of ``groups``.
         max_shift: d, 0 to 7; a ghost moves by -d..d rows and columns.
         shift_scope: "channel" learns a shift for every ghost, "layer" one for all of them.
         affine: Whether ghosts have a learned gain and bias of their own.
@@ -232,12 +236,16 @@ class GhostConv2d(nn.Module):
         self.noise = True
         self.packed_weight = PackedWeightCache()
 
-        self.weight = convolution.weight
-        self.register_parameter("bias", convolution.bias)
+        self.weight = nn.Parameter(convolution.weight)
+        self.bias = None if convolution.bias is None else nn.Parameter(convolution.bias)
         ghosts = self.ghost_channels
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.register_parameter("gain", nn.Parameter(torch.ones(ghosts, **factory)) if affine else None)
-        self.register_parameter("ghost_bias", nn.Parameter(torch.zeros(ghosts, **factory)) if affine else None)
+        self.register_parameter(
+            "gain", nn.Parameter(torch.ones(ghosts, **factory)) if affine else None
+        )
+        self.register_parameter(
+            "ghost_bias", nn.Parameter(torch.zeros(ghosts, **factory)) if affine else None
+        )
         choices = ghosts if shift_scope == "channel" else min(1, ghosts)
         self.logits = nn.Parameter(torch.empty(choices, (2 * max_shift + 1) ** 2, **factory))
         nn.init.uniform_(self.logits, -1 / 3, 1 / 3)
@@ -245,7 +253,9 @@ class GhostConv2d(nn.Module):
         self.register_buffer("source", torch.arange(ghosts, **table) % self.intrinsic_channels)
         self.register_buffer("shift", torch.zeros(ghosts, 2, **table))
         self.register_buffer("order", torch.arange(out_channels, **table))
-        self.register_state_dict_post_hook(_store_selected_shift)
+        self.register_state_dict_post_hook(  # type: ignore[no-untyped-call]
+            _store_selected_shift
+        )
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         """Convolve [N, C_in, H, W] to [N, C_out, H', W'], the shape that ``residual`` must have."""
@@ -266,7 +276,13 @@ class GhostConv2d(nn.Module):
         if self.logits is None:
             packed = self.packed_weight.get(self, padded)
             result = ops.ghost_conv(
-                padded, self.weight, self.bias, self.source, self.shift, packed_weight=packed, **arguments
+                padded,
+                self.weight,
+                self.bias,
+                self.source,
+                self.shift,
+                packed_weight=packed,
+                **arguments,
             )
         else:
             noise = gumbel_noise(self.logits) if self.training and self.noise else None
@@ -293,7 +309,7 @@ class GhostConv2d(nn.Module):
 
     @torch.no_grad()
     def learn_shifts(self) -> GhostConv2d:
-        """Make logits that select the present shifts, so that training can change them; returns the layer itself.
+        """Make logits that select the present shifts, so that training can change them.
 
         Raises:
             ValueError: The scope is "layer" and the ghosts have different shifts.
@@ -304,7 +320,7 @@ class GhostConv2d(nn.Module):
 
     @torch.no_grad()
     def set_tables(self, source: Tensor, shift: Tensor, order: Tensor | None = None) -> GhostConv2d:
-        """Set where ghosts come from; a learned layer gets logits that select ``shift``. Returns the layer itself.
+        """Set where ghosts come from; a learned layer gets logits that select ``shift``.
 
         Args:
             source: [G], each in 0..I-1.
@@ -326,31 +342,43 @@ class GhostConv2d(nn.Module):
 
     def _check_tables(self, source: Tensor, shift: Tensor, order: Tensor) -> None:
         ghosts, intrinsic, outputs = self.ghost_channels, self.intrinsic_channels, self.out_channels
-        needed = {"source": (source, [ghosts]), "shift": (shift, [ghosts, 2]), "order": (order, [outputs])}
+        needed = {
+            "source": (source, [ghosts]),
+            "shift": (shift, [ghosts, 2]),
+            "order": (order, [outputs]),
+        }
         for name, (table, size) in needed.items():
             if table.dtype not in (torch.int64, torch.int32):
                 raise ValueError(f"{name}: found dtype {table.dtype}; int64 or int32 is needed")
             if list(table.shape) != size:
                 raise ValueError(f"{name}: found shape {list(table.shape)}; {size} is needed")
-        if ghosts and not (0 <= int(source.min()) and int(source.max()) < intrinsic):
-            raise ValueError(
-                f"source: found {int(source.min())}..{int(source.max())}; 0..{intrinsic - 1} is allowed"
-            )
-        if ghosts and int(shift.abs().max()) > self.max_shift:
-            raise ValueError(
-                f"shift: found {int(shift.abs().max())}; at most max_shift = {self.max_shift} is allowed"
-            )
+        if ghosts:
+            least, most, reach = int(source.min()), int(source.max()), int(shift.abs().max())
+            if least < 0 or most >= intrinsic:
+                raise ValueError(f"source: found {least}..{most}; 0..{intrinsic - 1} is allowed")
+            if reach > self.max_shift:
+                raise ValueError(
+                    f"shift: found {reach}; at most max_shift = {self.max_shift} is allowed"
+                )
         if not torch.equal(order.sort().values.cpu(), torch.arange(outputs, dtype=order.dtype)):
-            raise ValueError(f"order: found {order.tolist()}; a permutation of 0..{outputs - 1} is needed")
+            raise ValueError(
+                f"order: found {order.tolist()}; a permutation of 0..{outputs - 1} is needed"
+            )
 
     def _logits_selecting(self, shift: Tensor) -> Tensor:
         candidates = (2 * self.max_shift + 1) ** 2
-        index = (shift[:, 0] + self.max_shift) * (2 * self.max_shift + 1) + shift[:, 1] + self.max_shift
+        index = (
+            (shift[:, 0] + self.max_shift) * (2 * self.max_shift + 1) + shift[:, 1] + self.max_shift
+        )
         if self.shift_scope == "layer" and self.ghost_channels:
             if bool((index != index[0]).any()):
-                raise ValueError('shift: the ghosts differ, which shift_scope="layer" does not allow')
+                raise ValueError(
+                    'shift: the ghosts differ, which shift_scope="layer" does not allow'
+                )
             index = index[:1]
-        logits = torch.zeros(index.numel(), candidates, dtype=self.weight.dtype, device=shift.device)
+        logits = torch.zeros(
+            index.numel(), candidates, dtype=self.weight.dtype, device=shift.device
+        )
         return logits.scatter_(1, index[:, None].long(), SELECTED_LOGIT)
 
     def _load_from_state_dict(
@@ -364,10 +392,16 @@ class GhostConv2d(nn.Module):
         error_msgs: list[str],
     ) -> None:
         stored = state_dict.get(prefix + "logits")
-        tables = [state_dict.get(prefix + name) for name in ("source", "shift", "order")]
+        tables = [
+            table
+            for name in ("source", "shift", "order")
+            if isinstance(table := state_dict.get(prefix + name), Tensor) and not table.is_meta
+        ]
         if stored is not None and self.logits is None:
-            state_dict = {key: value for key, value in state_dict.items() if key != prefix + "logits"}
-        if all(isinstance(table, Tensor) and not table.is_meta for table in tables):
+            state_dict = {
+                key: value for key, value in state_dict.items() if key != prefix + "logits"
+            }
+        if len(tables) == 3:
             source, shift, order = tables
             try:
                 self._check_tables(source, shift, order)
@@ -385,16 +419,17 @@ class GhostConv2d(nn.Module):
     def extra_repr(self) -> str:
         """Return the arguments of the layer."""
         return (
-            f"{self.in_channels}, {self.intrinsic_channels} + {self.ghost_channels}, kernel_size={self.kernel_size}, "
-            f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, groups={self.groups}, "
-            f"bias={self.bias is not None}, max_shift={self.max_shift}, shift_scope={self.shift_scope}, "
-            f"affine={self.affine}, shifts={'frozen' if self.logits is None else 'learned'}"
+            f"{self.in_channels}, {self.intrinsic_channels} + {self.ghost_channels}, "
+            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
+            f"dilation={self.dilation}, groups={self.groups}, bias={self.bias is not None}, "
+            f"max_shift={self.max_shift}, shift_scope={self.shift_scope}, affine={self.affine}, "
+            f"shifts={'frozen' if self.logits is None else 'learned'}"
             + _epilogue_repr(self.activation, self.residual_scale)
         )
 
 
 def ghost_count(out_channels: int, ghost_ratio: float, groups: int = 1) -> int:
-    """Return G for a layer: the most ghosts at ``ghost_ratio`` that leave every group the same number of intrinsic channels.
+    """Return G: the most ghosts at ``ghost_ratio`` that leave all groups equal.
 
     Args:
         out_channels: C_out.
@@ -405,39 +440,50 @@ def ghost_count(out_channels: int, ghost_ratio: float, groups: int = 1) -> int:
         ValueError: ``groups`` does not divide C_out.
     """
     if groups < 1 or out_channels % groups:
-        raise ValueError(f"groups: found {groups}; a divisor of out_channels = {out_channels} is needed")
+        raise ValueError(
+            f"groups: found {groups}; a divisor of out_channels = {out_channels} is needed"
+        )
     group_outputs = out_channels // groups
-    # The small addend keeps ratios such as 0.3 of 10 channels from falling one short in floating point.
+    # The small addend keeps ratios such as 0.3 of 10 channels from falling one short in floating
+    # point.
     ghosts = int(ghost_ratio * group_outputs + 1e-9)
     return groups * max(0, min(ghosts, group_outputs - 1))
 
 
 def gumbel_noise(logits: Tensor) -> Tensor:
     """Return standard Gumbel noise of the shape of ``logits``, drawn from torch's generator."""
-    uniform = torch.rand_like(logits, dtype=torch.float32).clamp_min(torch.finfo(torch.float32).tiny)
-    return -torch.log((-torch.log(uniform)).clamp_min(torch.finfo(torch.float32).tiny)).to(logits.dtype)
+    uniform = torch.rand_like(logits, dtype=torch.float32).clamp_min(
+        torch.finfo(torch.float32).tiny
+    )
+    return -torch.log((-torch.log(uniform)).clamp_min(torch.finfo(torch.float32).tiny)).to(
+        logits.dtype
+    )
 
 
 def ghost_layers(model: nn.Module) -> dict[str, GhostConv2d]:
-    """Return the ghost layers of ``model`` by name; a layer used under several names is listed once."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, GhostConv2d)}
+    """Return the ghost layers of ``model`` by name, each of them once."""
+    return {
+        name: module for name, module in model.named_modules() if isinstance(module, GhostConv2d)
+    }
 
 
 def freeze_shifts(model: nn.Module) -> nn.Module:
-    """Freeze the shifts of every ghost layer of ``model``, for deployment; returns ``model`` itself."""
+    """Freeze the shifts of every ghost layer of ``model``, to deploy it; returns ``model``."""
     for layer in ghost_layers(model).values():
         layer.freeze_shifts()
     return model
 
 
 def learn_shifts(model: nn.Module) -> nn.Module:
-    """Make the shifts of every ghost layer of ``model`` trainable; returns ``model`` itself."""
+    """Make the shifts of every ghost layer of ``model`` trainable; returns ``model``."""
     for layer in ghost_layers(model).values():
         layer.learn_shifts()
     return model
 
 
-def _store_selected_shift(module: nn.Module, state_dict: dict[str, Any], prefix: str, _: Any) -> None:
+def _store_selected_shift(
+    module: nn.Module, state_dict: dict[str, Any], prefix: str, _: Any
+) -> None:
     assert isinstance(module, GhostConv2d)
     if module.logits is not None:
         state_dict[prefix + "shift"] = module.selected_shift()
@@ -449,7 +495,7 @@ def _epilogue_repr(activation: str, residual_scale: float) -> str:
 
 
 def _pad(layer: FusedConv2d | GhostConv2d, input: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Apply what the operator's symmetric zero padding cannot express; return the rest of the padding."""
+    """Apply the padding that the operator cannot express; return what is left to it."""
     padding = layer.padding
     if padding == "valid":
         return input, (0, 0)

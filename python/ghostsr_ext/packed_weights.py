@@ -1,9 +1,10 @@
 """Weights kept in the form that the CPU kernel wants.
 
-The kernel transforms the filters of a 3x3 layer before it uses them. A layer keeps the transformed copy, which takes four
-times the memory of its weight, and makes a new one when the parameter changes. The operator itself compares a fingerprint
-of the weight with the copy's, so that a copy made stale behind the parameter's back (through ``.data``, or by another
-thread) costs time and never a wrong result.
+The kernel transforms the filters of a 3x3 layer before it uses them. A layer keeps the transformed
+copy, which takes four times the memory of its weight, and makes a new one when the parameter
+changes. The operator itself compares a fingerprint of the weight with the copy's, so that a copy
+made stale behind the parameter's back (through ``.data``, or by another thread) costs time and
+never a wrong result.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ghostsr_ext.ops.fake import prefers_channels_last
 
 
 class PackedWeightCache:
-    """The transformed copy of one layer's weight. It is never copied, pickled or saved with the layer."""
+    """The transformed copy of one layer's weight, never copied, pickled or saved with it."""
 
     def __init__(self) -> None:
         # One tuple, replaced as a whole, so that threads see a matching key and copy.
@@ -36,7 +37,7 @@ class PackedWeightCache:
         return 0 if self._entry is None else self._entry[1].nbytes
 
     def get(self, layer: nn.Conv2d | nn.Module, input: Tensor) -> Tensor | None:
-        """Return the transformed weight of ``layer`` where the operator could use it for ``input``, else None."""
+        """Return the transformed weight of ``layer`` where ``input`` allows its use, else None."""
         weight = layer.weight
         assert isinstance(weight, Tensor)
         if not _is_usable(layer, weight, input):

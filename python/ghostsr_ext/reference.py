@@ -1,7 +1,7 @@
-"""The operators in plain torch: their specification, and the oracle that tests compare the native kernels with.
+"""The operators in plain torch: their specification, and the oracle of their tests.
 
-Every function mirrors the operator of the same name in ``torch.ops.ghostsr``. They work on any device and dtype,
-are differentiable by autograd, and favour clarity over speed and memory.
+Every function mirrors the operator of the same name in ``torch.ops.ghostsr``. They work on any
+device and dtype, are differentiable by autograd, and favour clarity over speed and memory.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def candidate_shifts(candidates: int, device: torch.device | None = None) -> Ten
     side = round(candidates**0.5)
     if side * side != candidates or side % 2 == 0:
         raise ValueError(
-            f"logits: found {candidates} candidates; (2 * max_shift + 1)^2 = 1, 9, 25, ... are allowed"
+            f"logits: found {candidates} candidates; allowed are 1, 9, 25, 49, 81, ..., 225"
         )
     offsets = torch.arange(side, device=device) - side // 2
     return torch.cartesian_prod(offsets, offsets).reshape(candidates, 2)
@@ -56,7 +56,9 @@ def move(features: Tensor, shift: Tensor) -> Tensor:
         return features.clone()
     rows = torch.arange(height, device=features.device) + shift[:, 0:1]
     columns = torch.arange(width, device=features.device) + shift[:, 1:2]
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None]
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
+        :, None
+    ]
     index = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None]
     moved = features.flatten(2).gather(2, index.flatten(1).expand(batch, -1, -1))
     return torch.where(inside, moved.view(batch, channels, height, width), 0)
@@ -148,10 +150,10 @@ def shift_concat_backward(
     residual_scale: float = 1.0,
     output_mask: Sequence[bool] = (True, True, True),
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of :func:`shift_concat` for ``intrinsic``, ``gain`` and ``ghost_bias``.
+    """Return the gradients of :func:`shift_concat` for its intrinsic map and small parameters.
 
-    A ReLU is undone by the sign of ``output``; without ``output`` the signs are recomputed from ``intrinsic``,
-    which is right for a layer without a residual.
+    A ReLU is undone by the sign of ``output``; without ``output`` the signs are recomputed from
+    ``intrinsic``, which is right for a layer without a residual.
 
     Args:
         grad_output: [N, I + G, H, W].
@@ -160,7 +162,8 @@ def shift_concat_backward(
         gain: As in the forward.
         ghost_bias: As in the forward; only read to recompute signs.
         order: As in the forward.
-        intrinsic: [N, I, H, W]; needed for the gradient of the gain, and for the ReLU without ``output``.
+        intrinsic: [N, I, H, W]; needed for the gradient of the gain, and for the ReLU without
+            ``output``.
         output: [N, I + G, H, W], the forward's result.
         activation: "none" or "relu".
         residual_scale: As in the forward.
@@ -197,7 +200,7 @@ def shift_concat_backward(
 
 
 def select_shift(logits: Tensor, noise: Tensor | None, tau: float, ghosts: int) -> Tensor:
-    """Return the shift that each ghost uses: the candidate with the largest ``(logits + noise) / tau``.
+    """Return the shift of each ghost: the candidate with the largest ``(logits + noise) / tau``.
 
     Args:
         logits: z, [G, K] or [1, K].
@@ -230,9 +233,10 @@ def shift_selection_backward(
 ) -> tuple[Tensor, Tensor]:
     """Return the scores of all candidate shifts and the straight-through gradient of the logits.
 
-    ``scores[g, k] = gain[g] * sum over n, y, x of dL/dghost[n, g, y, x] * Y0[n, source[g], y + dy_k, x + dx_k]`` and
-    ``grad_logits[g, k] = p[g, k] * (scores[g, k] - sum_j p[g, j] * scores[g, j]) / tau`` with
-    ``p = softmax((logits + noise) / tau)``. For logits [1, K] the scores are summed over the ghosts first.
+    ``scores[g, k] = gain[g] * sum over n, y, x of dL/dghost[n, g, y, x] * Y0[n, source[g], y +
+    dy_k, x + dx_k]`` and ``grad_logits[g, k] = p[g, k] * (scores[g, k] - sum_j p[g, j] * scores[g,
+    j]) / tau`` with ``p = softmax((logits + noise) / tau)``. For logits [1, K] the scores are
+    summed over the ghosts first.
 
     Args:
         grad_output: [N, I + G, H, W].
@@ -267,11 +271,15 @@ def shift_selection_backward(
     sources = intrinsic[:, source.long()]
     candidates = candidate_shifts(logits.shape[1], logits.device)
     scores = torch.stack(
-        [(ghost * move(sources, shift.expand(ghosts, 2))).sum(dim=(0, 2, 3)) for shift in candidates], dim=1
+        [
+            (ghost * move(sources, shift.expand(ghosts, 2))).sum(dim=(0, 2, 3))
+            for shift in candidates
+        ],
+        dim=1,
     )
     if gain is not None:
         scores = scores * gain[:, None]
-    probability = (((logits if noise is None else logits + noise)) / tau).softmax(dim=1)
+    probability = ((logits if noise is None else logits + noise) / tau).softmax(dim=1)
     scores = scores.to(logits.dtype)
     totals = scores
     if logits.shape[0] != ghosts:
@@ -356,10 +364,10 @@ def ghost_conv_learned(
     residual: Tensor | None = None,
     residual_scale: float = 1.0,
 ) -> Tensor:
-    """A GhostSR layer whose shifts are selected by logits, with the straight-through Gumbel-Softmax gradient.
+    """Run a GhostSR layer whose shifts logits select, with the straight-through gradient.
 
-    Materialises all K shifted copies, which the native operator never does. The value is that of the selected
-    shifts; the gradient of the logits is that of the soft mixture.
+    Materialises all K shifted copies, which the native operator never does. The value is that of
+    the selected shifts; the gradient of the logits is that of the soft mixture.
 
     Args:
         input: [N, C_in, H, W].

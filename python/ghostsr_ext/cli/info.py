@@ -15,7 +15,8 @@ def info_command(
         str | None, typer.Argument(metavar="[MODEL]", help="A checkpoint, or x2, x3 or x4.")
     ] = None,
     json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="F", help="Also write all of it here; - for stdout.")
+        Path | None,
+        typer.Option("--json", metavar="F", help="Also write all of it here; - for stdout."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace F where it exists.")] = False,
 ) -> None:
@@ -26,7 +27,9 @@ def info_command(
     to_standard_output = json_path == Path("-")
     if file is None:
         content = installation()
-        text = "\n".join(f"{key.replace('_', ' '):20} {_plain(value)}" for key, value in content.items())
+        text = "\n".join(
+            f"{key.replace('_', ' '):20} {_plain(value)}" for key, value in content.items()
+        )
     else:
         content, text = _describe(file)
     if not to_standard_output:

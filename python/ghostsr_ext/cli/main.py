@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-# Each command's module imports what is heavy inside its function, so that `ghostsr --help` is instant.
+# Each command's module imports what is heavy inside its function, so that `ghostsr --help` is
+# instant.
 _COMMANDS = {
     "upscale": ("ghostsr_ext.cli.upscale", "upscale_command"),
     "convert": ("ghostsr_ext.cli.convert", "convert_command"),

@@ -1,7 +1,7 @@
-"""The native operators, ``torch.ops.ghostsr.*``, with their gradients, fake kernels and autocast rules.
+"""The native operators ``torch.ops.ghostsr.*`` with gradients, fake kernels and autocast rules.
 
-The functions here are the operators themselves under typed names; ``ghostsr_ext.reference`` documents each one's
-arguments and holds its twin in plain torch.
+The functions here are the operators themselves under typed names; ``ghostsr_ext.reference``
+documents each one's arguments and holds its twin in plain torch.
 """
 
 from __future__ import annotations

@@ -36,7 +36,10 @@ def _kernel(name: str, device: str) -> Callable[..., Any]:
         dtype = torch.get_autocast_dtype(device)
         with torch._C._ExcludeDispatchKeyGuard(key_set):
             return operator(
-                *(cast(key, value, dtype) for key, value in zip(argument_names, args, strict=False)),
+                *(
+                    cast(key, value, dtype)
+                    for key, value in zip(argument_names, args, strict=False)
+                ),
                 **{key: cast(key, value, dtype) for key, value in kwargs.items()},
             )
 

@@ -1,8 +1,9 @@
 """Gradients of the operators.
 
-``torch.library.register_autograd`` takes no keyword-only tensors, which the operators' schemas have, so each gradient is
-a ``torch.autograd.Function`` behind the operator's Autograd key. The fused layers are composed of ``convolution`` and
-``shift_concat`` while a gradient is recorded: each half saves just what its own gradient reads.
+``torch.library.register_autograd`` takes no keyword-only tensors, which the operators' schemas
+have, so each gradient is a ``torch.autograd.Function`` behind the operator's Autograd key. The
+fused layers are composed of ``convolution`` and ``shift_concat`` while a gradient is recorded: each
+half saves just what its own gradient reads.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class _Convolution(torch.autograd.Function):
 
 
 class _ShiftConcat(torch.autograd.Function):
-    """``shift_concat`` with a fixed shift table, or, given logits, with the straight-through gradient for them."""
+    """``shift_concat``; given logits, with the straight-through gradient for them."""
 
     @staticmethod
     def forward(
@@ -93,8 +94,9 @@ class _ShiftConcat(torch.autograd.Function):
             residual_scale=residual_scale,
         )
         reads_intrinsic = any(ctx.needs_input_grad[index] for index in (3, 4, 6))
-        # The next layer keeps the output alive anyway, so it is the cheaper witness of a ReLU's signs unless
-        # the intrinsic map is saved already and, there being no residual, tells them too.
+        # The next layer keeps the output alive anyway, so it is the cheaper witness of a ReLU's
+        # signs unless the intrinsic map is saved already and, there being no residual, tells them
+        # too.
         reads_output = activation == "relu" and (residual is not None or not reads_intrinsic)
         ctx.save_for_backward(
             source,
@@ -134,7 +136,8 @@ class _ShiftConcat(torch.autograd.Function):
                 grad_output, source, shift, intrinsic=intrinsic, output_mask=mask, **epilogue
             )
             grad_intrinsic, grad_gain, grad_ghost_bias = (
-                gradient if wanted else None for gradient, wanted in zip(gradients, mask, strict=True)
+                gradient if wanted else None
+                for gradient, wanted in zip(gradients, mask, strict=True)
             )
         if ctx.needs_input_grad[3] or ctx.needs_input_grad[4]:
             _, grad_logits = _ops.shift_selection_backward(
@@ -158,13 +161,15 @@ class _ShiftConcat(torch.autograd.Function):
 
 
 class _NoDoubleBackward(torch.autograd.Function):
-    """Passes gradients through once; asking for their own gradient is an error that names the operator.
+    """Passes gradients through; asking for their own gradient is an error that names the operator.
 
     Takes the tensors that the gradients came from, so that every way back to them meets the error.
     """
 
     @staticmethod
-    def forward(ctx: Any, name: str, count: int, *gradients_and_origins: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, name: str, count: int, *gradients_and_origins: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.name = name
         return tuple(gradient.view_as(gradient) for gradient in gradients_and_origins[:count])
 
@@ -185,7 +190,7 @@ def _refuse_double_backward(name: str) -> Callable[..., Any]:
         if not _records_gradient(*values):
             return gradients
         origins = [value for value in values if isinstance(value, Tensor) and value.requires_grad]
-        return _NoDoubleBackward.apply(name, len(gradients), *gradients, *origins)
+        return _NoDoubleBackward.apply(name, len(gradients), *gradients, *origins)  # type: ignore[no-untyped-call]
 
     return kernel
 
@@ -202,7 +207,7 @@ def _convolution(
 ) -> Any:
     arguments = (input, weight, bias, stride, padding, dilation, groups)
     if _records_gradient(input, weight, bias):
-        return _Convolution.apply(*arguments)
+        return _Convolution.apply(*arguments)  # type: ignore[no-untyped-call]
     return _below_autograd("convolution")(keyset, *arguments)
 
 
@@ -220,7 +225,7 @@ def _shift_concat(
     residual_scale: float = 1.0,
 ) -> Any:
     if _records_gradient(intrinsic, gain, ghost_bias, residual):
-        return _ShiftConcat.apply(
+        return _ShiftConcat.apply(  # type: ignore[no-untyped-call]
             intrinsic,
             source,
             shift,
@@ -306,7 +311,7 @@ def _ghost_conv_learned(
     if _records_gradient(input, weight, bias, logits, noise, gain, ghost_bias, residual):
         shift = _ops.select_shift(logits.detach(), noise, tau, source.shape[0])
         intrinsic = _ops.convolution(input, weight, bias, stride, padding, dilation, groups)
-        return _ShiftConcat.apply(
+        return _ShiftConcat.apply(  # type: ignore[no-untyped-call]
             intrinsic,
             source,
             shift,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def prefers_channels_last(tensor: Tensor) -> bool:
-    """Whether the strides of a map [N, C, H, W] say channels_last: torch's rule, as the native kernels apply it."""
+    """Whether the strides of a map [N, C, H, W] say channels_last, by torch's own rule."""
     stride = tensor.stride()
     if stride[1] == 0:
         return False
@@ -44,7 +44,12 @@ def _convolved_size(
     dilation: Sequence[int],
 ) -> list[int]:
     return [
-        (input.shape[axis + 2] + 2 * padding[axis] - dilation[axis] * (weight.shape[axis + 2] - 1) - 1)
+        (
+            input.shape[axis + 2]
+            + 2 * padding[axis]
+            - dilation[axis] * (weight.shape[axis + 2] - 1)
+            - 1
+        )
         // stride[axis]
         + 1
         for axis in range(2)
@@ -95,7 +100,8 @@ def _convolution_backward(
 
 
 def _pack_weight(weight: Tensor) -> Tensor:
-    # 36 floats for each filter and input channel, filters in groups of eight, and a fingerprint of eight bytes.
+    # 36 floats for each filter and input channel, filters in groups of eight, and a fingerprint of
+    # eight bytes.
     return weight.new_empty(36 * weight.shape[1] * ((weight.shape[0] + 7) // 8 * 8) + 2)
 
 
@@ -179,14 +185,15 @@ def _shift_selection_backward(
 
 
 def _on_one_device(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """Refuse tensors of several devices: one meta tensor among others is enough to end up here."""
+    """Refuse tensors of several devices: a meta tensor among others ends up here."""
 
     @functools.wraps(kernel)
     def checked(first: Tensor, *args: Any, **kwargs: Any) -> Any:
         for value in (*args, *kwargs.values()):
             if isinstance(value, Tensor) and value.device != first.device:
                 raise RuntimeError(
-                    f"ghostsr: found tensors on {first.device} and on {value.device}; one device is needed"
+                    f"ghostsr: found tensors on {first.device} and on {value.device}; "
+                    "one device is needed"
                 )
         return kernel(first, *args, **kwargs)
 
@@ -195,7 +202,7 @@ def _on_one_device(kernel: Callable[..., Any]) -> Callable[..., Any]:
 
 def register() -> None:
     """Register the fake kernels of all operators."""
-    for name, kernel in {
+    kernels: dict[str, Callable[..., Any]] = {
         "convolution": _convolution,
         "convolution_backward": _convolution_backward,
         "pack_weight": _pack_weight,
@@ -205,5 +212,6 @@ def register() -> None:
         "shift_concat_backward": _shift_concat_backward,
         "select_shift": _select_shift,
         "shift_selection_backward": _shift_selection_backward,
-    }.items():
+    }
+    for name, kernel in kernels.items():
         torch.library.register_fake(f"ghostsr::{name}", _on_one_device(kernel))
