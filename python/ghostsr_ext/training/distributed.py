@@ -92,6 +92,11 @@ def processes(device: str) -> Iterator[tuple[Processes, torch.device]]:
         distributed.destroy_process_group()
 
 
+def restarted() -> bool:
+    """Whether ``torchrun`` has started this process in the place of one that failed."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
 def _device(name: str, local_rank: int, world_size: int) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

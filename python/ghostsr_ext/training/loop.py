@@ -24,7 +24,7 @@ from ghostsr_ext.training.checkpoints import (
 from ghostsr_ext.training.config import Config
 from ghostsr_ext.training.configuration_files import check_same_run, read_config, write_config
 from ghostsr_ext.training.data import Batch, BatchPlan, PatchBatches, open_cached
-from ghostsr_ext.training.distributed import Processes, processes
+from ghostsr_ext.training.distributed import Processes, processes, restarted
 from ghostsr_ext.training.network import build_dense, convert_network, exported, load_unit_range
 from ghostsr_ext.training.observers import JsonLog, Observer, Progress
 from ghostsr_ext.training.run_folder import RunFolder
@@ -71,7 +71,7 @@ def train(
         folder: Of the run: ``config.toml``, ``initial.safetensors``, ``best.safetensors``,
             ``final.safetensors``, ``checkpoints/`` and ``log.jsonl`` go there.
         resume: Whether to go on with the run in ``folder``, by the same configuration; a run that
-            has no checkpoint yet begins anew.
+            has no checkpoint yet begins anew. Processes that ``torchrun`` has restarted always do.
         observers: Who is told about progress, beside the log; called in the first process.
 
     Returns:
@@ -84,6 +84,7 @@ def train(
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     run = RunFolder(Path(folder))
+    resume = resume or restarted()
     with processes(config.training.device) as (group, device):
         _check_shares(config, group)
         if not group.first:
@@ -130,6 +131,9 @@ class _Run:
         self._sets = [open_picture_set(path) for path in config.validation.sets]
         state = self._read_checkpoint() if resume else None
         self._trainer, self._value_range, self._batches = self._start(fresh=state is None)
+        for pictures in self._sets:
+            for scale in self._trainer.model.scales:
+                pictures.pairs(scale)
         self._best_psnr: float | None = None
         self._best_step: int | None = None
         self._mean_loss: float | None = None
@@ -159,7 +163,8 @@ class _Run:
                 result = self._trainer.train_step(parts)
                 step = self._trainer.step
                 due = step % settings.logging.every == 0 or step == steps
-                if self._device.type == "cpu" or due:
+                saved = step % settings.checkpoints.every == 0 or step == steps
+                if self._device.type == "cpu" or due or saved:
                     self._check(float(result.loss), bool(result.usable))
                     meter.computed(float(result.loss))
                 else:
@@ -171,7 +176,7 @@ class _Run:
                 if self._sets and (step % settings.validation.every == 0 or step == steps):
                     measurements = self._measure()
                     meter.pause()
-                if step % settings.checkpoints.every == 0 or step == steps:
+                if saved:
                     self._write_checkpoint()
                     meter.pause()
             if self._group.first:

@@ -134,7 +134,7 @@ class Trainer:
             last = number == len(parts)
             with self._without_exchange() if not last else nullcontext():
                 part_loss = self._loss(part) / len(parts)
-                self._scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
+                torch.autograd.backward(self._scaler.scale(part_loss))
             loss += part_loss.detach()
         loss = self._processes.mean(loss)
         self._scaler.unscale_(self._optimizer)

@@ -11,11 +11,23 @@ from ghostsr_ext.training.distributed import processes
 from safetensors.torch import load_file
 
 SCRIPT = """
-import sys
+import os, signal, sys
 from pathlib import Path
 from ghostsr_ext.training import read_config, train
 
-train(read_config(sys.argv[1]), Path(sys.argv[2]), resume="--resume" in sys.argv)
+class Killer:
+    def __init__(self, run, config): self.mark = run.path / "killed"
+    def started(self, step, steps): print("started at", step, flush=True)
+    def stepped(self, step):
+        if step == 3 and "--kill" in sys.argv and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    def progressed(self, progress, model): pass
+    def measured(self, step, measurements, best, model): pass
+    def finished(self): pass
+
+resume = "--resume" in sys.argv
+train(read_config(sys.argv[1]), Path(sys.argv[2]), resume=resume, observers=[Killer])
 """
 
 
@@ -25,7 +37,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def torchrun(tmp_path, config, run, *arguments):
+def torchrun(tmp_path, config, run, *arguments, restarts=0):
     (tmp_path / "script.py").write_text(SCRIPT)
     write_config(config, tmp_path / "config.toml", overwrite=True)
     command = [
@@ -33,6 +45,7 @@ def torchrun(tmp_path, config, run, *arguments):
         "-m",
         "torch.distributed.run",
         "--nproc-per-node=2",
+        f"--max-restarts={restarts}",
         f"--master-port={free_port()}",
         str(tmp_path / "script.py"),
         str(tmp_path / "config.toml"),
@@ -89,6 +102,18 @@ def test_two_processes_resume_and_one_alone_may_not(make_config, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
     with pytest.raises(InputError, match="trained by 2 processes, now there are 1"):
         train(config, tmp_path / "run", resume=True)
+
+
+@pytest.mark.slow
+def test_a_process_that_torchrun_restarts_goes_on_from_the_last_checkpoint(make_config, tmp_path):
+    config = make_config(training={"steps": 4}, checkpoints={"every": 2})
+
+    ended = torchrun(tmp_path, config, tmp_path / "run", "--kill", restarts=1)
+
+    assert ended.returncode == 0, ended.stderr
+    assert "started at 0" in ended.stdout
+    assert "started at 2" in ended.stdout
+    assert (tmp_path / "run" / "final.safetensors").exists()
 
 
 @pytest.mark.parametrize("device", ["banana", "mps"])
