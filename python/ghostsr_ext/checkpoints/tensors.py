@@ -112,10 +112,11 @@ def _read_torch(
     if zipped:
         _check_archive(path, size)
     try:
-        with warnings.catch_warnings():
+        # By its name torch would take the file for something else; an open file has none.
+        with path.open("rb") as file, warnings.catch_warnings():
             # What torch warns of (odd pickles, archives of scripts) ends in an error here.
             warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(_pickle_advice(path, str(error))) from error
     except Exception as error:
@@ -138,7 +139,7 @@ def _check_archive(path: Path, size: int) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
         raise InputError(f"{path}: is a truncated or damaged archive ({error})") from error
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise InputError(f"{path}: has compressed entries, which torch.save never writes")
@@ -148,9 +149,9 @@ def _check_archive(path: Path, size: int) -> None:
 
 def _pickle_advice(path: Path, reason: str) -> str:
     found = re.search(r"GLOBAL ([\w.]+)", reason)
-    what = f"a Python object ({found.group(1)})" if found else "more than tensors"
+    what = f"holds a Python object ({found.group(1)})" if found else "is damaged or no state dict"
     return (
-        f"{path}: holds {what}; loading it would run code from the file, so it is refused. "
+        f"{path}: {what}; loading more than tensors could run code, so it is refused. "
         "Save the tensors alone where the file was made: torch.save(model.state_dict(), FILE)"
     )
 

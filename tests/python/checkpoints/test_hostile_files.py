@@ -135,7 +135,7 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
 def test_flipped_bytes_give_a_network_or_one_clear_error(
     data: st.DataObject, kind: str, tmp_path: Path
 ) -> None:
-    path = tmp_path / "model.safetensors"
+    path = tmp_path / ("model.safetensors" if kind == "safetensors" else "model.pth")
     if kind == "safetensors":
         save_model(EDSR(blocks=1, features=4), path, overwrite=True)
     else:
@@ -193,6 +193,19 @@ def test_compressed_archives_are_refused(state: dict[str, torch.Tensor], tmp_pat
             target.writestr(entry.filename, source.read(entry))
     with pytest.raises(InputError, match="compressed entries"):
         load_model(packed)
+
+
+def test_archives_of_an_unknown_version_are_refused(
+    state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.pth"
+    torch.save(state, path)
+    content = bytearray(path.read_bytes())
+    # Byte 6 of an entry in the central directory is the version needed to extract it.
+    content[content.index(b"PK\x01\x02") + 6] = 151
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"damaged archive \(zip file version 15\.1\)"):
+        load_model(path)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

@@ -172,6 +172,13 @@ def test_legacy_torch_files_are_read(tmp_path: Path) -> None:
     assert_same_pictures(path, twin)
 
 
+def test_a_torch_file_is_told_by_its_content(tmp_path: Path) -> None:
+    twin = EdsrPytorch(2)
+    path = tmp_path / "misnamed.safetensors"
+    torch.save(twin.state_dict(), path)
+    assert_same_pictures(path, twin)
+
+
 def test_published_keys_in_safetensors_are_read(tmp_path: Path) -> None:
     twin = CarnPytorch((2,))
     path = tmp_path / "published.safetensors"
