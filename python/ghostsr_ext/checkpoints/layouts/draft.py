@@ -109,7 +109,8 @@ class Draft:
         taken, given = (b for b in biases if b is not None)
         if not torch.allclose(taken, -given, atol=1e-3 * max(1.0, float(given.abs().max()))):
             raise InputError(f"{self._source}: {subtract}.bias is not the negative of {add}.bias")
-        mean = [float(value) for value in given]
+        # Six decimals give the float32 values back and read as they were meant.
+        mean = [round(float(value), 6) for value in given]
         largest = max(mean)
         if largest > 0:
             value_range = 255.0 if largest > 1 else 1.0
