@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +23,8 @@ _DEFAULT_BUDGET = 512 << 20
 # intrinsic half of a ghost layer, blocks that oneDNN or cuDNN reorder.
 _WORKSPACE = 1.5
 _PROBE_SIDE = 64
+# Values in and out are kept three times over in float64 while they change their form.
+_VALUE_BYTES = 3 * 3 * 8
 # torch raises a plain RuntimeError for the host's memory. Where the native operators ask torch for
 # memory, its own words do not come through: only the name of the call that failed does.
 _OUT_OF_MEMORY_MESSAGES = (
@@ -103,32 +104,18 @@ def default_budget(device: torch.device) -> int:
     return min(_DEFAULT_BUDGET, _available_bytes() // 2)
 
 
-def tile_side(model: SRModel, scale: int, budget: int) -> int:
-    """Return the side of the largest square tile whose feature maps fit into ``budget``.
-
-    Args:
-        model: The network.
-        scale: One of its scales.
-        budget: In bytes.
-
-    Returns:
-        In pixels of the network's input, without the margin; at least ``SMALLEST_TILE``.
-    """
-    side = math.isqrt(max_pixels(model, scale, budget)) - 2 * model.receptive_field
-    return max(SMALLEST_TILE, side)
-
-
 def max_pixels(model: SRModel, scale: int, budget: int) -> int:
-    """Return how many pixels of the network's input it can take at once within ``budget``.
+    """Return how many pixels of a small picture a network can enlarge at once within ``budget``.
 
     Args:
         model: The network.
         scale: One of its scales.
-        budget: In bytes.
+        budget: In bytes, for feature maps and for the values going in and out.
     """
-    shape = (1, model.channels, _PROBE_SIDE, _PROBE_SIDE)
-    probe = activation_bytes(model, shape, {"scale": scale})
-    return int(budget / (_WORKSPACE * probe / _PROBE_SIDE**2))
+    enlarged = scale if model.input_upscaled else 1
+    side = _PROBE_SIDE * enlarged
+    probe = activation_bytes(model, (1, model.channels, side, side), {"scale": scale})
+    return int(budget / (_WORKSPACE * probe / _PROBE_SIDE**2 + _VALUE_BYTES * (1 + scale**2)))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -30,7 +31,6 @@ from ghostsr_ext.inference.memory import (
     default_budget,
     is_out_of_memory,
     max_pixels,
-    tile_side,
 )
 from ghostsr_ext.inference.symmetries import SYMMETRIES, turn, turn_back
 from ghostsr_ext.inference.tiling import GRID, Span, span, spans
@@ -40,7 +40,10 @@ from ghostsr_ext.nn import freeze_shifts
 PEAK = 255.0
 """White, in the values that the class works with inside."""
 
-# Output pixels on either side of one that bicubic interpolation to twice the size or more reads.
+# Rows of tiles of a result that exist at once: being computed, waiting and being written.
+_LIVING_BANDS = 5
+
+# Pixels on either side of one that its bicubically enlarged pixels depend on.
 _BICUBIC_MARGIN = 3
 
 
@@ -114,7 +117,7 @@ class Upscaler:
         self._enlarged = self.scale if network.input_upscaled else 1
         self._growth = 1 if network.input_upscaled else self.scale
         self.margin = -(-network.receptive_field // self._enlarged)
-        if self._enlarged > 1:
+        if network.input_upscaled or network.colour == "y":
             # Enlarged tiles are wrong near their cut edges, where bicubic interpolation mirrors.
             self.margin += _BICUBIC_MARGIN
 
@@ -166,8 +169,19 @@ class Upscaler:
         """
         _check(picture)
         white = _white(picture.pixels.dtype)
-        for band, values in self._bands(picture.pixels, white, luma_only=False):
-            yield self._finished(picture, band, values)
+
+        def finish(values: NDArray[np.float64]) -> NDArray[Any]:
+            self._check_finite(values)
+            pixels = _from_peak(values, picture.pixels.dtype)
+            return _grey(pixels) if picture.grey else pixels
+
+        for band, pixels in self._bands(picture.pixels, white, finish):
+            alpha = None
+            if picture.alpha is not None:
+                alpha = self._bicubic(picture.alpha, band)
+                if alpha.dtype.kind == "f":
+                    alpha = alpha.clip(0, 1).astype(picture.alpha.dtype)
+            yield Picture(pixels, alpha, picture.grey, picture.icc_profile)
 
     def values(self, image: NDArray[Any], *, luma_only: bool = False) -> NDArray[np.float64]:
         """Enlarge a picture without rounding or clipping, for measuring.
@@ -183,36 +197,52 @@ class Upscaler:
         Raises:
             GhostsrError: The memory does not even suffice for small tiles.
         """
-        pieces = [values for _, values in self._bands(image, PEAK, luma_only=luma_only)]
+        bands = self._bands(image, PEAK, lambda values: values, luma_only=luma_only)
+        pieces = [values for _, values in bands]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def _bands(
-        self, image: NDArray[Any], white: float, *, luma_only: bool
-    ) -> Iterator[tuple[Span, NDArray[np.float64]]]:
+        self,
+        image: NDArray[Any],
+        white: float,
+        finish: Callable[[NDArray[np.float64]], NDArray[Any]],
+        *,
+        luma_only: bool = False,
+    ) -> Iterator[tuple[Span, NDArray[Any]]]:
+        """Yield rows of tiles, each tile finished before the next one is computed."""
         rows, columns = image.shape[:2]
-        side = self._first_side(rows, columns)
+        side = self._first_side(image)
         top = 0
         while top < rows:
             band = span(top, rows, side, self.margin)
             try:
-                values = self._band(image, white, band, side, luma_only=luma_only)
+                tiles = [
+                    finish(self._tile_values(image, white, band, tile, luma_only=luma_only))
+                    for tile in spans(columns, side, self.margin)
+                ]
+                values = tiles[0] if len(tiles) == 1 else np.concatenate(tiles, axis=1)
             except (RuntimeError, MemoryError) as error:
                 side = self._smaller_side(side, error)
                 continue
             yield band, values
             top = band.stop
 
-    def _first_side(self, rows: int, columns: int) -> int:
+    def _first_side(self, image: NDArray[Any]) -> int:
+        rows, columns = image.shape[:2]
         whole = max(rows, columns)
         if self._tile is None:
             return whole
         if isinstance(self._tile, int):
             return self._tile
         budget = self._memory_budget or default_budget(self.device)
-        pixels = rows * columns * self._enlarged**2
-        if pixels <= max_pixels(self._network, self.scale, budget):
+        pixels = max_pixels(self._network, self.scale, budget)
+        if rows * columns <= pixels:
             return whole
-        side = tile_side(self._network, self.scale, budget) // self._enlarged
+        row_bytes = columns * self.scale**2 * 3 * image.itemsize
+        side = min(
+            math.isqrt(pixels) - 2 * self.margin,
+            budget // (_LIVING_BANDS * row_bytes),
+        )
         return max(SMALLEST_TILE, side // GRID * GRID)
 
     def _smaller_side(self, side: int, error: BaseException) -> int:
@@ -238,49 +268,30 @@ class Upscaler:
             picture.icc_profile,
         )
 
-    def _finished(self, picture: Picture, band: Span, values: NDArray[np.float64]) -> Picture:
+    def _check_finite(self, values: NDArray[np.float64]) -> None:
         if not np.isfinite(values).all():
             name = str(self.dtype).removeprefix("torch.")
             advice = "; compute in float32" if self.dtype == torch.float16 else ""
             raise GhostsrError(f"output: has NaN or infinite values (computed in {name}){advice}")
-        pixels = _from_peak(values, picture.pixels.dtype)
-        if picture.grey:
-            pixels = _grey(pixels)
-        alpha = None
-        if picture.alpha is not None:
-            alpha = self._bicubic(picture.alpha, band).astype(picture.pixels.dtype)
-            if alpha.dtype.kind == "f":
-                alpha = alpha.clip(0, 1)
-        return Picture(pixels, alpha, picture.grey, picture.icc_profile)
 
     def _bicubic(self, image: NDArray[Any], band: Span) -> NDArray[Any]:
         """Enlarge the delivered rows of a band."""
-        outer = span(band.start, image.shape[0], band.stop - band.start, _BICUBIC_MARGIN)
-        return imresize(image[outer.read], self.scale)[outer.kept(self.scale)]
+        rows = span(band.start, image.shape[0], band.stop - band.start, _BICUBIC_MARGIN)
+        return imresize(image[rows.read], self.scale)[rows.kept(self.scale)]
 
-    def _band(
-        self, image: NDArray[Any], white: float, band: Span, side: int, *, luma_only: bool
+    def _tile_values(
+        self, image: NDArray[Any], white: float, band: Span, tile: Span, *, luma_only: bool
     ) -> NDArray[np.float64]:
-        """Enlarge one row of tiles: [h, W, 3] in 0..255, or [h, W] for luma alone."""
-        rows, columns = band.stop - band.start, image.shape[1]
-        channels = self._network.channels
-        out = np.empty((rows * self.scale, columns * self.scale, channels))
-        for tile in spans(columns, side, self.margin):
-            small = _to_peak(image[band.read, tile.read], white)
-            if self._network.colour == "y":
-                small = luma(small)[..., None]
-            enlarged = self._infer(self._prepared(small))
-            out[:, tile.delivered(self.scale)] = enlarged[
-                band.kept(self.scale), tile.kept(self.scale)
-            ]
+        """Enlarge one tile: [h, w, 3] in 0..255, or [h, w] for luma alone."""
+        small = _to_peak(image[band.read, tile.read], white)
+        kept = band.kept(self.scale), tile.kept(self.scale)
         if self._network.colour == "rgb":
-            return out
+            return self._infer(self._prepared(small))[kept]
+        y = self._infer(self._prepared(luma(small)[..., None]))[kept]
         if luma_only:
-            return out[..., 0]
-        outer = span(band.start, image.shape[0], rows, _BICUBIC_MARGIN)
-        chroma = rgb_to_ycbcr(_to_peak(image[outer.read], white))[..., 1:]
-        chroma = imresize(chroma, self.scale)[outer.kept(self.scale)]
-        return ycbcr_to_rgb(np.concatenate([out, chroma], axis=2))
+            return y[..., 0]
+        chroma = imresize(rgb_to_ycbcr(small)[..., 1:], self.scale)[kept]
+        return ycbcr_to_rgb(np.concatenate([y, chroma], axis=2))
 
     def _prepared(self, small: NDArray[np.float64]) -> NDArray[np.float64]:
         return imresize(small, self.scale) if self._enlarged > 1 else small

@@ -1,17 +1,17 @@
+import math
 import subprocess
 import sys
 
 import pytest
 import torch
 from ghostsr_ext.inference.memory import (
-    SMALLEST_TILE,
     activation_bytes,
     default_budget,
     is_out_of_memory,
     max_pixels,
-    tile_side,
 )
 from ghostsr_ext.models.edsr import EDSR
+from ghostsr_ext.models.vdsr import VDSR
 from torch import nn
 
 
@@ -41,20 +41,15 @@ def test_the_network_itself_is_not_touched():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
-def test_a_tile_with_its_margins_stays_within_the_budget():
-    network = EDSR(scale=2, blocks=2, features=16)
-    budget = 50 << 20
+@pytest.mark.parametrize("network", [EDSR(scale=2, blocks=2, features=16), VDSR(layers=3)])
+def test_as_many_pixels_fit_as_the_budget_allows(network):
+    budget = 20 << 20
 
-    side = tile_side(network, 2, budget)
+    side = math.isqrt(max_pixels(network, 2, budget))
 
-    whole = side + 2 * network.receptive_field
-    assert side > SMALLEST_TILE
-    assert activation_bytes(network, (1, 3, whole, whole), {"scale": 2}) <= budget
-    assert whole**2 <= max_pixels(network, 2, budget)
-
-
-def test_a_budget_for_nothing_gives_the_smallest_tile():
-    assert tile_side(EDSR(scale=2, blocks=1, features=4), 2, 1) == SMALLEST_TILE
+    enlarged = 2 if network.input_upscaled else 1
+    shape = (1, network.channels, side * enlarged, side * enlarged)
+    assert budget / 4 < activation_bytes(network, shape, {"scale": 2}) < budget
 
 
 def test_the_default_budget_is_bounded_on_the_cpu():
@@ -83,6 +78,7 @@ def test_the_native_operators_failure_to_get_memory_is_known():
 import resource, sys, torch
 from ghostsr_ext.inference.memory import is_out_of_memory
 from ghostsr_ext.models.edsr import EDSR
+from ghostsr_ext.models.vdsr import VDSR
 network = EDSR(scale=2, blocks=1, features=64).eval()
 with torch.inference_mode():
     network(torch.rand(1, 3, 8, 8))

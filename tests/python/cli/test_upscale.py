@@ -1,0 +1,180 @@
+import io
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from ghostsr_ext.checkpoints import save_model
+from ghostsr_ext.cli.upscale import upscale_command
+from ghostsr_ext.errors import GhostsrError, InputError
+from ghostsr_ext.imaging import read_picture
+from ghostsr_ext.inference import Upscaler
+from ghostsr_ext.models.edsr import EDSR
+from hostile_pictures import hostile_pictures
+from PIL import Image
+from typer.testing import CliRunner
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RANK", raising=False)
+    save_model(EDSR(scale=2, blocks=1, features=4), "net.safetensors")
+    Path("shots").mkdir()
+    for i in range(4):
+        picture(20 + i, 30).save(f"shots/{i}.png")
+    return tmp_path
+
+
+def picture(rows, columns):
+    return Image.fromarray(RNG.integers(0, 256, (rows, columns, 3), np.uint8))
+
+
+def run(*arguments, stdin=None):
+    app = typer.Typer()
+    app.command()(upscale_command)
+    if "--model" not in arguments:
+        arguments = (*arguments, "--model", "net.safetensors")
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
+    if isinstance(result.exception, GhostsrError):
+        raise result.exception
+    return result
+
+
+def test_pictures_are_enlarged_and_named(folder):
+    result = run("shots/0.png", "--output", "out")
+
+    assert (result.exit_code, result.stdout) == (0, "out/0_x2.png\n")
+    expected = Upscaler("net.safetensors")(read_picture("shots/0.png"))
+    np.testing.assert_array_equal(read_picture("out/0_x2.png").pixels, expected.pixels)
+
+
+def test_options_reach_the_upscaler(folder):
+    run("shots/0.png", "--output", "out", "--self-ensemble", "--dtype", "float64", "--tile", "9")
+
+    upscaler = Upscaler("net.safetensors", self_ensemble=True, dtype=torch.float64)
+    expected = upscaler(read_picture("shots/0.png"))
+    np.testing.assert_array_equal(read_picture("out/0_x2.png").pixels, expected.pixels)
+
+
+def test_a_second_run_passes_over_what_is_done(folder):
+    run("shots/0.png", "shots/1.png", "--output", "out")
+
+    result = run("shots", "--output", "out")
+
+    assert result.exit_code == 0
+    assert result.stdout.split() == ["out/2_x2.png", "out/3_x2.png"]
+    assert result.stderr == "2 written, 2 there already, 0 failed\n"
+
+
+def test_failures_are_told_at_the_end_and_in_the_status(folder):
+    Path("shots/1.png").write_bytes(b"junk")
+
+    result = run("shots", "--output", "out")
+
+    assert result.exit_code == 1
+    assert len(result.stdout.split()) == 3
+    first, last = result.stderr.splitlines()
+    assert first.startswith("ghostsr: error: shots/1.png: is not a picture")
+    assert last == "3 written, 0 there already, 1 failed"
+
+
+def test_standard_input_goes_to_standard_output(folder):
+    result = run("-", "--format", "webp", stdin=Path("shots/0.png").read_bytes())
+
+    with Image.open(io.BytesIO(result.stdout_bytes)) as image:
+        assert (image.format, image.size) == ("WEBP", (60, 40))
+
+
+def test_shards_do_all_the_work_together(folder):
+    first = run("shots", "--output", "out", "--shard", "1/2").stdout.split()
+    second = run("shots", "--output", "out", "--shard", "2/2").stdout.split()
+
+    assert (first, second) == (
+        ["out/0_x2.png", "out/2_x2.png"],
+        ["out/1_x2.png", "out/3_x2.png"],
+    )
+
+
+def test_torchruns_ranks_are_shards(folder, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+
+    assert run("shots", "--output", "out").stdout.split() == ["out/1_x2.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gone.png"], r"gone\.png: does not exist"),
+        (["shots/0.png", "--scale", "3"], "scale: 3; this network serves x2"),
+        (["shots/0.png", "--tile", "0"], "--tile 0: must be auto, none"),
+        (["shots/0.png", "--memory", "much"], "--memory much: must be a size"),
+        (["shots/0.png", "--shard", "3/2"], "--shard 3/2: must be i/n"),
+        (["shots/0.png", "--device", "toaster"], "--device toaster: cannot be used"),
+        (["-", "shots/0.png"], "PICTURE -: is given alone"),
+    ],
+)
+def test_wrong_arguments_are_one_clear_error(folder, arguments, message):
+    with pytest.raises(InputError, match=message):
+        run(*arguments)
+
+
+def test_a_model_that_does_not_exist_is_named(folder):
+    with pytest.raises(InputError, match=r"model gone\.safetensors: is no file"):
+        run("shots/0.png", "--model", "gone.safetensors")
+
+
+def test_hostile_pictures_give_one_clean_error_each(folder):
+    corpus = {f"{i}_{name}": content for i, (name, content) in enumerate(hostile_pictures())}
+    assert len(corpus) >= 40
+    Path("corpus").mkdir()
+    for name, content in corpus.items():
+        Path("corpus", name).write_bytes(content)
+    picture(9, 9).save("corpus/good.png")
+
+    result = run("corpus", "--output", "out")
+
+    assert result.exit_code == 1
+    assert result.stdout == "out/good_x2.png\n"
+    *errors, summary = result.stderr.splitlines()
+    assert summary == f"1 written, 0 there already, {len(corpus)} failed"
+    told = {line.removeprefix("ghostsr: error: ").split(": ")[0] for line in errors}
+    assert told == {f"corpus/{name}" for name in corpus}
+    assert len(errors) == len(corpus)
+    assert [path.name for path in Path("out").iterdir()] == ["good_x2.png"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux gives it")
+def test_a_picture_of_108_million_pixels_stays_under_2_gib(tmp_path):
+    save_model(EDSR(scale=2, blocks=1, features=4), tmp_path / "net.safetensors")
+    stripes = np.zeros((9000, 12000, 3), np.uint8)
+    stripes[::7] = 200
+    Image.fromarray(stripes).save(tmp_path / "large.png", compress_level=1)
+    del stripes
+    program = textwrap.dedent(
+        """
+        import resource, sys
+        from ghostsr_ext.cli.upscale import upscale_command
+        upscale_command([sys.argv[1]], model=sys.argv[2])
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        """
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "large.png", tmp_path / "net.safetensors"],
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.splitlines()[-1]) < 2 << 20
+    with Image.open(tmp_path / "large_x2.png") as image:
+        assert image.size == (24000, 18000)
