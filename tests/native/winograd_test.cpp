@@ -285,6 +285,26 @@ TEST(Winograd, NanReachesEveryOutputThatReadsIt) {
   }
 }
 
+// The choice of the path
+
+TEST(WinogradWins, OnTheLayersOfSuperResolutionNetworks) {
+  EXPECT_TRUE(winograd_wins(shape_of(1, 64, 128, 128, 32, 32)));
+  EXPECT_TRUE(winograd_wins(shape_of(1, 256, 96, 96, 128, 128)));
+  EXPECT_TRUE(winograd_wins(shape_of(16, 64, 48, 48, 64, 0)));
+}
+
+TEST(WinogradWins, NotOnThePictureItself) { EXPECT_FALSE(winograd_wins(shape_of(1, 3, 128, 128, 64, 0))); }
+
+TEST(WinogradWins, NotOnMapsLowerOrNarrowerThanATile) {
+  EXPECT_FALSE(winograd_wins(shape_of(1, 64, 3, 128, 32, 32)));
+  EXPECT_FALSE(winograd_wins(shape_of(1, 64, 128, 3, 32, 32)));
+}
+
+TEST(WinogradWins, NotWhereLargeWeightsServeOneTile) {
+  EXPECT_FALSE(winograd_wins(shape_of(1, 256, 4, 4, 128, 128)));
+  EXPECT_TRUE(winograd_wins(shape_of(1, 64, 4, 4, 32, 32)));
+}
+
 // Refusals
 
 TEST(Winograd, SizesOutOfRangeAreRefusedByName) {

@@ -232,7 +232,11 @@ TYPED_TEST(ShiftSelectionOnHost, SelectsAndDifferentiatesAsTheCpu) {
     const host_cuda::Loan noise_loan(logits.noise.data(), logits.noise.size() * sizeof(TypeParam), false);
 
     std::vector<int64_t> shift(2 * ghosts);
-    cuda::launch_select_shift(arguments, shift.data(), nullptr);
+    {
+      const host_cuda::Loan loan(shift.data(), shift.size() * sizeof(int64_t), true);
+      cuda::launch_select_shift(arguments, shift.data(), nullptr);
+      ASSERT_EQ(loan.writes(), std::vector<uint8_t>(shift.size() * sizeof(int64_t), 1));
+    }
     std::vector<int64_t> selected(rows);
     select_candidate(logits.logits_values.data(), logits.noise_or_null(), tau, rows, candidates,
                      selected.data());
@@ -251,6 +255,7 @@ TYPED_TEST(ShiftSelectionOnHost, SelectsAndDifferentiatesAsTheCpu) {
     std::vector<TypeParam> gradient(rows * candidates);
     {
       const host_cuda::Loan stored_loan(stored.data(), stored.size() * sizeof(TypeParam), true);
+      const host_cuda::Loan scores_loan(scores.data(), scores.size() * sizeof(double), false);
       const host_cuda::Loan gradient_loan(gradient.data(), gradient.size() * sizeof(TypeParam), true);
       cuda::launch_selection_gradient(arguments, scores.data(), stored.data(), gradient.data(), nullptr);
       ASSERT_EQ(stored_loan.writes(), std::vector<uint8_t>(stored.size() * sizeof(TypeParam), 1));

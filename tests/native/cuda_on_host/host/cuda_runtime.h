@@ -34,16 +34,3 @@ inline unsigned __umulhi(unsigned left, unsigned right) {
 inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned bits) {
   return static_cast<unsigned>(((static_cast<uint64_t>(high) << 32U) | low) >> (bits & 31U));
 }
-
-template <typename T>
-T __ldg(const T* address) {
-  host_cuda::check_read(address, sizeof(T));
-  T value;
-  std::memcpy(&value, address, sizeof(T));
-  return value;
-}
-template <typename T>
-void __stwb(T* address, T value) {
-  host_cuda::check_write(address, sizeof(T));
-  std::memcpy(address, &value, sizeof(T));
-}
