@@ -15,6 +15,8 @@ class MethodName(str, Enum):
     """How channels are chosen."""
 
     kmeans = "kmeans"
+    filters = "filters"
+    calibrated = "calibrated"
 
 
 class Scope(str, Enum):
@@ -31,8 +33,17 @@ def convert_command(
         float, typer.Option(help="Part of each layer's channels that shifts make, in [0, 1).")
     ] = 0.5,
     method: Annotated[
-        MethodName, typer.Option(help="kmeans is the paper's clustering of filters.")
-    ] = MethodName.kmeans,
+        MethodName | None,
+        typer.Option(
+            help="kmeans: the paper's clustering of filters, to be trained afterwards. filters: "
+            "shifted filters, without pictures. calibrated: fitted to feature maps on pictures; "
+            "the default where pictures are given."
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder of pictures of any kind; 40 or more are best."),
+    ] = None,
     layers: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,6 +56,9 @@ def convert_command(
     shift_scope: Annotated[
         Scope, typer.Option(help="Whether each ghost or each layer has a shift of its own.")
     ] = Scope.channel,
+    affine: Annotated[
+        bool, typer.Option("--affine", help="Give ghosts a gain and a bias; not in the paper.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of what is random.")] = 0,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the report here, as JSON.")
@@ -68,10 +82,12 @@ def convert_command(
         ghost, outcome = convert(
             dense,
             ratio,
-            method=method.value,
+            method=None if method is None else method.value,
+            calibration=calibration,
             layers=None if layers is None else _matcher(layers),
             max_shift=max_shift,
             shift_scope=shift_scope.value,
+            affine=affine,
             seed=seed,
             progress=bar.advance,
         )

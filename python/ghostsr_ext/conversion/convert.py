@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
+from ghostsr_ext.conversion.calibration import GhostSettings, Progress, calibrate
+from ghostsr_ext.conversion.filters import fit_filters
 from ghostsr_ext.conversion.kmeans import fit_kmeans
+from ghostsr_ext.conversion.pictures import Calibration, calibration_inputs
+from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.conversion.report import ConversionReport, LayerReport, SkippedLayer
 from ghostsr_ext.conversion.selection import LayerPredicate, select_layers, too_few_channels
 from ghostsr_ext.conversion.tables import GhostFit, build_ghost_layer
@@ -20,11 +24,8 @@ from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import MAX_SHIFT_LIMIT, GhostConv2d, ShiftScope
 
-Method = Literal["kmeans"]
+Method = Literal["kmeans", "filters", "calibrated"]
 METHODS: tuple[str, ...] = get_args(Method)
-
-Progress = Callable[[int, int, str], None]
-"""Called after each layer with the layers done, the layers in all, and the layer's name."""
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -35,10 +36,12 @@ def convert(
     model: Model,
     ghost_ratio: float = 0.5,
     *,
-    method: Method = "kmeans",
+    method: Method | None = None,
+    calibration: Calibration | None = None,
     layers: Sequence[str] | LayerPredicate | None = None,
     max_shift: int = 1,
     shift_scope: ShiftScope = "channel",
+    affine: bool = False,
     seed: int = 0,
     example: Tensor | None = None,
     progress: Progress | None = None,
@@ -51,12 +54,19 @@ def convert(
     Args:
         model: A network; it is not changed. An ``SRModel`` gets the report in its ``metadata``.
         ghost_ratio: Part of each layer's outputs that is made by shifting, in [0, 1).
-        method: ``"kmeans"``, the paper's clustering of filters.
+        method: ``"kmeans"``, the paper's clustering of filters, which needs training afterwards;
+            ``"filters"``, filters approximated by shifted ones, without pictures; or
+            ``"calibrated"``, every layer fitted to the dense network's feature maps on pictures.
+            None is "calibrated" where pictures are given, else "kmeans".
+        calibration: Pictures for "calibrated", a folder or files (BSD or DIV2K, say; no
+            high-resolution originals are needed), or inputs of the network [N, C, H, W].
         layers: Names of convolutions, or a predicate that takes a name and a convolution. None
             takes what an ``SRModel`` declares; in any other network all convolutions but the first,
             the last and those whose output is enlarged.
         max_shift: Largest shift d that the ghost layers allow, 0 to 7.
         shift_scope: Whether each ghost has its own shift or all ghosts of a layer have one.
+        affine: Whether ghosts get a gain and a bias of their own, which the paper's have not; not
+            for "kmeans".
         seed: Of what is random.
         example: An input of the network, to find its layers by running it; by default noise of
             24 x 24 pixels.
@@ -70,51 +80,40 @@ def convert(
             are NaN or infinite, or no layer could be converted; the message says why.
     """
     started = time.perf_counter()
-    _check_arguments(ghost_ratio, method, max_shift, shift_scope)
+    if method is None:
+        method = "kmeans" if calibration is None else "calibrated"
+    settings = GhostSettings(max_shift, shift_scope, affine)
+    _check_arguments(ghost_ratio, method, settings)
     converted = copy.deepcopy(model)
     was_training = {name: module.training for name, module in converted.named_modules()}
     converted.eval()
-    example = example_input(converted) if example is None else example
+    inputs = _inputs(converted, method, calibration, seed)
+    if example is None:
+        example = example_input(converted) if inputs is None else inputs[:1]
     network = trace(converted, example)
-    selected, skipped = select_layers(converted, network, layers)
-    chosen: list[TracedConvolution] = []
-    for entry in selected:
-        assert isinstance(entry.module, nn.Conv2d)
-        reason = too_few_channels(entry.module, ghost_ratio)
-        if reason is None:
-            chosen.append(entry)
-        else:
-            skipped.append(SkippedLayer(entry.name, reason))
-    if ghost_ratio and not chosen:
-        reasons = "; ".join(f"{skip.name}: {skip.reason}" for skip in skipped[:5])
-        raise InputError(f"model: no layer can be converted ({reasons or 'none is selected'})")
+    chosen, skipped = _choose(converted, network, layers, ghost_ratio)
+    ratios = {entry.name: ghost_ratio for entry in chosen}
 
-    macs_unit, macs_for = _macs_unit(converted, example)
-    reports = []
-    for done, entry in enumerate(chosen, start=1):
-        dense = entry.module
-        assert isinstance(dense, nn.Conv2d)
-        fit = fit_kmeans(dense, ghost_ratio, seed)
-        dense.train(was_training[entry.name])
-        layer = build_ghost_layer(
-            dense, fit, ghost_ratio=ghost_ratio, max_shift=max_shift, shift_scope=shift_scope
-        )
-        replace_module(converted, dense, layer)
-        reports.append(_layer_report(entry, dense, layer, fit, macs_unit))
-        if progress is not None:
-            progress(done, len(chosen), entry.name)
-
+    if inputs is None:
+        results = _convert_filters(converted, chosen, ratios, method, settings, seed, progress)
+    else:
+        results = calibrate(converted, chosen, ratios, inputs, settings, progress)
     for name, module in converted.named_modules():
         module.training = was_training.get(name, module.training)
+
+    macs_unit, macs_for = _macs_unit(converted, example)
+    reports = tuple(_layer_report(entry, *results[entry.name], macs_unit) for entry in chosen)
     report = ConversionReport(
         method=method,
         settings={
             "ghost_ratio": ghost_ratio,
             "max_shift": max_shift,
             "shift_scope": shift_scope,
+            "affine": affine,
             "seed": seed,
+            "calibration_inputs": None if inputs is None else list(inputs.shape),
         },
-        layers=tuple(reports),
+        layers=reports,
         skipped=tuple(skipped),
         parameters_before=_parameters(model),
         parameters_after=_parameters(converted),
@@ -128,15 +127,76 @@ def convert(
     return converted, report
 
 
-def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put ``new`` wherever ``model`` has ``old``, which may be under several names."""
-    places = [n for n, m in model.named_modules(remove_duplicate=False) if m is old]
-    for place in places:
-        parent, _, child = place.rpartition(".")
-        setattr(model.get_submodule(parent), child, new)
+def _inputs(
+    model: nn.Module, method: str, calibration: Calibration | None, seed: int
+) -> Tensor | None:
+    if method != "calibrated":
+        return None
+    if calibration is None:
+        raise InputError('calibration: method "calibrated" needs pictures')
+    return calibration_inputs(model, calibration, seed=seed)
 
 
-def _check_arguments(ghost_ratio: float, method: str, max_shift: int, shift_scope: str) -> None:
+def _choose(
+    model: nn.Module,
+    network: Trace,
+    layers: Sequence[str] | LayerPredicate | None,
+    ghost_ratio: float,
+) -> tuple[list[TracedConvolution], list[SkippedLayer]]:
+    selected, skipped = select_layers(model, network, layers)
+    chosen: list[TracedConvolution] = []
+    for entry in selected:
+        assert isinstance(entry.module, nn.Conv2d)
+        reason = too_few_channels(entry.module, ghost_ratio)
+        if reason is None:
+            chosen.append(entry)
+        else:
+            skipped.append(SkippedLayer(entry.name, reason))
+    if ghost_ratio and not chosen:
+        reasons = "; ".join(f"{skip.name}: {skip.reason}" for skip in skipped[:5])
+        raise InputError(f"model: no layer can be converted ({reasons or 'none is selected'})")
+    return chosen, skipped
+
+
+def _convert_filters(
+    model: nn.Module,
+    layers: Sequence[TracedConvolution],
+    ratios: Mapping[str, float],
+    method: str,
+    settings: GhostSettings,
+    seed: int,
+    progress: Progress | None,
+) -> dict[str, tuple[GhostConv2d, GhostFit]]:
+    results = {}
+    for done, entry in enumerate(layers, start=1):
+        dense, ratio = entry.module, ratios[entry.name]
+        assert isinstance(dense, nn.Conv2d)
+        if method == "kmeans":
+            fit = fit_kmeans(dense, ratio, seed)
+        else:
+            fit = fit_filters(
+                dense,
+                ratio,
+                max_shift=settings.max_shift,
+                shift_scope=settings.shift_scope,
+                affine=settings.affine,
+            )
+        layer = build_ghost_layer(
+            dense,
+            fit,
+            ghost_ratio=ratio,
+            max_shift=settings.max_shift,
+            shift_scope=settings.shift_scope,
+        )
+        replace_module(model, dense, layer)
+        results[entry.name] = (layer, fit)
+        if progress is not None:
+            progress(done, len(layers), entry.name)
+    return results
+
+
+def _check_arguments(ghost_ratio: float, method: str, settings: GhostSettings) -> None:
+    max_shift, shift_scope = settings.max_shift, settings.shift_scope
     if not 0 <= ghost_ratio < 1:
         raise InputError(f"ghost_ratio: found {ghost_ratio}; 0 <= ghost_ratio < 1 is allowed")
     if method not in METHODS:
@@ -145,6 +205,8 @@ def _check_arguments(ghost_ratio: float, method: str, max_shift: int, shift_scop
         raise InputError(f"max_shift: found {max_shift}; 0 to {MAX_SHIFT_LIMIT} is allowed")
     if shift_scope not in ("channel", "layer"):
         raise InputError(f"shift_scope: found {shift_scope!r}; allowed are channel, layer")
+    if settings.affine and method == "kmeans":
+        raise InputError('affine: method "kmeans" copies filters and has no gains')
 
 
 def _macs_unit(model: nn.Module, example: Tensor) -> tuple[Fraction, str]:
@@ -168,9 +230,10 @@ def _macs(network: Trace, computed: dict[str, int], unit: Fraction) -> int:
 
 
 def _layer_report(
-    entry: TracedConvolution, dense: nn.Conv2d, layer: GhostConv2d, fit: GhostFit, unit: Fraction
+    entry: TracedConvolution, layer: GhostConv2d, fit: GhostFit, unit: Fraction
 ) -> LayerReport:
-    table = fit.table
+    dense, table = entry.module, fit.table
+    assert isinstance(dense, nn.Conv2d)
     shifts: dict[str, int] = {}
     for dy, dx in table.shift.tolist():
         shifts[f"{dy},{dx}"] = shifts.get(f"{dy},{dx}", 0) + 1

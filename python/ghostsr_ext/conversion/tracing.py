@@ -110,14 +110,15 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
         if isinstance(module, nn.Conv2d | GhostConv2d):
             names[name] = TracedConvolution(name, module)
     called: dict[str, TracedConvolution] = {}
-    for number, events in enumerate(passes):
+    for events in passes:
+        # Several scales share layers; a layer's uses are those of the first scale that has it.
+        new = {event.name for event in events} - called.keys()
         for event in events:
             entry = called.setdefault(event.name, names[event.name])
             entry.feeds_upsampling |= event.feeds_upsampling
-            # Several scales share their layers; the cost is that of the default scale.
-            if number == 0 or not entry.positions:
-                entry.uses += 1
-                entry.positions += event.positions
+            entry.uses += event.name in new
+            # The cost is that of the default scale.
+            entry.positions += event.positions if events is passes[0] else 0
     return Trace(
         tuple(called.values()),
         tuple(entry for name, entry in names.items() if name not in called),

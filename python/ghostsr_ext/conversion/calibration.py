@@ -1,0 +1,220 @@
+"""Conversion on pictures: every layer is fitted to what the dense network computes there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ghostsr_ext.conversion.fitting import fit_statistics
+from ghostsr_ext.conversion.replacement import replace_module
+from ghostsr_ext.conversion.statistics import Statistics, border, gather_statistics
+from ghostsr_ext.conversion.tables import GhostFit, build_ghost_layer
+from ghostsr_ext.conversion.tracing import TracedConvolution, forward_arguments
+from ghostsr_ext.nn import GhostConv2d, ShiftScope
+
+Progress = Callable[[int, int, str], None]
+"""Called after each layer with the layers done, the layers in all, and the layer's name."""
+
+
+@dataclass(frozen=True)
+class GhostSettings:
+    """What ghost layers may do: see the arguments of ``GhostConv2d``."""
+
+    max_shift: int = 1
+    shift_scope: ShiftScope = "channel"
+    affine: bool = False
+
+
+@torch.no_grad()
+def calibrate(
+    model: nn.Module,
+    layers: Sequence[TracedConvolution],
+    ratios: Mapping[str, float],
+    inputs: Tensor,
+    settings: GhostSettings,
+    progress: Progress | None = None,
+) -> dict[str, tuple[GhostConv2d, GhostFit]]:
+    """Replace ``layers`` of ``model`` by ghost layers fitted on ``inputs``.
+
+    The dense and the converted network run side by side as the two halves of one batch. When they
+    reach a layer, it is fitted: from its inputs in the converted network to its outputs in the
+    dense one. Where the layer adds a residual, the difference of the two residuals is part of what
+    is wanted from it, so that errors do not pile up.
+
+    A layer that is used several times is fitted to all its uses at once. Those that are still to
+    come are known from the dense network at first, and from the converted one in a second pass.
+
+    Args:
+        model: The network, in evaluation mode; it is changed.
+        layers: Dense convolutions of it.
+        ratios: Ghost ratio of each, by name.
+        inputs: Its inputs [N, C, H, W].
+        settings: Of the ghost layers.
+        progress: Called after each layer.
+
+    Returns:
+        The ghost layers and what they were made of, by name.
+    """
+    stages = [_Stage(entry, ratios[entry.name], settings) for entry in layers]
+    for stage in stages:
+        replace_module(model, stage.dense, stage)
+    passes = 1
+    if any(stage.uses > 1 for stage in stages):
+        passes = 2
+        _run(model, inputs, stages, _Stage.record)
+    done = 0
+
+    def fitted(name: str) -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, passes * len(stages), name)
+
+    for stage in stages:
+        stage.fitted = fitted
+    for _ in range(passes):
+        _run(model, torch.cat([inputs, inputs]), stages, _Stage.fit)
+    results = {}
+    for stage in stages:
+        assert stage.ghost is not None
+        assert stage.found is not None
+        replace_module(model, stage, stage.ghost)
+        results[stage.name] = (stage.ghost, replace(stage.found, relative_error=stage.error))
+    return results
+
+
+class _Finished(Exception):  # noqa: N818
+    """Ends a forward pass behind the last layer that is looked at."""
+
+
+def _run(
+    model: nn.Module,
+    inputs: Tensor,
+    stages: Sequence[_Stage],
+    action: Callable[[_Stage, Tensor, Tensor | None], Tensor],
+) -> None:
+    remaining = {stage.name: stage.uses for stage in stages}
+
+    def called(name: str) -> None:
+        remaining[name] -= 1
+        if not any(remaining.values()):
+            raise _Finished
+
+    for stage in stages:
+        stage.begin(action, called)
+    for arguments in forward_arguments(model):
+        try:
+            model(inputs, **arguments)
+        except _Finished:
+            return
+
+
+class _Stage(nn.Module):
+    """Stands in for a layer while the network is calibrated."""
+
+    def __init__(self, entry: TracedConvolution, ratio: float, settings: GhostSettings) -> None:
+        super().__init__()
+        assert isinstance(entry.module, nn.Conv2d)
+        self.dense = entry.module
+        self.name = entry.name
+        self.uses = entry.uses
+        self.ghost: GhostConv2d | None = None
+        self.found: GhostFit | None = None
+        self.fitted: Callable[[str], None] = lambda _: None
+        self._ratio = ratio
+        self._settings = settings
+        self._statistics: dict[int, list[Statistics]] = {}
+        self._missed = self._energy = 0.0
+
+    @property
+    def error(self) -> float:
+        """Squared error of the output in the latest pass over the dense output's variance."""
+        return self._missed / self._energy if self._energy else 0.0
+
+    def begin(
+        self,
+        action: Callable[[_Stage, Tensor, Tensor | None], Tensor],
+        called: Callable[[str], None],
+    ) -> None:
+        """Start a pass in which ``action`` is the forward and ``called`` hears of every use."""
+        self._action = action
+        self._called = called
+        self._use = 0
+        self._missed = self._energy = 0.0
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        output = self._action(self, input, residual)
+        self._use += 1
+        if self._use <= self.uses:
+            self._called(self.name)
+        return output
+
+    def record(self, input: Tensor, residual: Tensor | None) -> Tensor:
+        """Run the dense layer; keep the statistics of a layer with several uses."""
+        if self.uses > 1 and self._use < self.uses:
+            self._statistics[self._use] = self._gather(input, input, None)
+        return self._run(self.dense, input, residual)
+
+    def fit(self, input: Tensor, residual: Tensor | None) -> Tensor:
+        """Run the dense layer on one half and the ghost layer, fitted first, on the other."""
+        dense_input, input = input.chunk(2)
+        dense_residual = None
+        if residual is not None:
+            dense_residual, residual = residual.chunk(2)
+        if self._use < self.uses:
+            debt = None
+            if residual is not None and dense_residual is not None:
+                scale = getattr(self.dense, "residual_scale", 1.0)
+                debt = (dense_residual - residual) / scale
+            self._statistics[self._use] = self._gather(dense_input, input, debt)
+        if self._use == 0:
+            self._build()
+        assert self.ghost is not None
+        wanted = self._run(self.dense, dense_input, dense_residual)
+        output = self._run(self.ghost, input, residual)
+        centred = wanted - wanted.mean(dim=(0, 2, 3), keepdim=True)
+        self._missed += float((output - wanted).double().square().sum())
+        self._energy += float(centred.double().square().sum())
+        return torch.cat([wanted, output])
+
+    def _gather(self, dense_input: Tensor, input: Tensor, debt: Tensor | None) -> list[Statistics]:
+        rows, columns = border(self.dense) or (0, 0)
+        edges = [columns, columns, rows, rows]
+        targets = nn.Conv2d.forward(self.dense, functional.pad(dense_input, edges))
+        if debt is not None:
+            targets = targets + functional.pad(debt, edges)
+        enlarged = functional.pad(input, edges)
+        return gather_statistics(
+            self.dense, enlarged.float(), targets.float(), self._settings.max_shift
+        )
+
+    def _build(self) -> None:
+        statistics = [reduce(add, uses) for uses in zip(*self._statistics.values(), strict=True)]
+        settings = self._settings
+        self.found = fit_statistics(
+            self.dense,
+            statistics,
+            self._ratio,
+            max_shift=settings.max_shift,
+            shift_scope=settings.shift_scope,
+            affine=settings.affine,
+        )
+        self.ghost = build_ghost_layer(
+            self.dense,
+            self.found,
+            ghost_ratio=self._ratio,
+            max_shift=settings.max_shift,
+            shift_scope=settings.shift_scope,
+        )
+        self.fitted(self.name)
+
+    @staticmethod
+    def _run(layer: nn.Module, input: Tensor, residual: Tensor | None) -> Tensor:
+        output: Tensor = layer(input) if residual is None else layer(input, residual)
+        return output

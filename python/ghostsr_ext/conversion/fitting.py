@@ -1,0 +1,80 @@
+"""From the statistics of a layer to the tables and weights of its ghost layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ghostsr_ext.conversion.clustering import ClusterFit, ShiftKernel, fit_clusters
+from ghostsr_ext.conversion.statistics import Statistics, candidate_offsets
+from ghostsr_ext.conversion.tables import (
+    ChannelTable,
+    GhostFit,
+    intrinsic_per_group,
+    table_from_groups,
+)
+from ghostsr_ext.nn import ShiftScope
+
+
+def fit_statistics(
+    layer: nn.Conv2d,
+    statistics: Sequence[Statistics],
+    ghost_ratio: float,
+    *,
+    max_shift: int,
+    shift_scope: ShiftScope,
+    affine: bool,
+) -> GhostFit:
+    """Choose the channels of a ghost layer and fit its filters by least squares.
+
+    Args:
+        layer: The dense convolution.
+        statistics: Of each of its groups, gathered with ``max_shift``.
+        ghost_ratio: In [0, 1).
+        max_shift: d.
+        shift_scope: As in ``GhostConv2d``.
+        affine: Whether ghosts get a gain and a bias.
+    """
+    count = intrinsic_per_group(layer, ghost_ratio)
+    offsets = torch.tensor(candidate_offsets(max_shift))
+    tables, filters, biases, gains, ghost_biases = [], [], [], [], []
+    missed = energy = 0.0
+    for group in statistics:
+        clusters = fit_clusters(ShiftKernel(group, affine=affine), count, shift_scope)
+        tables.append(
+            ChannelTable(
+                clusters.intrinsic.numpy(),
+                clusters.ghosts.numpy(),
+                clusters.source.numpy(),
+                offsets[clusters.shift].numpy(),
+            )
+        )
+        filters.append(clusters.filters)
+        wanted = _wanted_mean(group, clusters, affine)
+        biases.append(wanted - clusters.filters @ group.patch_sum / group.count)
+        gains.append(clusters.gain)
+        ghost_biases.append(group.mean[clusters.ghosts] - clusters.gain * wanted[clusters.source])
+        missed += clusters.squared_error
+        energy += float(group.energy.sum())
+    weight = torch.cat(filters).view(-1, *layer.weight.shape[1:])
+    return GhostFit(
+        table_from_groups(tables, layer.out_channels // layer.groups),
+        weight,
+        None if layer.bias is None else torch.cat(biases),
+        torch.cat(gains) if affine else None,
+        torch.cat(ghost_biases) if affine else None,
+        relative_error=missed / energy if energy else 0.0,
+    )
+
+
+def _wanted_mean(group: Statistics, clusters: ClusterFit, affine: bool) -> Tensor:
+    """Mean output of each intrinsic channel: its own, or what it and its ghosts agree on."""
+    mean = group.mean[clusters.intrinsic].clone()
+    if affine:
+        return mean
+    served = torch.ones_like(mean)
+    mean.index_add_(0, clusters.source, group.mean[clusters.ghosts])
+    served.index_add_(0, clusters.source, torch.ones_like(group.mean[clusters.ghosts]))
+    return mean / served

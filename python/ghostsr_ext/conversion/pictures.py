@@ -1,0 +1,107 @@
+"""Calibration pictures as inputs of a network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ghostsr_ext.errors import InputError
+from ghostsr_ext.imaging import imresize, luma, picture_files, read_image, read_size
+from ghostsr_ext.models import SRModel
+
+Calibration = Tensor | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""Inputs of the network [N, C, H, W], or pictures: a folder, or files."""
+
+CROPS = 48
+SIDE = 48
+
+_PEAK = 255
+
+
+def calibration_inputs(
+    model: nn.Module,
+    calibration: Calibration,
+    *,
+    crops: int = CROPS,
+    side: int = SIDE,
+    seed: int = 0,
+) -> Tensor:
+    """Return inputs of ``model`` to calibrate it on.
+
+    Pictures are reduced by the network's scale as the inputs of benchmarks are, and crops are cut
+    from them at random places; a network of several scales gets crops of each. Pictures that are
+    too small for a crop are passed over.
+
+    Args:
+        model: The network; an ``SRModel`` if pictures are given.
+        calibration: Inputs, or pictures.
+        crops: How many crops to cut.
+        side: Rows and columns of a crop.
+        seed: Of the choice of pictures and places.
+
+    Returns:
+        [N, C, H, W] on the network's device, in its type.
+
+    Raises:
+        InputError: There are no pictures, one cannot be read, all are too small, or inputs have the
+            wrong shape or are not finite.
+    """
+    parameter = next(p for p in model.parameters() if p.is_floating_point())
+    if isinstance(calibration, Tensor):
+        if calibration.dim() != 4 or not calibration.numel():
+            raise InputError(
+                f"calibration: found shape {list(calibration.shape)}; [N, C, H, W] is allowed"
+            )
+        if not bool(torch.isfinite(calibration).all()):
+            raise InputError("calibration: has entries that are NaN or infinite")
+        return calibration.to(parameter.device, parameter.dtype)
+    if not isinstance(model, SRModel):
+        raise InputError(
+            "calibration: pictures are for the package's own networks; "
+            "pass inputs of the network as a tensor [N, C, H, W]"
+        )
+    files = _files(calibration)
+    generator = np.random.default_rng(seed)
+    cut = [
+        _cut(model, files, model.scales[number % len(model.scales)], side, generator)
+        for number in range(crops)
+    ]
+    batch = torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2)
+    return (batch * (model.value_range / _PEAK)).to(parameter.device, parameter.dtype)
+
+
+def _files(calibration: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
+    if isinstance(calibration, str | os.PathLike):
+        files = picture_files(calibration)
+        if not files:
+            raise InputError(f"calibration {os.fspath(calibration)}: has no pictures")
+        return files
+    files = [Path(path) for path in calibration]
+    if not files:
+        raise InputError("calibration: the list of pictures is empty")
+    return files
+
+
+def _cut(
+    model: SRModel, files: list[Path], scale: int, side: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Cut a crop from a random picture, as the network takes it, in 0..255."""
+    for index in generator.permutation(len(files)):
+        path = files[index]
+        low = [length // scale for length in read_size(path)]
+        if min(low) < side:
+            continue
+        picture = read_image(path)[: low[0] * scale, : low[1] * scale]
+        top, left = (int(generator.integers(0, length - side + 1)) for length in low)
+        reduced = imresize(picture, 1 / scale)[top : top + side, left : left + side]
+        crop = reduced.astype(np.float64)
+        if model.colour == "y":
+            crop = luma(crop)[..., None]
+        return imresize(crop, scale)[:side, :side] if model.input_upscaled else crop
+    raise InputError(f"calibration: no picture has {side * scale} rows and columns")
