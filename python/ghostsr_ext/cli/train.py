@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -25,6 +26,7 @@ class Conversion(str, Enum):
 
     none = "none"
     kmeans = "kmeans"
+    filters = "filters"
     calibrated = "calibrated"
     scratch = "scratch"
 
@@ -86,9 +88,14 @@ def train_command(
         *_named("data.train", data),
         *_named("validation.sets", validation),
     ]
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     settings, folder = _settings(config, run, resume, [*named, *(overrides or [])])
     result = train(settings, folder, resume=resume, observers=[_Terminal])
     _report(result)
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    typer.echo(f"ghostsr: warning: {message}", err=True)
 
 
 def _named(key: str, value: Any) -> list[str]:
@@ -150,9 +157,14 @@ class _Terminal:
         )
         self._task = self._bar.add_task("steps", figures="")
 
+    def decoded(self, done: int, total: int) -> None:
+        """Show how far the decoding of pictures is."""
+        self._bar.start()
+        self._bar.update(self._task, completed=done, total=total, figures="pictures decoded")
+
     def started(self, step: int, steps: int) -> None:
-        """Show the bar."""
-        self._bar.update(self._task, completed=step, total=steps)
+        """Show the bar of the steps."""
+        self._bar.reset(self._task, completed=step, total=steps, figures="")
         self._bar.start()
 
     def stepped(self, step: int) -> None:

@@ -44,10 +44,11 @@ class ModelConfig(Section):
 class ConversionConfig(Section):
     """How the dense network becomes a GhostSR network before training."""
 
-    method: Literal["none", "kmeans", "calibrated", "scratch"] = Field(
+    method: Literal["none", "kmeans", "filters", "calibrated", "scratch"] = Field(
         default="none",
-        description="kmeans is the paper's; calibrated fits each layer on training pictures; "
-        "scratch keeps no filter: new weights, ghosts of the first channels in their order.",
+        description="kmeans is the paper's; filters chooses shifts too, without pictures; "
+        "calibrated fits each layer on training pictures; scratch keeps no filter: new weights, "
+        "ghosts of the first channels in their order.",
     )
     ghost_ratio: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.5, description="Part of a layer's outputs that is made by shifting."
@@ -63,7 +64,7 @@ class ConversionConfig(Section):
         description="The convolutions to convert; left out: what the network declares.",
     )
     pictures: Count = Field(
-        default=16, description="Training patches that the calibration looks at."
+        default=64, description="Training patches that the calibration looks at."
     )
 
 
@@ -198,10 +199,13 @@ class ScheduleConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """What is kept to go on from."""
+    """What is kept: to go on from, and as the product."""
 
     every: Count = Field(default=1000, description="Steps between checkpoints.")
     keep: Count = Field(default=3, description="Checkpoints to keep.")
+    network_dtype: Literal["fp32", "fp16"] = Field(
+        default="fp32", description="Type of the weights in best and final.safetensors."
+    )
 
 
 class LoggingConfig(Section):
@@ -230,6 +234,6 @@ class Config(Section):
     def _parent_exists(self) -> Config:
         if self.distillation.teacher == "parent" and self.conversion.method in ("none", "scratch"):
             raise ValueError(
-                'distillation.teacher: "parent" needs a conversion (kmeans or calibrated)'
+                'distillation.teacher: "parent" needs a conversion of a trained network'
             )
         return self

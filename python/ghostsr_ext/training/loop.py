@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 
 from ghostsr_ext.checkpoints import load_model, save_model
@@ -129,6 +130,13 @@ class _Run:
     ) -> None:
         self._config, self._run, self._group, self._device = config, run, group, device
         self._sets = [open_picture_set(path) for path in config.validation.sets]
+        self._observers: list[Observer] = []
+        if group.first:
+            self._observers += [factory(run, config) for factory in observers]
+            if config.logging.tensorboard:
+                from ghostsr_ext.training.tensorboard import TensorBoard
+
+                self._observers.append(TensorBoard(run, config))
         state = self._read_checkpoint() if resume else None
         self._trainer, self._value_range, self._batches = self._start(fresh=state is None)
         for pictures in self._sets:
@@ -140,14 +148,8 @@ class _Run:
         self._lowest_loss = float("inf")
         if state is not None:
             self._restore(state)
-        self._observers: list[Observer] = []
         if group.first:
-            self._observers.append(JsonLog(run.log, self._trainer.step))
-            self._observers += [factory(run, config) for factory in observers]
-            if config.logging.tensorboard:
-                from ghostsr_ext.training.tensorboard import TensorBoard
-
-                self._observers.append(TensorBoard(run, config))
+            self._observers.insert(0, JsonLog(run.log, self._trainer.step))
 
     def go(self) -> RunResult:
         """Do all steps that are left."""
@@ -231,6 +233,7 @@ class _Run:
                 config.data.patch,
                 config.data.cache,
                 on_unreadable=config.data.on_unreadable,
+                progress=self._decoded,
             )
             for scale in model.scales
         ]
@@ -247,6 +250,10 @@ class _Run:
             enlarged=model.input_upscaled,
         )
         return PatchBatches(stores, plan)
+
+    def _decoded(self, done: int, total: int) -> None:
+        for observer in self._observers:
+            observer.decoded(done, total)
 
     def _parts(self) -> Iterator[list[Batch]]:
         """The parts of each step that is left."""
@@ -336,9 +343,15 @@ class _Run:
             ),
             "measurements": [_as_json(entry) for entry in measurements],
         }
-        save_model(
-            network, path, metadata={**network.metadata, "training": training}, overwrite=True
-        )
+        metadata = {**network.metadata, "training": training}
+        dtype = torch.float16 if config.checkpoints.network_dtype == "fp16" else None
+        try:
+            save_model(network, path, metadata=metadata, dtype=dtype, overwrite=True)
+        except (OSError, SafetensorError) as error:
+            raise GhostsrError(
+                f"network {path}: cannot be written ({error}); checkpoints are kept, go on with "
+                "--resume"
+            ) from error
 
     def _read_checkpoint(self) -> dict[str, Any] | None:
         state = read_newest_checkpoint(self._run.checkpoints)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ghostsr_ext.checkpoints import load_model
+from ghostsr_ext.conversion import Method, convert
 from ghostsr_ext.default_models import resolve_model
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel, create_model
@@ -16,6 +16,14 @@ from ghostsr_ext.nn import GhostConv2d, freeze_shifts, ghost_layers
 from ghostsr_ext.training.config import Config
 from ghostsr_ext.training.data import PatchBatches
 from ghostsr_ext.training.value_range import set_value_range
+
+_METHODS: dict[str, Method] = {
+    "kmeans": "kmeans",
+    "filters": "filters",
+    "calibrated": "calibrated",
+    # Which channels are ghosts is all that is kept of it.
+    "scratch": "kmeans",
+}
 
 
 def load_unit_range(path: str) -> tuple[SRModel, float]:
@@ -57,24 +65,21 @@ def convert_network(dense: SRModel, config: Config, batches: PatchBatches) -> SR
     Raises:
         InputError: The network is converted already, or the conversion refuses it.
     """
-    from ghostsr_ext.conversion import convert
-
     settings = config.conversion
     if ghost_layers(dense):
         raise InputError("conversion.method: the network is converted already; use none")
-    options: dict[str, Any] = {}
+    calibration = None
     if settings.method == "calibrated":
-        options["calibration"] = _calibration_pictures(batches, settings.pictures)
-    if settings.affine:
-        options["affine"] = True
+        calibration = _calibration_pictures(batches, settings.pictures)
     converted, _ = convert(
         dense,
         settings.ghost_ratio,
-        method="kmeans" if settings.method == "scratch" else settings.method,
+        method=_METHODS[settings.method],
+        calibration=calibration,
         layers=settings.layers,
         max_shift=settings.max_shift,
+        affine=settings.affine,
         seed=config.training.seed,
-        **options,
     )
     if settings.method == "scratch":
         torch.manual_seed(config.training.seed)
@@ -85,10 +90,13 @@ def convert_network(dense: SRModel, config: Config, batches: PatchBatches) -> SR
 
 
 def _calibration_pictures(batches: PatchBatches, count: int) -> Tensor:
-    pictures: list[Tensor] = []
-    number = 0
+    pictures = list(batches[0].inputs)
+    number = 1
     while len(pictures) < count:
-        pictures.extend(batches[number].inputs)
+        inputs = batches[number].inputs
+        # Enlarged inputs have the size of their scale.
+        if inputs.shape[2:] == pictures[0].shape[1:]:
+            pictures.extend(inputs)
         number += 1
     return torch.stack(pictures[:count])
 

@@ -42,6 +42,9 @@ class Progress:
 class Observer(Protocol):
     """Is called by the loop in the process that writes files."""
 
+    def decoded(self, done: int, total: int) -> None:
+        """A training picture was decoded for the cache, ``done`` of ``total`` so far."""
+
     def started(self, step: int, steps: int) -> None:
         """The run begins, or goes on, at ``step`` of ``steps``."""
 
@@ -78,6 +81,9 @@ class JsonLog:
                     kept.append(line)
         path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
+
+    def decoded(self, done: int, total: int) -> None:
+        """Leave the cache out of the log."""
 
     def started(self, step: int, steps: int) -> None:
         """Log it."""

@@ -108,11 +108,11 @@ class RunFolder:
             InputError: Another process uses the folder.
             GhostsrError: The folder cannot be written.
         """
-        lock = FileLock(self.path / ".lock", blocking=False)
+        lock = FileLock(self.path / ".lock")
         holder = self.path / ".lock-holder.json"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
+            lock.acquire(blocking=False)
         except Timeout as error:
             raise InputError(
                 f"run folder {self.path}: in use by {_holder(holder)}; wait for it or name another "

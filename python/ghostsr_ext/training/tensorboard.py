@@ -45,6 +45,9 @@ class TensorBoard:
         self._folder = run.tensorboard
         self._sets = config.validation.sets
 
+    def decoded(self, done: int, total: int) -> None:
+        """Leave the cache out of the curves."""
+
     def started(self, step: int, steps: int) -> None:
         """Open the files; what a killed run wrote after ``step`` is hidden."""
         self._writer = self._events.SummaryWriter(

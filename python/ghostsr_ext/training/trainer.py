@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
@@ -25,6 +26,9 @@ from ghostsr_ext.training.distributed import Processes
 from ghostsr_ext.training.losses import FeatureTap, feature_loss, pixel_loss
 from ghostsr_ext.training.schedules import freeze_step, lr_factor, noisy, tau
 from ghostsr_ext.training.shifts import freeze_as, learned, logits_of, set_selection
+
+_COMPILED_TEMPERATURES = 4
+"""Levels of tau in a compiled network, which is compiled again for each."""
 
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -114,7 +118,11 @@ class Trainer:
     @property
     def tau(self) -> float:
         """The temperature of the next step."""
-        return tau(self._config.shifts, self.step, self._steps)
+        step = self.step
+        if self._config.training.compile:
+            level = math.ceil((self._freeze_step or self._steps) / _COMPILED_TEMPERATURES)
+            step -= step % level
+        return tau(self._config.shifts, step, self._steps)
 
     def train_step(self, parts: Sequence[Batch]) -> StepResult:
         """Do one step.

@@ -17,6 +17,7 @@ from ghostsr_ext.training import read_config, train
 
 class Killer:
     def __init__(self, run, config): self.mark = run.path / "killed"
+    def decoded(self, done, total): pass
     def started(self, step, steps): print("started at", step, flush=True)
     def stepped(self, step):
         if step == 3 and "--kill" in sys.argv and not self.mark.exists():

@@ -15,6 +15,7 @@ from ghostsr_ext.models import create_model
 from ghostsr_ext.nn import ghost_layers
 from ghostsr_ext.training import loop, train, write_config
 from ghostsr_ext.training.distributed import Processes
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 CPU = torch.device("cpu")
@@ -29,6 +30,9 @@ class Recorder:
 
     def __call__(self, run, config):
         return self
+
+    def decoded(self, done, total):
+        self.calls.append(("decoded", done, total))
 
     def started(self, step, steps):
         self.calls.append(("started", step, steps))
@@ -76,7 +80,8 @@ def test_a_run_leaves_networks_configuration_log_and_checkpoints(make_config, pi
         "step_00000004.pt",
         "step_00000008.pt",
     }
-    assert recorder.calls == [("started", 0, 8), "finished"]
+    decoded = [("decoded", done, 4) for done in range(1, 5)]
+    assert recorder.calls == [*decoded, ("started", 0, 8), "finished"]
     assert [progress.step for progress in recorder.progress] == list(range(1, 9))
     assert [step for step, _, _ in recorder.measurements] == [4, 8]
     assert result.steps == 8
@@ -116,9 +121,27 @@ def test_exported_shifts_are_tables_and_the_range_is_that_of_the_start(make_conf
     assert all(layer.logits is None for layer in ghost_layers(final).values())
 
 
+def test_networks_are_stored_in_half_precision_where_asked_for(make_config, tmp_path):
+    train(make_config(checkpoints={"network_dtype": "fp16"}), tmp_path / "half")
+    train(make_config(), tmp_path / "full")
+
+    half = load_file(tmp_path / "half" / "final.safetensors")
+    full = load_file(tmp_path / "full" / "final.safetensors")
+    for name, tensor in full.items():
+        expected = tensor.half() if tensor.is_floating_point() else tensor
+        assert torch.equal(half[name], expected)
+
+
 @pytest.mark.parametrize(
     ("method", "mode"),
-    [("none", "learned"), ("kmeans", "fixed"), ("scratch", "learned"), ("scratch", "fixed")],
+    [
+        ("none", "learned"),
+        ("kmeans", "fixed"),
+        ("filters", "learned"),
+        ("calibrated", "learned"),
+        ("scratch", "learned"),
+        ("scratch", "fixed"),
+    ],
 )
 def test_every_arm_trains(make_config, tmp_path, method, mode):
     config = make_config(conversion={"method": method}, shifts={"mode": mode})
@@ -184,6 +207,7 @@ from ghostsr_ext.training import read_config, train
 
 class Killer:
     def __init__(self, run, config): pass
+    def decoded(self, done, total): pass
     def started(self, step, steps): pass
     def stepped(self, step):
         if step == 6:
@@ -329,3 +353,21 @@ def test_a_folder_without_permission_is_named(make_config, tmp_path):
 
     with pytest.raises(GhostsrError, match="cannot be"):
         train(make_config(), tmp_path / "closed" / "run")
+
+
+def test_a_disk_that_is_full_at_the_end_keeps_the_checkpoints(make_config, tmp_path, monkeypatch):
+    config = make_config()
+    save = loop.save_model
+
+    def full(model, path, **settings):
+        if path.name == "final.safetensors":
+            raise SafetensorError("I/O error: No space left on device")
+        save(model, path, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_model", full)
+        with pytest.raises(GhostsrError, match=r"final\.safetensors: .*No space left.*--resume"):
+            train(config, tmp_path / "run")
+
+    assert train(config, tmp_path / "run", resume=True).steps == 8
+    assert (tmp_path / "run" / "final.safetensors").exists()

@@ -154,6 +154,18 @@ def test_the_temperature_falls_with_the_steps(make_config):
     assert seen[0] > seen[1] > seen[2] > 0.5
 
 
+def test_a_compiled_network_sees_few_temperatures(make_config):
+    config = make_config(training={"compile": True, "steps": 100}, shifts={"freeze_at": 0.8})
+    trained = trainer(config, ghost_network(config))
+    seen = []
+    for trained.step in range(80):
+        seen.append(trained.tau)
+
+    assert len(set(seen)) == 4
+    assert seen == sorted(seen, reverse=True)
+    assert seen[0] == 1.0
+
+
 def test_the_output_is_drawn_to_the_teacher(make_config):
     config = make_config(distillation={"target": 0.0, "output": 1.0})
     teacher = network(seed=1)
