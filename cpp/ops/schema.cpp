@@ -4,23 +4,23 @@
 STABLE_TORCH_LIBRARY(ghostsr, library) {
   library.def(
       "convolution(Tensor input, Tensor weight, Tensor? bias, "
-      "SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt groups) -> Tensor");
+      "int[2] stride, int[2] padding, int[2] dilation, int groups) -> Tensor");
   library.def(
       "convolution_backward(Tensor grad_output, Tensor input, Tensor weight, "
-      "SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt groups, bool[3] output_mask) "
+      "int[2] stride, int[2] padding, int[2] dilation, int groups, bool[3] output_mask) "
       "-> (Tensor, Tensor, Tensor)");
   library.def("pack_weight(Tensor weight) -> Tensor");
   library.def(
       "ghost_conv(Tensor input, Tensor weight, Tensor? bias, Tensor source, Tensor shift, *, "
       "Tensor? gain=None, Tensor? ghost_bias=None, Tensor? order=None, "
-      "SymInt[2] stride=1, SymInt[2] padding=0, SymInt[2] dilation=1, SymInt groups=1, "
+      "int[2] stride=1, int[2] padding=0, int[2] dilation=1, int groups=1, "
       "str activation=\"none\", Tensor? residual=None, float residual_scale=1.0, "
       "Tensor? packed_weight=None) -> Tensor");
   library.def(
       "ghost_conv_learned(Tensor input, Tensor weight, Tensor? bias, Tensor source, "
       "Tensor logits, Tensor? noise, float tau, *, "
       "Tensor? gain=None, Tensor? ghost_bias=None, Tensor? order=None, "
-      "SymInt[2] stride=1, SymInt[2] padding=0, SymInt[2] dilation=1, SymInt groups=1, "
+      "int[2] stride=1, int[2] padding=0, int[2] dilation=1, int groups=1, "
       "str activation=\"none\", Tensor? residual=None, float residual_scale=1.0) -> Tensor");
   library.def(
       "shift_concat(Tensor intrinsic, Tensor source, Tensor shift, *, "
