@@ -1,0 +1,68 @@
+import subprocess
+import sys
+
+import ghostsr_ext
+import pytest
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from ghostsr_ext.cli.main import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_version_is_the_package_version():
+    assert run("--version").stdout.strip() == f"ghostsr {ghostsr_ext.__version__}"
+
+
+def test_help_loads_nothing_heavy():
+    script = (
+        "import sys\n"
+        "from ghostsr_ext.cli.main import create_app\n"
+        "create_app()\n"
+        "heavy = {'torch', 'numpy', 'PIL', 'sklearn', 'pydantic', 'safetensors'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_a_users_mistake_is_one_line_and_status_one(tmp_path):
+    missing = tmp_path / "missing.pth"
+    result = run("info", str(missing))
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("ghostsr: error: ")
+    assert str(missing) in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_unknown_option_is_a_usage_error():
+    result = run("info", "--no-such-option")
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("key", ["version", "simd_chosen", "torch", "cuda", "torch_abi_target"])
+def test_info_tells_what_a_bug_report_needs(key):
+    import json
+
+    content = json.loads(run("info", "--json", "-").stdout)
+    assert content[key]
+
+
+def test_info_describes_a_checkpoint_of_ours(tmp_path):
+    from ghostsr_ext.checkpoints import save_model
+    from ghostsr_ext.models import create_model
+
+    path = tmp_path / "small.safetensors"
+    save_model(create_model("edsr", blocks=1, features=8), path)
+    result = run("info", str(path))
+    assert result.returncode == 0, result.stderr
+    assert "edsr, x2" in result.stdout
+    assert "body.0.conv1" in result.stdout
