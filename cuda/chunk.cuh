@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <global_memory.cuh>
 
 #include "number.cuh"
 
@@ -40,16 +41,6 @@ __device__ __forceinline__ uint4 pack(const accumulator_t<T> (&values)[kChunk<T>
   uint4 bits;
   memcpy(&bits, elements, kChunkBytes);
   return bits;
-}
-
-// `address` must lie on a 16-byte boundary.
-template <typename T>
-__device__ __forceinline__ uint4 load_chunk(const T* address) {
-  return __ldg(reinterpret_cast<const uint4*>(address));
-}
-template <typename T>
-__device__ __forceinline__ void store_chunk(T* address, const uint4& bits) {
-  __stwb(reinterpret_cast<uint4*>(address), bits);
 }
 
 // The chunk of a row that begins at element `first`, which lies on a 16-byte boundary; zero outside the row.

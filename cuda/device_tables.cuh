@@ -4,6 +4,8 @@
 // nearest allowed one instead: no entry makes a kernel touch memory outside the maps.
 #pragma once
 
+#include <global_memory.cuh>
+
 #include "device_tables.h"
 #include "number.cuh"
 
@@ -16,8 +18,8 @@ __device__ __forceinline__ int32_t read_entry(const IntegerTable& table, int64_t
                                               int32_t least, int32_t most) {
   const int64_t offset = row * table.row_step + column * table.column_step;
   const int64_t value = table.wide
-                            ? static_cast<int64_t>(__ldg(static_cast<const long long*>(table.data) + offset))
-                            : static_cast<int64_t>(__ldg(static_cast<const int*>(table.data) + offset));
+                            ? static_cast<int64_t>(load(static_cast<const long long*>(table.data) + offset))
+                            : static_cast<int64_t>(load(static_cast<const int*>(table.data) + offset));
   return static_cast<int32_t>(value < least ? least : value > most ? most : value);
 }
 

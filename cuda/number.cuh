@@ -1,4 +1,4 @@
-// Reading, writing and converting the storage types on the device.
+// Converting the storage types on the device.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -37,29 +37,6 @@ __device__ __forceinline__ BFloat16 narrow<BFloat16>(float value) {
   BFloat16 result;
   result.bits = __bfloat16_as_ushort(__float2bfloat16_rn(value));
   return result;
-}
-
-// Every access to global memory goes through these: reads by the read-only path, since no kernel writes what
-// it reads, and writes with the usual cache policy, since the next layer reads them at once.
-
-template <typename T>
-__device__ __forceinline__ T load(const T* address) {
-  if constexpr (sizeof(T) == 2) {
-    T result;
-    result.bits = __ldg(reinterpret_cast<const unsigned short*>(address));
-    return result;
-  } else {
-    return __ldg(address);
-  }
-}
-
-template <typename T>
-__device__ __forceinline__ void store(T* address, T value) {
-  if constexpr (sizeof(T) == 2) {
-    __stwb(reinterpret_cast<unsigned short*>(address), value.bits);
-  } else {
-    __stwb(address, value);
-  }
 }
 
 }  // namespace ghostsr::cuda

@@ -27,6 +27,17 @@ __device__ __forceinline__ A activate(A value, bool relu) {
   return relu && value < A(0) ? A(0) : value;
 }
 
+// Resolves up to kSharedLinks channels into shared memory. Every thread of the block must call it.
+template <typename T>
+__device__ __forceinline__ void resolve_channels(const DeviceTables<T>& tables, int32_t first, int32_t count,
+                                                 ChannelLink<accumulator_t<T>>* links) {
+  for (auto index = static_cast<int32_t>(threadIdx.x); index < count && index < kSharedLinks;
+       index += kThreads) {
+    links[index] = resolve_channel(tables, first + index);
+  }
+  __syncthreads();
+}
+
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     shift_concat_rows(const ShiftConcatArguments<T> arguments, const RowTiling tiling) {
@@ -91,12 +102,17 @@ __global__ void __launch_bounds__(kThreads) shift_concat_pixels(const ShiftConca
   const Quotient tile = tiling.pixel_tiles.divide(static_cast<int32_t>(blockIdx.x));
   const Quotient image = tiling.group_tiles.divide(tile.value);
   const int64_t n = tiling.first_image + image.value;
+  const int32_t first_group = image.remainder * tiling.groups_tile;
+  const int32_t groups =
+      tiling.groups - first_group < tiling.groups_tile ? tiling.groups - first_group : tiling.groups_tile;
+  __shared__ ChannelLink<A> links[kSharedLinks];
+  resolve_channels(arguments.tables, first_group * kChunk<T>, groups * kChunk<T>, links);
   const int32_t column = static_cast<int32_t>(threadIdx.x) / tiling.groups_tile;
-  const int32_t group =
-      image.remainder * tiling.groups_tile + static_cast<int32_t>(threadIdx.x) - column * tiling.groups_tile;
-  if (group >= tiling.groups || column >= tiling.pixels_step) {
+  const int32_t local_group = static_cast<int32_t>(threadIdx.x) - column * tiling.groups_tile;
+  if (local_group >= groups || column >= tiling.pixels_step) {
     return;
   }
+  const int32_t group = first_group + local_group;
   const Strides& in = arguments.intrinsic_strides;
   const Strides& res = arguments.residual_strides;
   const Strides& out = arguments.output_strides;
@@ -109,7 +125,7 @@ __global__ void __launch_bounds__(kThreads) shift_concat_pixels(const ShiftConca
   int32_t reach = 0;
 #pragma unroll
   for (int index = 0; index < kChunk<T>; ++index) {
-    const ChannelLink<A> link = resolve_channel(arguments.tables, group * kChunk<T> + index);
+    const ChannelLink<A> link = links[local_group * kChunk<T> + index];
     const Finish<A> finish(link, arguments.residual_scale);
     gains[index] = finish.gain;
     biases[index] = finish.bias;
@@ -172,20 +188,13 @@ __global__ void __launch_bounds__(kThreads) shift_concat_pixels(const ShiftConca
   }
 }
 
-// Channels whose origins a block keeps; those beyond are resolved for each element.
-constexpr int kSharedLinks = 512;
-
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     shift_concat_elements(const ShiftConcatArguments<T> arguments, const ElementTiling tiling) {
   using A = accumulator_t<T>;
   __shared__ ChannelLink<A> links[kSharedLinks];
   const int32_t channels = arguments.tables.intrinsic_channels + arguments.tables.ghosts;
-  for (int32_t channel = static_cast<int32_t>(threadIdx.x); channel < channels && channel < kSharedLinks;
-       channel += kThreads) {
-    links[channel] = resolve_channel(arguments.tables, channel);
-  }
-  __syncthreads();
+  resolve_channels(arguments.tables, 0, channels, links);
   const Quotient tile = tiling.tiles.divide(static_cast<int32_t>(blockIdx.x));
   const Quotient image = tiling.height.divide(tile.value);
   const int64_t n = tiling.first_image + image.value;

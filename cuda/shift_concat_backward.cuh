@@ -45,8 +45,8 @@ __global__ void __launch_bounds__(kThreads)
   const Quotient image = tiling.channels.divide(plane.value);
   const int64_t n = tiling.first_image + image.value;
   const int32_t channel = image.remainder;
-  const int32_t first_reader = __ldg(arguments.reader_begin + channel);
-  const int32_t last_reader = __ldg(arguments.reader_begin + channel + 1);
+  const int32_t first_reader = load(arguments.reader_begin + channel);
+  const int32_t last_reader = load(arguments.reader_begin + channel + 1);
   const ChannelLink<A>* readers = gather_readers(arguments.readers, first_reader, last_reader, shared);
   const Strides& to = arguments.grad_intrinsic_strides;
   const T* data = gradient.data + n * gradient.strides.batch;
@@ -143,9 +143,9 @@ __global__ void __launch_bounds__(kThreads, kGatherBlocks)
   const int32_t first_group = image.remainder * tiling.groups_tile;
   const int32_t last_group =
       tiling.groups - first_group < tiling.groups_tile ? tiling.groups : first_group + tiling.groups_tile;
-  const int32_t first_reader = __ldg(arguments.reader_begin + first_group * kChunk<T>);
+  const int32_t first_reader = load(arguments.reader_begin + first_group * kChunk<T>);
   const ChannelLink<A>* readers = gather_readers(
-      arguments.readers, first_reader, __ldg(arguments.reader_begin + last_group * kChunk<T>), shared);
+      arguments.readers, first_reader, load(arguments.reader_begin + last_group * kChunk<T>), shared);
   const int32_t column = static_cast<int32_t>(threadIdx.x) / tiling.groups_tile;
   const int32_t group = first_group + static_cast<int32_t>(threadIdx.x) - column * tiling.groups_tile;
   if (group >= tiling.groups || column >= tiling.pixels_step) {
@@ -162,9 +162,9 @@ __global__ void __launch_bounds__(kThreads, kGatherBlocks)
     A sums[kChunk<T>];
 #pragma unroll
     for (int index = 0; index < kChunk<T>; ++index) {
-      const int32_t channel_reader = __ldg(reader_begin + index);
+      const int32_t channel_reader = load(reader_begin + index);
       sums[index] = gather_element(arguments, readers + (channel_reader - first_reader),
-                                   __ldg(reader_begin + index + 1) - channel_reader, n,
+                                   load(reader_begin + index + 1) - channel_reader, n,
                                    group * kChunk<T> + index, row.value, row.remainder);
     }
     store_chunk(result + row.value * to.y + row.remainder * to.x, pack<T>(sums));
@@ -186,8 +186,8 @@ __global__ void __launch_bounds__(kThreads, kGatherBlocks)
     const Quotient inner = tiling.inner.divide(item);
     const int32_t channel = tiling.channels_innermost ? inner.remainder : inner.value;
     const int32_t x = tiling.channels_innermost ? inner.value : inner.remainder;
-    const int32_t first_reader = __ldg(arguments.reader_begin + channel);
-    const int32_t last_reader = __ldg(arguments.reader_begin + channel + 1);
+    const int32_t first_reader = load(arguments.reader_begin + channel);
+    const int32_t last_reader = load(arguments.reader_begin + channel + 1);
     store(arguments.grad_intrinsic + n * to.batch + channel * to.channel + y * to.y + x * to.x,
           narrow<T>(gather_element(arguments, arguments.readers + first_reader, last_reader - first_reader, n,
                                    channel, y, x)));

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <global_memory.cuh>
+
 #include "number.cuh"
 #include "shift_selection.h"
 #include "tiling.cuh"
@@ -37,8 +39,8 @@ __global__ void __launch_bounds__(kThreads)
       largest = value;
     }
   }
-  shift[2 * int64_t{ghost}] = best / window - window / 2;
-  shift[2 * int64_t{ghost} + 1] = best % window - window / 2;
+  store(shift + 2 * int64_t{ghost}, int64_t{best / window - window / 2});
+  store(shift + 2 * int64_t{ghost} + 1, int64_t{best % window - window / 2});
 }
 
 // A block for each row of logits, a thread for each candidate.
@@ -58,7 +60,7 @@ __global__ void __launch_bounds__(kThreads)
     const int32_t first = arguments.rows == arguments.ghosts ? row : 0;
     const int32_t last = arguments.rows == arguments.ghosts ? row + 1 : arguments.ghosts;
     for (int32_t ghost = first; ghost < last; ++ghost) {
-      const double ghost_score = scores[int64_t{ghost} * candidates + candidate];
+      const double ghost_score = load(scores + int64_t{ghost} * candidates + candidate);
       store(stored_scores + int64_t{ghost} * candidates + candidate, narrow<L>(static_cast<A>(ghost_score)));
       score += ghost_score;
     }

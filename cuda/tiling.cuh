@@ -17,6 +17,8 @@ constexpr int kThreads = 256;
 constexpr int kItemsPerThread = 4;
 constexpr int kTileItems = kThreads * kItemsPerThread;
 constexpr int kPixelSteps = 16;
+// Channels whose links a block keeps in shared memory.
+constexpr int kSharedLinks = 512;
 
 inline int32_t checked_int(const char* what, int64_t value) {
   if (value >= std::numeric_limits<int32_t>::max()) {
@@ -51,8 +53,8 @@ struct RowTiling {
   }
 };
 
-// A block takes the channels of a range of pixels of one image: kThreads groups of kChunk channels at most,
-// and as many pixels side by side as then fit the block.
+// A block takes kSharedLinks channels at most of a range of pixels of one image: a thread for each kChunk of
+// them, and as many pixels side by side as then fit the block.
 struct PixelTiling {
   int64_t first_image;
   int32_t pixels;       // of a map
@@ -69,7 +71,8 @@ struct PixelTiling {
     PixelTiling tiling{};
     tiling.pixels = checked_int("pixels in a plane", extent.height * extent.width);
     tiling.groups = checked_int("channels", channels) / kChunk<T>;
-    tiling.groups_tile = tiling.groups < kThreads ? tiling.groups : kThreads;
+    constexpr int kMostGroups = kSharedLinks / kChunk<T> < kThreads ? kSharedLinks / kChunk<T> : kThreads;
+    tiling.groups_tile = tiling.groups < kMostGroups ? tiling.groups : kMostGroups;
     tiling.pixels_step = kThreads / tiling.groups_tile;
     const int64_t pixel_tiles = divide_up(tiling.pixels, int64_t{tiling.pixels_step} * kPixelSteps);
     const int64_t group_tiles = divide_up(tiling.groups, tiling.groups_tile);
