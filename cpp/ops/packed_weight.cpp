@@ -72,15 +72,18 @@ Tensor pack(const winograd::Weight& weight, const Tensor& like, size_t extra_flo
 
 Tensor pack_weight(const Tensor& weight) {
   check_packable(weight);
-  Tensor packed = pack({.data = data_of<float>(weight),
-                        .out = weight.size(0),
-                        .in = weight.size(1),
-                        .stride_out = weight.stride(0),
-                        .stride_in = weight.stride(1),
-                        .stride_y = weight.stride(2),
-                        .stride_x = weight.stride(3)},
-                       weight, kFingerprintFloats);
-  const uint64_t print = is_dense(weight) ? fingerprint(weight) : 0;
+  // Another thread may write to the weight meanwhile. The fingerprint must be that of the values transformed,
+  // so both come from one copy; a copy of a dense tensor keeps its strides.
+  const Tensor values = torch::stable::clone(weight);
+  Tensor packed = pack({.data = data_of<float>(values),
+                        .out = values.size(0),
+                        .in = values.size(1),
+                        .stride_out = values.stride(0),
+                        .stride_in = values.stride(1),
+                        .stride_y = values.stride(2),
+                        .stride_x = values.stride(3)},
+                       values, kFingerprintFloats);
+  const uint64_t print = is_dense(weight) ? fingerprint(values) : 0;
   std::memcpy(mutable_data_of<float>(packed) + packed.numel() - kFingerprintFloats, &print, sizeof(print));
   return packed;
 }

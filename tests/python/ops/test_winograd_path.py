@@ -1,0 +1,454 @@
+"""A layer computes the same on every path that ``GHOSTSR_CONVOLUTION`` can force."""
+
+import math
+
+import pytest
+import torch
+from ghost_layer_cases import (
+    LAYOUTS,
+    assert_close,
+    in_float64,
+    make_layer,
+    values_and_gradients,
+)
+from ghostsr_ext import ops, reference
+from ghostsr_ext.nn import FusedConv2d, GhostConv2d
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+PATHS = ("aten", "winograd", "auto")
+VARIABLE = "GHOSTSR_CONVOLUTION"
+
+EVERYTHING = {
+    "affine": True,
+    "ordered": True,
+    "residual": True,
+    "activation": "relu",
+    "residual_scale": 0.5,
+}
+WIDE = {"in_channels": 16, "intrinsic": 8, "ghosts": 8, "size": (12, 12)}
+LAYERS = {
+    "plain": WIDE,
+    "relu": {**WIDE, "activation": "relu"},
+    "gain and ghost bias": {**WIDE, "affine": True},
+    "order": {**WIDE, "ordered": True},
+    "residual": {**WIDE, "residual": True},
+    "scaled residual and relu": {
+        **WIDE,
+        "residual": True,
+        "residual_scale": -0.3,
+        "activation": "relu",
+    },
+    "everything": {**WIDE, **EVERYTHING},
+    "no ghosts": {**EVERYTHING, "in_channels": 16, "intrinsic": 24, "ghosts": 0, "size": (9, 13)},
+    "no bias": {**WIDE, **EVERYTHING, "bias": False},
+    "odd sizes": {**EVERYTHING, "in_channels": 13, "intrinsic": 11, "ghosts": 6, "size": (17, 23)},
+    "one channel of each": {**EVERYTHING, "in_channels": 1, "intrinsic": 1, "ghosts": 1},
+    "mostly ghosts": {**EVERYTHING, "in_channels": 9, "intrinsic": 3, "ghosts": 30},
+    "no padding": {**WIDE, **EVERYTHING, "padding": (0, 0)},
+    "padding of two": {**WIDE, **EVERYTHING, "padding": (2, 2)},
+    "uneven padding": {**WIDE, **EVERYTHING, "padding": (0, 2), "size": (10, 7)},
+    "one output pixel": {**WIDE, **EVERYTHING, "padding": (0, 0), "size": (3, 3)},
+    "one pixel": {**WIDE, **EVERYTHING, "size": (1, 1)},
+    "one row": {**WIDE, **EVERYTHING, "size": (1, 21)},
+    "one column": {**WIDE, **EVERYTHING, "size": (21, 1)},
+    "lower than a tile": {**WIDE, **EVERYTHING, "size": (3, 18)},
+    "narrower than a tile": {**WIDE, **EVERYTHING, "size": (18, 2)},
+    "largest shifts": {**WIDE, **EVERYTHING, "max_shift": 7, "size": (11, 10)},
+    "several pictures": {**WIDE, **EVERYTHING, "batch": 5, "size": (5, 6)},
+    "no picture": {**WIDE, **EVERYTHING, "batch": 0},
+}
+OTHER_LAYERS = {
+    "kernel": {**WIDE, "kernel": (5, 5), "padding": (2, 2)},
+    "kernel of one row": {**WIDE, "kernel": (1, 3), "padding": (0, 1)},
+    "stride": {**WIDE, "stride": (1, 2)},
+    "dilation": {**WIDE, "dilation": (2, 1)},
+    "groups": {**WIDE, "groups": 2},
+    "padding of three": {**WIDE, "padding": (3, 1)},
+}
+
+
+def _relative_rms(actual, expected):
+    error = (actual.double() - expected).square().mean().sqrt()
+    return (error / expected.square().mean().sqrt()).item()
+
+
+def _run(path, layer, monkeypatch, dtype=torch.float32, layout="channels_last"):
+    monkeypatch.setenv(VARIABLE, path)
+    return ops.ghost_conv(**layer.fixed(dtype, input=layout, residual=layout))
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_path_computes_the_layer(name, path, monkeypatch):
+    layer = make_layer(**LAYERS[name])
+    expected = reference.ghost_conv(**layer.fixed())
+
+    output = _run(path, layer, monkeypatch)
+
+    assert output.dtype == torch.float32
+    assert_close({"output": output}, {"output": expected})
+
+
+@pytest.mark.parametrize("channels", [32, 64, 256])
+@pytest.mark.parametrize("path", PATHS)
+def test_the_error_stays_small_in_wide_layers(channels, path, monkeypatch):
+    layer = make_layer(
+        batch=1,
+        in_channels=channels,
+        intrinsic=channels // 2,
+        ghosts=channels // 2,
+        size=(26, 33),
+        ordered=True,
+    )
+    arguments = layer.fixed(torch.float32, input="channels_last")
+    expected = reference.ghost_conv(**in_float64(arguments))
+    monkeypatch.setenv(VARIABLE, path)
+
+    assert _relative_rms(ops.ghost_conv(**arguments), expected) <= 2e-6
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    options=st.fixed_dictionaries(
+        {
+            "batch": st.integers(0, 3),
+            "in_channels": st.integers(1, 20),
+            "intrinsic": st.integers(1, 20),
+            "ghosts": st.integers(0, 20),
+            "size": st.tuples(st.integers(3, 19), st.integers(3, 19)),
+            "padding": st.tuples(st.integers(0, 2), st.integers(0, 2)),
+            "max_shift": st.integers(0, 3),
+            "bias": st.booleans(),
+            "affine": st.booleans(),
+            "ordered": st.booleans(),
+            "residual": st.booleans(),
+            "activation": st.sampled_from(["none", "relu"]),
+            "residual_scale": st.sampled_from([1.0, -0.5]),
+            "seed": st.integers(0, 1000),
+        }
+    ),
+    input_layout=st.sampled_from(sorted(LAYOUTS)),
+    residual_layout=st.sampled_from(sorted(LAYOUTS)),
+    threads=st.integers(1, 3),
+)
+def test_any_layer_computes_the_same_by_winograd(
+    options, input_layout, residual_layout, threads, monkeypatch
+):
+    layer = make_layer(**options)
+    arguments = layer.fixed(torch.float32, input=input_layout, residual=residual_layout)
+    expected = reference.ghost_conv(**in_float64(arguments))
+    monkeypatch.setenv(VARIABLE, "winograd")
+    torch.set_num_threads(threads)
+
+    output = ops.ghost_conv(**arguments)
+
+    assert output.shape == expected.shape
+    if output.numel():
+        # A sum that cancels is as wrong as its terms are.
+        scale = max(expected.abs().max().item(), 3 * math.sqrt(options["in_channels"]))
+        assert (output - expected).abs().max().item() <= 1e-5 * scale
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "channel_slice"])
+def test_winograd_takes_maps_whose_channels_lie_side_by_side(layout, monkeypatch):
+    layer = make_layer(**WIDE)
+
+    output = _run("winograd", layer, monkeypatch, layout=layout)
+    other = _run("aten", layer, monkeypatch, layout=layout)
+
+    assert not torch.equal(output, other)
+    assert_close({"output": output}, {"output": other.double()})
+
+
+@pytest.mark.parametrize("name", OTHER_LAYERS)
+def test_a_layer_that_winograd_cannot_compute_takes_the_other_path(name, monkeypatch):
+    layer = make_layer(**OTHER_LAYERS[name])
+
+    output = _run("winograd", layer, monkeypatch)
+
+    assert torch.equal(output, _run("aten", layer, monkeypatch))
+    assert_close({"output": output}, {"output": reference.ghost_conv(**layer.fixed())})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "layout"),
+    [
+        (torch.float64, "channels_last"),
+        (torch.bfloat16, "channels_last"),
+        (torch.float32, "contiguous"),
+        (torch.float32, "sliced"),
+    ],
+    ids=str,
+)
+def test_a_map_that_winograd_cannot_read_takes_the_other_path(dtype, layout, monkeypatch):
+    layer = make_layer(**WIDE)
+
+    output = _run("winograd", layer, monkeypatch, dtype, layout)
+
+    assert torch.equal(output, _run("aten", layer, monkeypatch, dtype, layout))
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({"in_channels": 32, "intrinsic": 16, "ghosts": 16, "size": (24, 24)}, "winograd"),
+        ({"in_channels": 3, "intrinsic": 16, "ghosts": 16, "size": (24, 24)}, "aten"),
+        ({"in_channels": 32, "intrinsic": 16, "ghosts": 16, "size": (3, 24)}, "aten"),
+        ({"in_channels": 32, "intrinsic": 16, "ghosts": 16, "size": (24, 3)}, "aten"),
+    ],
+    ids=["large", "few channels", "low", "narrow"],
+)
+def test_the_default_takes_winograd_where_it_is_faster(options, path, monkeypatch):
+    layer = make_layer(**options)
+    chosen = _run(path, layer, monkeypatch)
+
+    assert torch.equal(_run("auto", layer, monkeypatch), chosen)
+    monkeypatch.delenv(VARIABLE)
+    unset = ops.ghost_conv(**layer.fixed(torch.float32, input="channels_last"))
+    assert torch.equal(unset, chosen)
+
+
+@pytest.mark.parametrize("value", ["", "Winograd", "fast"])
+@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
+def test_an_unknown_path_is_refused(value, training, monkeypatch):
+    arguments = make_layer(**WIDE).fixed(torch.float32, input="channels_last")
+    arguments["weight"].requires_grad_(training)
+    monkeypatch.setenv(VARIABLE, value)
+
+    with pytest.raises(RuntimeError) as error:
+        ops.ghost_conv(**arguments)
+
+    message = str(error.value)
+    assert f'environment variable {VARIABLE}: found "{value}"' in message
+    assert "auto, aten or winograd is allowed" in message
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("grad_layout", ["channels_last", "contiguous", "channel_slice"])
+@pytest.mark.parametrize(
+    "name", [name for name in LAYERS if name not in ("no picture", "one channel of each")]
+)
+def test_every_path_gives_the_gradients_of_autograd(name, grad_layout, path, monkeypatch):
+    # Values of one sign before a ReLU can differ in the last bit, and so in their gradient.
+    layer = make_layer(**{**LAYERS[name], "activation": "none"})
+    arguments = layer.fixed(torch.float32, input="channels_last", residual="channels_last")
+    expected = values_and_gradients(reference.ghost_conv, in_float64(arguments))
+    monkeypatch.setenv(VARIABLE, path)
+
+    actual = values_and_gradients(ops.ghost_conv, arguments, grad_layout)
+
+    assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("mask", [(True, True, True), (True, False, False), (False, True, True)])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+def test_convolution_backward_gives_the_gradients_asked_for(padding, mask, path, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator).to(memory_format=torch.channels_last)
+
+    input, weight = draw(2, 16, 12, 11), draw(24, 16, 3, 3)
+    grad_output = draw(2, 24, 10 + 2 * padding, 9 + 2 * padding)
+    exact = [tensor.double().requires_grad_() for tensor in (input, weight)]
+    bias = torch.zeros(24, dtype=torch.float64, requires_grad=True)
+    output = functional.conv2d(*exact, bias, padding=padding)
+    expected = torch.autograd.grad(output, [*exact, bias], grad_output.double())
+    monkeypatch.setenv(VARIABLE, path)
+
+    gradients = torch.ops.ghostsr.convolution_backward(
+        grad_output, input, weight, (1, 1), (padding, padding), (1, 1), 1, mask
+    )
+
+    for gradient, twin, wanted in zip(gradients, expected, mask, strict=True):
+        if wanted:
+            assert_close({"gradient": gradient}, {"gradient": twin})
+        else:
+            assert gradient.numel() == 0
+
+
+def test_the_gradient_of_the_input_takes_winograd_too(monkeypatch):
+    arguments = make_layer(**WIDE).fixed(torch.float32, input="channels_last")
+    gradients = {}
+    for path in ("aten", "winograd"):
+        monkeypatch.setenv(VARIABLE, path)
+        gradients[path] = values_and_gradients(ops.ghost_conv, arguments, "channels_last")
+
+    assert not torch.equal(gradients["aten"]["input"], gradients["winograd"]["input"])
+    assert torch.equal(gradients["aten"]["weight"], gradients["winograd"]["weight"])
+
+
+def _trained(path, monkeypatch, steps=3):
+    monkeypatch.setenv(VARIABLE, path)
+    torch.manual_seed(1)
+    network = torch.nn.Sequential(
+        FusedConv2d(3, 16, 3, padding=1, activation="relu"),
+        GhostConv2d(16, 16, 3, padding=1, activation="relu", affine=True),
+        GhostConv2d(16, 3, 3, padding=1),
+    ).to(memory_format=torch.channels_last)
+    for layer in network[1:]:
+        layer.noise = False
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.05)
+    pictures, targets = (
+        torch.randn(2, 3, 17, 14).to(memory_format=torch.channels_last) for _ in range(2)
+    )
+    losses = []
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss = functional.mse_loss(network(pictures), targets)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return losses, {name: value.double() for name, value in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("path", ["winograd", "auto"])
+def test_training_takes_the_same_course_on_every_path(path, monkeypatch):
+    losses, state = _trained("aten", monkeypatch)
+    other_losses, other_state = _trained(path, monkeypatch)
+
+    assert other_losses == pytest.approx(losses, rel=1e-5)
+    for name, value in state.items():
+        assert torch.allclose(other_state[name], value, rtol=1e-4, atol=1e-5), name
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"in_channels": 16, "intrinsic": 12, "ghosts": 12, "size": (45, 38)},
+        {"in_channels": 16, "intrinsic": 8, "ghosts": 8, "size": (3, 130), "batch": 3},
+        {"in_channels": 64, "intrinsic": 32, "ghosts": 32, "size": (8, 8), "batch": 1},
+    ],
+    ids=["large", "low", "small"],
+)
+def test_the_bits_depend_neither_on_the_run_nor_on_the_threads(options, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "winograd")
+    arguments = make_layer(**EVERYTHING, **options).fixed(
+        torch.float32, input="channels_last", residual="channels_last"
+    )
+    runs = []
+    for threads in (1, 1, 2, 3, 7):
+        torch.set_num_threads(threads)
+        inference = {"inference": ops.ghost_conv(**arguments)}
+        runs.append(inference | values_and_gradients(ops.ghost_conv, arguments, "channels_last"))
+
+    # torch's own convolution_backward sums the weight's gradient by threads.
+    names = runs[0].keys() - {"weight", "bias"}
+    for other in runs[1:]:
+        for name in names:
+            assert torch.equal(runs[0][name], other[name]), name
+
+
+def test_the_bits_of_one_picture_do_not_depend_on_its_batch(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "winograd")
+    arguments = make_layer(**{**WIDE, **EVERYTHING, "batch": 3}).fixed(
+        torch.float32, input="channels_last", residual="channels_last"
+    )
+    together = ops.ghost_conv(**arguments)
+    maps = {name: arguments[name][1:2] for name in ("input", "residual")}
+
+    assert torch.equal(ops.ghost_conv(**{**arguments, **maps}), together[1:2])
+
+
+def test_inference_and_training_compute_the_same_layer(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "winograd")
+    arguments = make_layer(**WIDE, **EVERYTHING).fixed(
+        torch.float32, input="channels_last", residual="channels_last"
+    )
+    fused = ops.ghost_conv(**arguments)
+    arguments["weight"].requires_grad_()
+
+    assert_close({"output": ops.ghost_conv(**arguments).detach()}, {"output": fused.double()}, 1e-6)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_not_finite_reaches_all_that_depend_on_it(value, monkeypatch):
+    layer = make_layer(batch=2, in_channels=16, intrinsic=8, ghosts=0, size=(24, 24))
+    arguments = layer.fixed(torch.float32, input="channels_last")
+    arguments["input"][0, 3, 12, 12] = value
+    expected = reference.ghost_conv(**in_float64(arguments))
+    monkeypatch.setenv(VARIABLE, "winograd")
+
+    output = ops.ghost_conv(**arguments)
+
+    assert not output[0, :, 11:14, 11:14].isfinite().any()
+    # It spoils whole tiles, but none beyond those whose patches hold it.
+    far = torch.ones(24, 24, dtype=torch.bool)
+    far[8:16, 8:16] = False
+    assert output[0][:, far].isfinite().all()
+    assert_close({"output": output[1]}, {"output": expected[1]})
+
+
+@pytest.mark.parametrize("weight_layout", ["contiguous", "channels_last", "sliced", "transposed"])
+def test_winograd_reads_weights_in_any_layout(weight_layout, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "winograd")
+    layer = make_layer(**WIDE)
+    arguments = layer.fixed(torch.float32, input="channels_last", weight=weight_layout)
+    expected = values_and_gradients(reference.ghost_conv, in_float64(arguments))
+
+    assert_close(values_and_gradients(ops.ghost_conv, arguments, "channels_last"), expected)
+    assert_close({"output": ops.ghost_conv(**arguments)}, {"output": expected["output"]})
+
+
+def _packed_cases():
+    weight = make_layer(**WIDE).fixed(torch.float32)["weight"]
+    right = ops.pack_weight(weight)
+    return {
+        "its own": right,
+        "of another weight": ops.pack_weight(weight + 1),
+        "of another size": ops.pack_weight(weight[:, :3].contiguous()),
+        "cut short": right[:-1],
+        "empty": right[:0],
+        "not dense": torch.stack([right, right], dim=1)[:, 0],
+        "of another dtype": right.double(),
+        "spoilt fingerprint": torch.cat([right[:-2], torch.zeros(2)]),
+        "of the weight in another layout": ops.pack_weight(
+            weight.contiguous(memory_format=torch.channels_last)
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", _packed_cases())
+@pytest.mark.parametrize("path", PATHS)
+def test_a_packed_weight_never_changes_the_result(name, path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, path)
+    arguments = make_layer(**WIDE).fixed(torch.float32, input="channels_last")
+    expected = ops.ghost_conv(**arguments)
+
+    output = ops.ghost_conv(**arguments, packed_weight=_packed_cases()[name])
+
+    assert torch.equal(output, expected)
+
+
+def test_a_packed_weight_that_fits_is_used(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "winograd")
+    arguments = make_layer(**WIDE).fixed(torch.float32, input="channels_last")
+    packed = ops.pack_weight(arguments["weight"])
+    packed[:-2] *= 2
+
+    twice = ops.ghost_conv(**{**arguments, "bias": None}, packed_weight=packed)
+
+    expected = 2 * ops.ghost_conv(**{**arguments, "bias": None})
+    assert_close({"output": twice}, {"output": expected.double()})
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        torch.zeros(4, 4, 5, 5),
+        torch.zeros(4, 4, 3, 3, dtype=torch.float64),
+        torch.zeros(4, 4, 3),
+    ],
+    ids=["kernel", "dtype", "axes"],
+)
+def test_a_weight_that_cannot_be_packed_is_refused_by_name(weight):
+    with pytest.raises(RuntimeError, match="weight: found"):
+        ops.pack_weight(weight)
