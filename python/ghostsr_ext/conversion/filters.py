@@ -10,7 +10,7 @@ from ghostsr_ext.conversion.statistics import Statistics, candidate_offsets, ker
 from ghostsr_ext.conversion.tables import GhostFit
 from ghostsr_ext.nn import ShiftScope
 
-_CORRELATION = 0.0
+_CORRELATION = 0.8
 
 
 def fit_filters(

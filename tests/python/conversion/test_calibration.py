@@ -1,0 +1,135 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ghostsr_ext.conversion import convert
+from ghostsr_ext.nn import FusedConv2d, GhostConv2d
+
+INNER = (..., slice(4, -4), slice(4, -4))
+
+
+@pytest.mark.parametrize("name", ["planted", "planted_fused"])
+def test_features_that_are_moved_copies_are_recognised_and_converted_without_loss(name, request):
+    dense = request.getfixturevalue(name)
+    images = torch.randn(4, 2, 24, 24)
+    ghost, report = convert(dense, 0.5, calibration=images)
+    assert [layer.name for layer in report.layers] == ["middle"]
+    assert sum(report.layers[0].shifts.values()) - report.layers[0].shifts.get("0,0", 0) > 0
+    torch.testing.assert_close(ghost(images)[INNER], dense(images)[INNER], rtol=1e-2, atol=1e-2)
+
+
+def _error(model, dense, images):
+    return float((model(images) - dense(images)).square().mean())
+
+
+class _TwoLayers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.entry = nn.Conv2d(2, 8, 3, padding=1)
+        self.first = nn.Conv2d(8, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+        self.exit = nn.Conv2d(8, 2, 3, padding=1)
+
+    def forward(self, image):
+        return self.exit(self.second(self.first(self.entry(image))))
+
+
+def test_later_layers_make_up_for_errors_of_earlier_ones():
+    dense = _TwoLayers().requires_grad_(False)
+    images = torch.randn(6, 2, 24, 24)
+    both, _ = convert(dense, 0.5, calibration=images)
+    apart, _ = convert(dense, 0.5, calibration=images, layers=["first"])
+    alone, _ = convert(dense, 0.5, calibration=images, layers=["second"])
+    apart.second = alone.second
+    assert _error(both, dense, images) < _error(apart, dense, images)
+
+
+class _ResidualPair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.entry = nn.Conv2d(2, 8, 3, padding=1)
+        self.first = FusedConv2d(8, 8, 3, padding=1)
+        self.second = FusedConv2d(8, 8, 3, padding=1, residual_scale=0.5)
+        self.exit = nn.Conv2d(8, 2, 3, padding=1)
+
+    def forward(self, image):
+        features = self.first(self.entry(image))
+        return self.exit(self.second(features, features))
+
+
+def test_the_residual_that_a_layer_adds_is_part_of_what_is_wanted_from_it():
+    dense = _ResidualPair().requires_grad_(False)
+    images = torch.randn(6, 2, 24, 24)
+    ghost, report = convert(dense, 0.5, calibration=images)
+    features = ghost.first(ghost.entry(images))
+    wanted = dense.first(dense.entry(images))
+    # Adding the dense output unchanged would leave all of the first layer's error in the stream.
+    kept = (features - wanted).square().mean()
+    stream = ghost.second(features, features) - dense.second(wanted, wanted)
+    untouched = features - wanted
+    plain = dense.second(features, features) - dense.second(wanted, wanted)
+    assert kept > 0
+    assert report.layers[1].relative_error is not None
+    assert stream.square().mean() < plain.square().mean() + untouched.square().mean()
+
+
+class _Recursive(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.entry = nn.Conv2d(2, 8, 3, padding=1)
+        self.step = nn.Conv2d(8, 8, 3, padding=1)
+        self.exit = nn.Conv2d(8, 2, 3, padding=1)
+
+    def forward(self, image):
+        features = self.entry(image)
+        for _ in range(3):
+            features = functional.relu(self.step(features)) + features
+        return self.exit(features)
+
+
+def test_a_layer_with_several_uses_is_fitted_to_all_of_them():
+    dense = _Recursive().requires_grad_(False)
+    images = torch.randn(6, 2, 20, 20)
+    ghost, report = convert(dense, 0.5, calibration=images)
+    assert isinstance(ghost.step, GhostConv2d)
+    assert report.layers[0].uses == 3
+    first_use_only, _ = convert(dense, 0.5, layers=["step"], method="kmeans")
+    assert _error(ghost, dense, images) < _error(first_use_only, dense, images)
+
+
+def test_strided_and_reflecting_layers_are_calibrated():
+    dense = nn.Sequential(
+        nn.Conv2d(2, 8, 3, padding=1),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1),
+        nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(8, 2, 3, padding=1),
+    ).requires_grad_(False)
+    images = torch.randn(4, 2, 24, 24)
+    calibrated, report = convert(dense, 0.5, calibration=images)
+    clustered, _ = convert(dense, 0.5)
+    assert len(report.layers) == 2
+    assert _error(calibrated, dense, images) < _error(clustered, dense, images)
+
+
+def test_gains_fit_better():
+    dense = _TwoLayers().requires_grad_(False)
+    images = torch.randn(6, 2, 24, 24)
+    plain, affine = (
+        convert(dense, 0.5, calibration=images, affine=affine, layers=["first"])[1]
+        for affine in (False, True)
+    )
+    assert affine.layers[0].relative_error <= plain.layers[0].relative_error
+
+
+def test_constant_pictures_convert_without_failing():
+    dense = _TwoLayers().requires_grad_(False)
+    ghost, _ = convert(dense, 0.5, calibration=torch.zeros(2, 2, 12, 12))
+    assert torch.isfinite(ghost(torch.randn(1, 2, 12, 12))).all()
+
+
+def test_calibration_is_deterministic():
+    dense = _TwoLayers()
+    images = torch.randn(3, 2, 16, 16)
+    first, second = (convert(dense, 0.5, calibration=images)[0].state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
