@@ -1,10 +1,9 @@
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional
-
 from ghostsr_ext.conversion import convert
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
+from torch import nn
+from torch.nn import functional
 
 INNER = (..., slice(4, -4), slice(4, -4))
 

@@ -1,14 +1,13 @@
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional
-
 from ghostsr_ext.conversion.clustering import ShiftKernel, fit_clusters
 from ghostsr_ext.conversion.statistics import (
     candidate_offsets,
     gather_statistics,
     shifted,
 )
+from torch import nn
+from torch.nn import functional
 
 
 def _layer_statistics(channels=8):
@@ -39,7 +38,7 @@ def test_reported_error_is_the_error_of_the_fitted_outputs(affine):
     missed = 0.0
     for index, channel in enumerate(found.intrinsic):
         members = [wanted[:, channel].mean()]
-        members += [wanted[:, g].mean() for g, s in zip(found.ghosts, found.source) if s == index]
+        members += [wanted[:, ghost].mean() for ghost in found.ghosts[found.source == index]]
         bias = 0.0 if affine else sum(members) / len(members)
         missed += (wanted[:, channel] - computed[:, index] - bias).square().sum()
         for ghost, source, shift, gain in zip(

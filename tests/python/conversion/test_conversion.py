@@ -3,14 +3,14 @@ import json
 
 import pytest
 import torch
-from torch import nn
-from torch.nn.utils import parametrizations
-
 from ghostsr_ext.checkpoints import load_model, save_model
 from ghostsr_ext.conversion import convert
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import CARN, EDSR
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d, ghost_layers
+from ghostsr_ext.profiling import cost
+from torch import nn
+from torch.nn.utils import parametrizations
 
 
 def _edsr():
@@ -157,8 +157,6 @@ def test_costs_are_those_of_the_network(unseen):
 
 
 def test_multiply_adds_of_ours_are_counted_for_a_1280_x_720_picture():
-    from ghostsr_ext.profiling import cost
-
     model = CARN(scale=[2, 3, 4], features=8, groups=2, recursive=True)
     ghost, report = convert(model)
     assert report.macs_before == cost(model).macs
@@ -220,7 +218,7 @@ def test_weights_that_are_not_finite_are_refused_by_name():
 
 def test_a_network_whose_layers_are_all_too_narrow_is_refused():
     model = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(3)))
-    with pytest.raises(InputError, match="3 output channels are too few for ratio 0.25"):
+    with pytest.raises(InputError, match=r"3 output channels are too few for ratio 0\.25"):
         convert(model, 0.25)
 
 

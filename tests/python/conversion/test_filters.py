@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from conftest import plant_shifts
-from torch import nn
-
+from conversion_networks import plant_shifts
 from ghostsr_ext.conversion.filters import fit_filters
 from ghostsr_ext.conversion.tables import build_ghost_layer
+from torch import nn
 
 SETTINGS = {"max_shift": 1, "shift_scope": "channel"}
 

@@ -1,9 +1,8 @@
 import numpy as np
 import torch
+from ghostsr_ext.conversion.kmeans import fit_kmeans
 from sklearn.cluster import KMeans
 from torch import nn
-
-from ghostsr_ext.conversion.kmeans import fit_kmeans
 
 
 def test_the_real_filter_nearest_each_centre_represents_its_cluster():

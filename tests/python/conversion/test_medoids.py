@@ -1,10 +1,9 @@
 from itertools import combinations
 
 import torch
+from ghostsr_ext.conversion.medoids import medoids
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from ghostsr_ext.conversion.medoids import medoids
 
 
 def _total(cost, chosen):

@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
 from ghostsr_ext.conversion import convert
 from ghostsr_ext.conversion.pictures import calibration_inputs
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import write_image
 from ghostsr_ext.models import CARN, EDSR, VDSR
+from torch import nn
 
 
 @pytest.fixture
@@ -70,7 +69,7 @@ def test_a_missing_folder_is_refused(tmp_path):
 
 def test_an_unreadable_picture_is_refused_by_name(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match="broken.png"):
+    with pytest.raises(InputError, match=r"broken\.png"):
         convert(EDSR(blocks=1, features=4), calibration=tmp_path)
 
 

@@ -1,11 +1,10 @@
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional
-
 from ghostsr_ext.conversion import statistics
 from ghostsr_ext.conversion.statistics import border, gather_statistics, shifted
 from ghostsr_ext.reference import candidate_shifts
+from torch import nn
+from torch.nn import functional
 
 FIELDS = ("gram", "patch_sum", "cross", "energy", "mean")
 
