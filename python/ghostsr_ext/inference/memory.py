@@ -34,7 +34,7 @@ _OUT_OF_MEMORY_MESSAGES = (
 )
 
 
-class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _LiveBytes(TorchDispatchMode):
     """Counts the bytes of the tensors made inside it that are alive, and their peak."""
 
     def __init__(self) -> None:

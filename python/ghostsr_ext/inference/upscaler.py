@@ -228,6 +228,8 @@ class Upscaler:
             top = band.stop
 
     def _first_side(self, image: NDArray[Any]) -> int:
+        rows: int
+        columns: int
         rows, columns = image.shape[:2]
         whole = max(rows, columns)
         if self._tile is None:

@@ -1,0 +1,57 @@
+"""``ghostsr export``: networks for other runtimes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def export_command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint, or x2, x3 or x4.")],
+    output: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT",
+            help="What to write: .onnx, .xml (OpenVINO), .param (ncnn) or .pt2 (torch.export).",
+        ),
+    ],
+    scale: Annotated[
+        int | None, typer.Option(min=1, help="Times to enlarge; the model's if left out.")
+    ] = None,
+    ghost_as: Annotated[
+        Literal["depthwise", "slices"],
+        typer.Option(help="What ghosts become: one-hot convolutions, or slices (.onnx, .pt2)."),
+    ] = "depthwise",
+    half: Annotated[bool, typer.Option("--half", help="Store weights in float16.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="Machine code in the .pt2 (AOTInductor).")
+    ] = False,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Largest difference from torch to accept, of 0..255; 0.001, half: 1."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files.")] = False,
+) -> None:
+    """Write a network for ONNX Runtime, OpenVINO, ncnn or torch alone, and check it there.
+
+    What is written needs no operator of this package. Height and width are free.
+    """
+    from ghostsr_ext.checkpoints import load_model
+    from ghostsr_ext.default_models import resolve_model
+    from ghostsr_ext.export import export_model
+
+    parity = export_model(
+        load_model(resolve_model(model)),
+        output,
+        scale=scale,
+        ghost_as=ghost_as,
+        half=half,
+        compiled=compiled,
+        tolerance=tolerance,
+        overwrite=overwrite,
+    )
+    typer.echo(f"{output}: {parity.runtime} differs by at most {parity.largest:.2g} (of 0..255)")
