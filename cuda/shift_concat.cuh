@@ -6,20 +6,29 @@
 
 namespace ghostsr::cuda {
 
-// What follows the move of a channel: gain, bias, residual and activation.
+// What is done to the values of an output channel: value * gain + inside where its source pixel lies inside
+// the map, and just outside where it does not.
 template <typename A>
-struct Finish {
+struct ChannelEpilogue {
+  int32_t source;
+  int32_t dy;
+  int32_t dx;
   A gain;
-  A bias;
-
-  __device__ __forceinline__ Finish(const ChannelLink<A>& link, A residual_scale)
-      : gain(link.gain * residual_scale), bias(link.bias * residual_scale) {}
-
-  __device__ __forceinline__ A operator()(A value, A residual) const {
-    return residual + (value * gain + bias);
-  }
-  __device__ __forceinline__ A operator()(A value) const { return value * gain + bias; }
+  A inside;
+  A outside;
 };
+
+template <typename T>
+__device__ __forceinline__ ChannelEpilogue<accumulator_t<T>> resolve_epilogue(
+    const ShiftConcatArguments<T>& arguments, int32_t channel) {
+  using A = accumulator_t<T>;
+  const ChannelLink<A> link = resolve_channel(arguments.tables, channel);
+  const NumberTable<T>& bias = arguments.convolution_bias;
+  const A added = bias.data == nullptr ? A(0) : widen(load(bias.data + link.source * bias.step));
+  const A scale = arguments.residual_scale;
+  return {link.source,      link.dy, link.dx, link.gain * scale, (added * link.gain + link.bias) * scale,
+          link.bias * scale};
+}
 
 // A NaN is no smaller than zero, so it stays.
 template <typename A>
@@ -29,11 +38,12 @@ __device__ __forceinline__ A activate(A value, bool relu) {
 
 // Resolves up to kSharedLinks channels into shared memory. Every thread of the block must call it.
 template <typename T>
-__device__ __forceinline__ void resolve_channels(const DeviceTables<T>& tables, int32_t first, int32_t count,
-                                                 ChannelLink<accumulator_t<T>>* links) {
+__device__ __forceinline__ void resolve_epilogues(const ShiftConcatArguments<T>& arguments, int32_t first,
+                                                  int32_t count,
+                                                  ChannelEpilogue<accumulator_t<T>>* epilogues) {
   for (auto index = static_cast<int32_t>(threadIdx.x); index < count && index < kSharedLinks;
        index += kThreads) {
-    links[index] = resolve_channel(tables, first + index);
+    epilogues[index] = resolve_epilogue(arguments, first + index);
   }
   __syncthreads();
 }
@@ -46,12 +56,11 @@ __global__ void __launch_bounds__(kThreads)
   const Quotient image = tiling.channels.divide(plane.value);
   const int64_t n = tiling.first_image + image.value;
   const int32_t channel = image.remainder;
-  const ChannelLink<A> link = resolve_channel(arguments.tables, channel);
-  const Finish<A> finish(link, arguments.residual_scale);
+  const ChannelEpilogue<A> epilogue = resolve_epilogue(arguments, channel);
   const Strides& in = arguments.intrinsic_strides;
   const Strides& res = arguments.residual_strides;
   const Strides& out = arguments.output_strides;
-  const T* intrinsic = arguments.intrinsic + n * in.batch + link.source * in.channel;
+  const T* intrinsic = arguments.intrinsic + n * in.batch + epilogue.source * in.channel;
   const T* residual =
       arguments.residual == nullptr ? nullptr : arguments.residual + n * res.batch + channel * res.channel;
   T* output = arguments.output + n * out.batch + channel * out.channel;
@@ -67,24 +76,27 @@ __global__ void __launch_bounds__(kThreads)
     if (x >= width) {
       continue;
     }
-    const int32_t source_y = y + link.dy;
+    const int32_t source_y = y + epilogue.dy;
+    const int32_t source_x = x + epilogue.dx;
+    const bool row_inside = source_y >= 0 && source_y < height;
     uint4 bits = make_uint4(0, 0, 0, 0);
-    if (source_y >= 0 && source_y < height) {
-      bits = read_window(intrinsic + source_y * in.y, width, x + link.dx);
+    if (row_inside) {
+      bits = read_window(intrinsic + source_y * in.y, width, source_x);
     }
     A values[kChunk<T>];
     unpack<T>(bits, values);
+    const bool all_inside = row_inside && source_x >= 0 && source_x <= width - kChunk<T>;
+#pragma unroll
+    for (int index = 0; index < kChunk<T>; ++index) {
+      const bool inside = all_inside || (row_inside && source_x + index >= 0 && source_x + index < width);
+      values[index] = values[index] * epilogue.gain + (inside ? epilogue.inside : epilogue.outside);
+    }
     if (residual != nullptr) {
       A residuals[kChunk<T>];
       unpack<T>(read_window(residual + y * res.y, width, x), residuals);
 #pragma unroll
       for (int index = 0; index < kChunk<T>; ++index) {
-        values[index] = finish(values[index], residuals[index]);
-      }
-    } else {
-#pragma unroll
-      for (int index = 0; index < kChunk<T>; ++index) {
-        values[index] = finish(values[index]);
+        values[index] = residuals[index] + values[index];
       }
     }
 #pragma unroll
@@ -105,8 +117,8 @@ __global__ void __launch_bounds__(kThreads) shift_concat_pixels(const ShiftConca
   const int32_t first_group = image.remainder * tiling.groups_tile;
   const int32_t groups =
       tiling.groups - first_group < tiling.groups_tile ? tiling.groups - first_group : tiling.groups_tile;
-  __shared__ ChannelLink<A> links[kSharedLinks];
-  resolve_channels(arguments.tables, first_group * kChunk<T>, groups * kChunk<T>, links);
+  __shared__ ChannelEpilogue<A> epilogues[kSharedLinks];
+  resolve_epilogues(arguments, first_group * kChunk<T>, groups * kChunk<T>, epilogues);
   const int32_t column = static_cast<int32_t>(threadIdx.x) / tiling.groups_tile;
   const int32_t local_group = static_cast<int32_t>(threadIdx.x) - column * tiling.groups_tile;
   if (local_group >= groups || column >= tiling.pixels_step) {
@@ -117,6 +129,7 @@ __global__ void __launch_bounds__(kThreads) shift_concat_pixels(const ShiftConca
   const Strides& res = arguments.residual_strides;
   const Strides& out = arguments.output_strides;
   // The thread keeps the origins of its channels in registers and walks over pixels.
+  const ChannelEpilogue<A>* own = epilogues + local_group * kChunk<T>;
   A gains[kChunk<T>];
   A biases[kChunk<T>];
   int32_t offsets[kChunk<T>];
@@ -125,10 +138,9 @@ __global__ void __launch_bounds__(kThreads) shift_concat_pixels(const ShiftConca
   int32_t reach = 0;
 #pragma unroll
   for (int index = 0; index < kChunk<T>; ++index) {
-    const ChannelLink<A> link = links[local_group * kChunk<T> + index];
-    const Finish<A> finish(link, arguments.residual_scale);
-    gains[index] = finish.gain;
-    biases[index] = finish.bias;
+    const ChannelEpilogue<A>& link = own[index];
+    gains[index] = link.gain;
+    biases[index] = link.inside;
     offsets[index] = static_cast<int32_t>(link.source + link.dy * in.y + link.dx * in.x);
     shifts[index] = link.dy * 65536 + (link.dx & 0xffff);
     run = run && offsets[index] == offsets[0] + index && shifts[index] == shifts[0];
@@ -153,22 +165,26 @@ __global__ void __launch_bounds__(kThreads) shift_concat_pixels(const ShiftConca
       return source_y >= 0 && source_y < height && source_x >= 0 && source_x < width;
     };
     A values[kChunk<T>];
-    if (run) {
-      unpack<T>(inside(shifts[0]) ? load_chunk(here + offsets[0]) : make_uint4(0, 0, 0, 0), values);
-    } else if (y >= reach && y < height - reach && x >= reach && x < width - reach) {
+    if (y >= reach && y < height - reach && x >= reach && x < width - reach) {
+      if (run) {
+        unpack<T>(load_chunk(here + offsets[0]), values);
+      } else {
+#pragma unroll
+        for (int index = 0; index < kChunk<T>; ++index) {
+          values[index] = widen(load(here + offsets[index]));
+        }
+      }
 #pragma unroll
       for (int index = 0; index < kChunk<T>; ++index) {
-        values[index] = widen(load(here + offsets[index]));
+        values[index] = values[index] * gains[index] + biases[index];
       }
     } else {
 #pragma unroll
       for (int index = 0; index < kChunk<T>; ++index) {
-        values[index] = inside(shifts[index]) ? widen(load(here + offsets[index])) : A(0);
+        values[index] = inside(shifts[index])
+                            ? widen(load(here + offsets[index])) * gains[index] + biases[index]
+                            : own[index].outside;
       }
-    }
-#pragma unroll
-    for (int index = 0; index < kChunk<T>; ++index) {
-      values[index] = values[index] * gains[index] + biases[index];
     }
     if (arguments.residual != nullptr) {
       A residuals[kChunk<T>];
@@ -192,9 +208,9 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads)
     shift_concat_elements(const ShiftConcatArguments<T> arguments, const ElementTiling tiling) {
   using A = accumulator_t<T>;
-  __shared__ ChannelLink<A> links[kSharedLinks];
+  __shared__ ChannelEpilogue<A> epilogues[kSharedLinks];
   const int32_t channels = arguments.tables.intrinsic_channels + arguments.tables.ghosts;
-  resolve_channels(arguments.tables, 0, channels, links);
+  resolve_epilogues(arguments, 0, channels, epilogues);
   const Quotient tile = tiling.tiles.divide(static_cast<int32_t>(blockIdx.x));
   const Quotient image = tiling.height.divide(tile.value);
   const int64_t n = tiling.first_image + image.value;
@@ -208,21 +224,23 @@ __global__ void __launch_bounds__(kThreads)
     const Quotient inner = tiling.inner.divide(item);
     const int32_t channel = tiling.channels_innermost ? inner.remainder : inner.value;
     const int32_t x = tiling.channels_innermost ? inner.value : inner.remainder;
-    const ChannelLink<A> link =
-        channel < kSharedLinks ? links[channel] : resolve_channel(arguments.tables, channel);
-    const Finish<A> finish(link, arguments.residual_scale);
-    const int32_t source_y = y + link.dy;
-    const int32_t source_x = x + link.dx;
-    A value = A(0);
+    const ChannelEpilogue<A> epilogue =
+        channel < kSharedLinks ? epilogues[channel] : resolve_epilogue(arguments, channel);
+    const int32_t source_y = y + epilogue.dy;
+    const int32_t source_x = x + epilogue.dx;
+    A value = epilogue.outside;
     if (source_y >= 0 && source_y < arguments.extent.height && source_x >= 0 &&
         source_x < arguments.extent.width) {
-      value = widen(load(arguments.intrinsic + n * in.batch + link.source * in.channel + source_y * in.y +
-                         source_x * in.x));
+      value = widen(load(arguments.intrinsic + n * in.batch + epilogue.source * in.channel + source_y * in.y +
+                         source_x * in.x)) *
+                  epilogue.gain +
+              epilogue.inside;
     }
-    value = arguments.residual == nullptr
-                ? finish(value)
-                : finish(value, widen(load(arguments.residual + n * res.batch + channel * res.channel +
-                                           y * res.y + x * res.x)));
+    if (arguments.residual != nullptr) {
+      value =
+          widen(load(arguments.residual + n * res.batch + channel * res.channel + y * res.y + x * res.x)) +
+          value;
+    }
     store(arguments.output + n * out.batch + channel * out.channel + y * out.y + x * out.x,
           narrow<T>(activate(value, arguments.relu)));
   }

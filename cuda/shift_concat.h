@@ -10,13 +10,18 @@ namespace ghostsr::cuda {
 
 // output = activation(residual + residual_scale * channels), each channel made as the tables say. See
 // core/shift_concat.h. Height times width must be below 2^31.
+//
+// The convolution's bias may be left to this pass, which has its maps at hand anyway: torch adds it in a pass
+// of its own.
 template <typename T>
 struct ShiftConcatArguments {
   Extent extent;
   DeviceTables<T> tables;
   const T* intrinsic;
   Strides intrinsic_strides;
-  const T* residual;  // null when there is none
+  NumberTable<T> convolution_bias;  // [intrinsic_channels], still to be added to the intrinsic map; null when
+                                    // it has been
+  const T* residual;                // null when there is none
   Strides residual_strides;
   T* output;
   Strides output_strides;

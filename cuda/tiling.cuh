@@ -17,7 +17,7 @@ constexpr int kThreads = 256;
 constexpr int kItemsPerThread = 4;
 constexpr int kTileItems = kThreads * kItemsPerThread;
 constexpr int kPixelSteps = 16;
-// Channels whose links a block keeps in shared memory.
+// Channels that a block keeps in shared memory.
 constexpr int kSharedLinks = 512;
 
 inline int32_t checked_int(const char* what, int64_t value) {

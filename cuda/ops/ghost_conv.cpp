@@ -27,8 +27,14 @@ Tensor queue_ghost_conv(const Tensor& input, const Tensor& weight, const Optiona
     check_like_output("residual", *epilogue.residual,
                       {input.size(0), weight.size(0) + tables.source.size(0), size[0], size[1]}, input);
   }
-  const Tensor intrinsic = convolve(input, weight, bias, geometry);
-  return queue_shift_concat(intrinsic, tables, shift, relu, epilogue.residual, epilogue.residual_scale,
+  const bool plain = tables.source.size(0) == 0 && !tables.order.has_value() && !relu &&
+                     !epilogue.residual.has_value() && epilogue.residual_scale == 1;
+  if (plain) {
+    return checked_convolution(input, weight, bias, geometry.stride, geometry.padding, geometry.dilation,
+                               geometry.groups);
+  }
+  const Tensor intrinsic = convolve(input, weight, std::nullopt, geometry);
+  return queue_shift_concat(intrinsic, bias, tables, shift, relu, epilogue.residual, epilogue.residual_scale,
                             convolves_to_channels_last(input, weight));
 }
 

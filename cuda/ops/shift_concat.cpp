@@ -14,7 +14,8 @@ namespace ghostsr::ops {
 
 using torch::stable::accelerator::DeviceGuard;
 
-Tensor queue_shift_concat(const Tensor& intrinsic, const GhostTables& tables, const Tensor& shift, bool relu,
+Tensor queue_shift_concat(const Tensor& intrinsic, const OptionalTensor& convolution_bias,
+                          const GhostTables& tables, const Tensor& shift, bool relu,
                           const OptionalTensor& residual, double residual_scale, bool channels_last) {
   const int64_t channels = intrinsic.size(1) + tables.source.size(0);
   Tensor output = empty_map({intrinsic.size(0), channels, intrinsic.size(2), intrinsic.size(3)},
@@ -28,6 +29,7 @@ Tensor queue_shift_concat(const Tensor& intrinsic, const GhostTables& tables, co
         .tables = device_tables<T>(tables, shift, intrinsic.size(1)),
         .intrinsic = data_of<T>(intrinsic),
         .intrinsic_strides = strides_of(intrinsic),
+        .convolution_bias = number_table<T>(convolution_bias),
         .residual = data_of<T>(residual),
         .residual_strides = residual.has_value() ? strides_of(*residual) : Strides{},
         .output = mutable_data_of<T>(output),
@@ -57,7 +59,7 @@ Tensor shift_concat_cuda(const Tensor& intrinsic, const Tensor& source, const Te
         intrinsic);
   }
   const DeviceGuard guard(intrinsic.get_device_index());
-  return queue_shift_concat(intrinsic, tables, shift, relu, residual, residual_scale,
+  return queue_shift_concat(intrinsic, std::nullopt, tables, shift, relu, residual, residual_scale,
                             prefers_channels_last(intrinsic));
 }
 

@@ -100,8 +100,11 @@ std::vector<double> LayerCase::expected_output() const {
       for (int64_t y = 0; y < height; ++y) {
         for (int64_t x = 0; x < width; ++x) {
           const bool inside = y + dy >= 0 && y + dy < height && x + dx >= 0 && x + dx < width;
-          double value =
-              inside ? intrinsic[((n * intrinsic_channels + from) * height + y + dy) * width + x + dx] : 0;
+          double value = 0;
+          if (inside) {
+            value = intrinsic[((n * intrinsic_channels + from) * height + y + dy) * width + x + dx] +
+                    (convolution_bias.empty() ? 0 : convolution_bias[from]);
+          }
           if (ghost >= 0) {
             value = (gain ? (*gain)[ghost] : 1) * value + (ghost_bias ? (*ghost_bias)[ghost] : 0);
           }
@@ -126,8 +129,15 @@ LentTables<T>::LentTables(const LayerCase& layer, bool wide) {
   if (layer.order) {
     tables_.order = integers(*layer.order, 1, wide);
   }
-  tables_.gain = numbers(layer.gain);
-  tables_.ghost_bias = numbers(layer.ghost_bias);
+  if (layer.gain) {
+    tables_.gain = numbers(*layer.gain);
+  }
+  if (layer.ghost_bias) {
+    tables_.ghost_bias = numbers(*layer.ghost_bias);
+  }
+  if (!layer.convolution_bias.empty()) {
+    convolution_bias_ = numbers(layer.convolution_bias);
+  }
 }
 
 template <typename T>
@@ -149,12 +159,9 @@ cuda::IntegerTable LentTables<T>::integers(const std::vector<int64_t>& values, i
 }
 
 template <typename T>
-cuda::NumberTable<T> LentTables<T>::numbers(const std::optional<std::vector<double>>& values) {
-  if (!values) {
-    return {};
-  }
+cuda::NumberTable<T> LentTables<T>::numbers(const std::vector<double>& values) {
   std::vector<T> stored;
-  std::transform(values->begin(), values->end(), std::back_inserter(stored), from_double<T>);
+  std::transform(values.begin(), values.end(), std::back_inserter(stored), from_double<T>);
   numbers_.push_back(std::move(stored));
   loans_.push_back(
       std::make_unique<host_cuda::Loan>(numbers_.back().data(), numbers_.back().size() * sizeof(T), false));

@@ -26,6 +26,8 @@ struct LayerCase {
   std::optional<std::vector<int64_t>> order;
   std::optional<std::vector<double>> gain;
   std::optional<std::vector<double>> ghost_bias;
+  std::vector<double>
+      convolution_bias;  // [intrinsic_channels], still to be added to the intrinsic map; or empty
   double residual_scale = 1;
   bool relu = false;
   bool residual = false;
@@ -43,7 +45,9 @@ struct LayerCase {
   ChannelPlan plan() const;
 
   // Whether the epilogue only moves values, so that no rounding takes place.
-  bool only_moves() const { return !gain && !ghost_bias && residual_scale == 1 && !residual; }
+  bool only_moves() const {
+    return convolution_bias.empty() && !gain && !ghost_bias && residual_scale == 1 && !residual;
+  }
 
   // The output in double precision, in the order of StridedMap::each: the definition, written out.
   std::vector<double> expected_output() const;
@@ -64,16 +68,18 @@ class LentTables {
   // Wide tables are int64 and dense, narrow ones int32 with a gap after each entry.
   LentTables(const LayerCase& layer, bool wide);
   const cuda::DeviceTables<T>& tables() const { return tables_; }
+  const cuda::NumberTable<T>& convolution_bias() const { return convolution_bias_; }
 
  private:
   cuda::IntegerTable integers(const std::vector<int64_t>& values, int64_t columns, bool wide);
-  cuda::NumberTable<T> numbers(const std::optional<std::vector<double>>& values);
+  cuda::NumberTable<T> numbers(const std::vector<double>& values);
 
   std::vector<std::vector<int64_t>> wide_;
   std::vector<std::vector<int32_t>> narrow_;
   std::vector<std::vector<T>> numbers_;
   std::vector<std::unique_ptr<host_cuda::Loan>> loans_;
   cuda::DeviceTables<T> tables_;
+  cuda::NumberTable<T> convolution_bias_;
 };
 
 }  // namespace ghostsr::cuda_test
