@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ Run = Callable[[torch.Tensor], torch.Tensor]
 
 def load_runtimes(model: SRModel, folder: Path) -> dict[str, tuple[Run, float]]:
     """Export to each runtime; return what runs it, and its largest difference from torch."""
-    files = {name: folder / f"net{name}" for name in (".onnx", ".xml", ".param")}
+    files = {suffix: folder / f"{suffix[1:]}{suffix}" for suffix in (".onnx", ".xml", ".param")}
     parity = {name: export_model(model, path) for name, path in files.items()}
     runs = {
         ".onnx": load_onnx(files[".onnx"]),
@@ -65,7 +66,7 @@ def main() -> None:
             for runtime in runtimes["dense"]:
                 runs = {kind: runtimes[kind][runtime][0] for kind in runtimes}
                 timings = time_interleaved(
-                    {kind: lambda run=run: run(image) for kind, run in runs.items()},
+                    {kind: partial(run, image) for kind, run in runs.items()},
                     arguments.repeats,
                     2,
                     torch.device("cpu"),

@@ -298,12 +298,29 @@ class Upscaler:
     def _prepared(self, small: NDArray[np.float64]) -> NDArray[np.float64]:
         return imresize(small, self.scale) if self._enlarged > 1 else small
 
+    def network_input(self, image: NDArray[Any]) -> Tensor:
+        """Return what the network gets for a small picture, whole.
+
+        Args:
+            image: RGB values [H, W, 3] in 0..255.
+
+        Returns:
+            [1, C, h, w] in 0..``value_range``, on the network's device and of its type.
+        """
+        small = _to_peak(image, PEAK)
+        if self._network.colour == "y":
+            small = luma(small)[..., None]
+        return self._to_tensor(self._prepared(small))
+
+    def _to_tensor(self, image: NDArray[np.float64]) -> Tensor:
+        unit = image * (self._network.value_range / PEAK)
+        tensor = torch.from_numpy(unit).permute(2, 0, 1)[None]
+        return tensor.to(self.device, self.dtype, memory_format=torch.channels_last)
+
     @torch.inference_mode()
     def _infer(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
         """Run the network on [h, w, C] in 0..255."""
-        unit = self._network.value_range / PEAK
-        tensor = torch.from_numpy(image * unit).permute(2, 0, 1)[None]
-        tensor = tensor.to(self.device, self.dtype, memory_format=torch.channels_last)
+        tensor = self._to_tensor(image)
         if self._self_ensemble:
             output = sum(
                 turn_back(self._forward(turn(tensor, symmetry)), symmetry).double()
@@ -312,7 +329,8 @@ class Upscaler:
             assert isinstance(output, Tensor)
         else:
             output = self._forward(tensor).double()
-        result: NDArray[np.float64] = (output / unit)[0].permute(1, 2, 0).cpu().numpy()
+        output = output * (PEAK / self._network.value_range)
+        result: NDArray[np.float64] = output[0].permute(1, 2, 0).cpu().numpy()
         return result
 
     def _forward(self, image: Tensor) -> Tensor:

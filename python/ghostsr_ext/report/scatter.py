@@ -1,0 +1,56 @@
+"""PSNR against latency, drawn as SVG."""
+
+from __future__ import annotations
+
+from html import escape
+
+from ghostsr_ext.benchmark import Comparison
+
+_WIDTH, _HEIGHT = 560, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 150, 20, 45
+
+
+def scatter_svg(comparison: Comparison) -> str:
+    """Draw one point a network: latency to the right, PSNR upwards.
+
+    Args:
+        comparison: Measurements with PSNR.
+    """
+    points = [
+        (network.name, network.timing.median * 1e3, network.psnr)
+        for network in comparison.networks
+        if network.psnr is not None
+    ]
+    times = [time for _, time, _ in points]
+    levels = [level for _, _, level in points]
+    right = max(times, default=1.0) * 1.1
+    bottom, top = min(levels, default=0.0) - 0.2, max(levels, default=1.0) + 0.2
+
+    def x(time: float) -> float:
+        return _LEFT + time / right * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(level: float) -> float:
+        return _TOP + (top - level) / (top - bottom) * (_HEIGHT - _TOP - _BOTTOM)
+
+    floor = _HEIGHT - _BOTTOM
+    parts = [
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="PSNR against latency">',
+        f'<path class="axis" d="M{_LEFT} {_TOP}V{floor}H{_WIDTH - _RIGHT}"/>',
+        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 8}" text-anchor="middle">'
+        "milliseconds a picture</text>",
+        f'<text x="{_LEFT - 8}" y="{_TOP - 6}" text-anchor="middle">dB</text>',
+    ]
+    for fraction in (0.0, 0.5, 1.0):
+        time, level = right * fraction, bottom + (top - bottom) * fraction
+        parts.append(
+            f'<text x="{x(time):.1f}" y="{floor + 16}" text-anchor="middle">{time:.0f}</text>'
+        )
+        parts.append(
+            f'<text x="{_LEFT - 8}" y="{y(level) + 4:.1f}" text-anchor="end">{level:.1f}</text>'
+        )
+    for name, time, level in points:
+        parts.append(
+            f'<circle cx="{x(time):.1f}" cy="{y(level):.1f}" r="5"/>'
+            f'<text x="{x(time) + 10:.1f}" y="{y(level) + 4:.1f}">{escape(name)}</text>'
+        )
+    return "".join(parts) + "</svg>"

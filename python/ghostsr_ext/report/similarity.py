@@ -1,0 +1,71 @@
+"""How alike the feature maps of a layer are, up to shifts: what ghost features live on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SimilarPair:
+    """Two feature maps of which one is nearly a shifted copy of the other.
+
+    Attributes:
+        channel: One map.
+        other: The other one; ``channel`` at (y, x) resembles it at (y + dy, x + dx).
+        shift: (dy, dx), in pixels.
+        correlation: Of their values, at most 1.
+    """
+
+    channel: int
+    other: int
+    shift: tuple[int, int]
+    correlation: float
+
+
+def similar_pairs(features: Tensor, *, max_shift: int = 1, count: int = 6) -> list[SimilarPair]:
+    """Find the most similar feature maps of a layer, each map in one pair at most.
+
+    Source: the first figure of the GhostSR paper (arXiv 2101.08525).
+
+    Args:
+        features: [C, h, w].
+        max_shift: Largest shift to try, in pixels.
+        count: How many pairs to return at most.
+
+    Returns:
+        Pairs, the most similar first. Maps without any variation are in none.
+    """
+    channels, rows, columns = features.shape
+    d = min(max_shift, (rows - 1) // 2, (columns - 1) // 2)
+    inner = _normalised(features[:, d : rows - d, d : columns - d])
+    offsets = [(dy, dx) for dy in range(-d, d + 1) for dx in range(-d, d + 1)]
+    correlations = torch.stack(
+        [
+            inner @ _normalised(features[:, d + dy : rows - d + dy, d + dx : columns - d + dx]).T
+            for dy, dx in offsets
+        ]
+    )
+    best, which = correlations.max(dim=0)
+    best.fill_diagonal_(-1)
+    pairs: list[SimilarPair] = []
+    while len(pairs) < min(count, channels // 2):
+        channel, other = divmod(int(best.argmax()), channels)
+        correlation = float(best[channel, other])
+        if correlation <= 0:
+            break
+        shift = offsets[int(which[channel, other])]
+        pairs.append(SimilarPair(channel, other, shift, correlation))
+        for used in (channel, other):
+            best[used, :] = -1
+            best[:, used] = -1
+    return pairs
+
+
+def _normalised(maps: Tensor) -> Tensor:
+    """Rows of zero mean and unit length, or zeros where a map is constant: [C, h * w]."""
+    flat = maps.flatten(1).double()
+    flat = flat - flat.mean(dim=1, keepdim=True)
+    return flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-9)

@@ -1,0 +1,85 @@
+import json
+
+import numpy as np
+import pytest
+import typer
+from ghostsr_ext.checkpoints import save_model
+from ghostsr_ext.cli.bench import bench_command
+from ghostsr_ext.errors import GhostsrError, InputError
+from ghostsr_ext.imaging import write_image
+from ghostsr_ext.models.edsr import EDSR
+from typer.testing import CliRunner
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("large", "small"):
+        features = 8 if name == "large" else 4
+        save_model(EDSR(scale=2, blocks=1, features=features), f"{name}.safetensors")
+    return tmp_path
+
+
+def run(*arguments):
+    app = typer.Typer()
+    app.command()(bench_command)
+    quick = ("--size", "12x8", "--repeats", "2")
+    result = CliRunner().invoke(app, [*arguments, *quick])
+    if isinstance(result.exception, GhostsrError):
+        raise result.exception
+    return result
+
+
+def test_networks_are_told_side_by_side(folder):
+    result = run("large.safetensors", "small.safetensors")
+
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()[3:5]] == ["large", "small"]
+    assert "x2 from 12x8" in result.stdout
+
+
+def test_markdown_is_printed_where_asked(folder):
+    assert run("large.safetensors", "--markdown").stdout.startswith("| network | parameters |")
+
+
+def test_json_goes_to_a_file_or_to_standard_output_alone(folder):
+    run("large.safetensors", "--json", "bench.json")
+    printed = run("large.safetensors", "--json", "-").stdout
+
+    for text in ((folder / "bench.json").read_text(), printed):
+        assert json.loads(text)["networks"][0]["name"] == "large"
+
+
+def test_psnr_is_measured_on_a_data_set(folder):
+    (folder / "two").mkdir()
+    generator = np.random.default_rng(0)
+    for name in "ab":
+        picture = generator.integers(0, 256, (24, 24, 3), np.uint8)
+        write_image(folder / f"two/{name}.png", picture)
+
+    result = run("large.safetensors", "--data", "two", "--markdown")
+
+    assert "PSNR two" in result.stdout
+    assert " dB |" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["large.safetensors", "large.safetensors"], "MODEL: one is named twice"),
+        (["gone.safetensors"], r"model gone\.safetensors: is no file"),
+        (["large.safetensors", "--scale", "3"], "serves x2, not x3"),
+    ],
+)
+def test_wrong_arguments_are_one_clear_error(folder, arguments, message):
+    with pytest.raises(InputError, match=message):
+        run(*arguments)
+
+
+def test_a_size_that_is_none_is_refused(folder):
+    app = typer.Typer()
+    app.command()(bench_command)
+
+    result = CliRunner().invoke(app, ["large.safetensors", "--size", "big"])
+
+    assert str(result.exception) == "--size big: must be WIDTHxHEIGHT, such as 320x180"

@@ -1,0 +1,127 @@
+import json
+import math
+
+import pytest
+import torch
+from ghostsr_ext.benchmark import compare_networks, time_interleaved
+from ghostsr_ext.conversion import convert
+from ghostsr_ext.errors import GhostsrError, InputError
+from ghostsr_ext.models.edsr import EDSR
+from ghostsr_ext.models.vdsr import VDSR
+from ghostsr_ext.profiling import cost
+
+
+@pytest.fixture
+def networks():
+    dense = EDSR(scale=2, blocks=2, features=8)
+    return {"dense": dense, "ghost": convert(dense)[0]}
+
+
+def test_runs_are_interleaved_and_the_order_alternates():
+    calls = []
+
+    timings = time_interleaved(
+        {name: lambda name=name: calls.append(name) for name in "abc"},
+        repeats=2,
+        warmup=1,
+        device=torch.device("cpu"),
+    )
+
+    assert "".join(calls) == "abccbaabc"
+    assert {name: len(timing.seconds) for name, timing in timings.items()} == dict.fromkeys(
+        "abc", 2
+    )
+
+
+def test_a_network_costs_what_it_costs_alone(networks):
+    comparison = compare_networks(networks, size=(12, 16), repeats=3)
+
+    for measured, (name, network) in zip(comparison.networks, networks.items(), strict=True):
+        assert measured.name == name
+        assert measured.parameters == cost(network).parameters
+        assert measured.macs == cost(network).macs
+        assert len(measured.timing.seconds) == 3
+        assert (
+            min(measured.timing.seconds) <= measured.timing.median <= max(measured.timing.seconds)
+        )
+        assert measured.throughput == pytest.approx(4 * 12 * 16 / measured.timing.median)
+    dense, ghost = comparison.networks
+    assert ghost.parameters < dense.parameters
+    assert ghost.macs < dense.macs
+    assert (dense.ghost_layers, ghost.ghost_layers) == (0, 4)
+
+
+def test_an_enlarged_input_is_timed_at_its_size():
+    comparison = compare_networks({"vdsr": VDSR(layers=3)}, scale=3, size=(10, 10), repeats=1)
+
+    # The luma that goes in and at least one map of 64 channels.
+    assert comparison.networks[0].peak_memory >= 4 * 30 * 30 * 65
+
+
+def test_a_batch_counts_as_so_many_pictures(networks):
+    comparison = compare_networks(networks, size=(8, 8), batch=3, repeats=1)
+
+    measured = comparison.networks[0]
+    assert measured.throughput == pytest.approx(3 * 4 * 64 / measured.timing.median)
+
+
+def test_the_networks_given_are_not_changed(networks):
+    networks["dense"].train()
+
+    compare_networks(networks, size=(8, 8), repeats=1, dtype=torch.float64)
+
+    assert networks["dense"].training
+    assert next(networks["dense"].parameters()).dtype == torch.float32
+
+
+def test_everything_is_told_as_json(networks):
+    comparison = compare_networks(
+        networks, size=(8, 8), repeats=2, psnr={"dense": 30.5, "ghost": math.inf}, dataset="Two"
+    )
+
+    document = json.loads(json.dumps(comparison.as_dict(), allow_nan=False))
+    assert document["size"] == [8, 8]
+    assert len(document["networks"][0]["timing"]["seconds"]) == 2
+    assert [network["psnr"] for network in document["networks"]] == [30.5, None]
+    assert set(document["environment"]) == {"ghostsr", "torch", "processor", "system"}
+
+
+def test_the_table_has_a_row_a_network_and_names_its_conditions(networks):
+    text = compare_networks(networks, size=(8, 9), repeats=2, psnr={"dense": 30.5}, dataset="Two")
+
+    lines = text.markdown().splitlines()
+    assert lines[0].startswith("| network | parameters |")
+    assert lines[0].endswith("| PSNR Two |")
+    assert lines[2].startswith("| dense |")
+    assert lines[2].endswith("| 30.50 dB |")
+    assert lines[3].endswith("| - |")
+    assert "x2 from 9x8, batch 1, float32, cpu" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"repeats": 0}, "repeats: 0"),
+        ({"batch": 0}, "batch: 0"),
+        ({"size": (0, 4)}, "rows: 0"),
+        ({"scale": 3}, "dense: serves x2, not x3"),
+    ],
+)
+def test_wrong_arguments_are_refused(networks, options, message):
+    with pytest.raises(InputError, match=message):
+        compare_networks(networks, **options)
+
+
+def test_no_network_is_refused():
+    with pytest.raises(InputError, match="models: none given"):
+        compare_networks({})
+
+
+def test_exhausted_memory_is_said(networks, monkeypatch):
+    def exhausted(self, image, scale):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(EDSR, "upscale", exhausted)
+
+    with pytest.raises(GhostsrError, match="not enough memory on cpu for 320x180, batch 1"):
+        compare_networks(networks)
