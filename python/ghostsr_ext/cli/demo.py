@@ -1,0 +1,30 @@
+"""``ghostsr demo``: a local page to compare enlargements on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ghostsr_ext.cli.options import Device, torch_device
+
+
+def demo_command(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL...]", help="Checkpoints; those of the package if left out."),
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="A free one.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Serve a page to this machine: drop a picture, see two enlargements with a slider."""
+    from ghostsr_ext.cli.bench import short_names
+    from ghostsr_ext.default_models import default_models, resolve_model
+    from ghostsr_ext.demo import create_demo, launch_demo
+
+    chosen = (
+        dict(zip(short_names(models), map(resolve_model, models), strict=True))
+        if models
+        else default_models()
+    )
+    launch_demo(create_demo(chosen, device=str(torch_device(device))), port=port)

@@ -1,0 +1,152 @@
+"""A local page on which to drop a picture and compare two enlargements of it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ghostsr_ext.checkpoints import load_model
+from ghostsr_ext.errors import GhostsrError, InputError
+from ghostsr_ext.imaging import Picture, imresize, read_picture, write_picture
+from ghostsr_ext.inference import Upscaler
+
+MAX_PIXELS = 4_000_000
+"""Pixels of a picture above which the page refuses it."""
+
+MAX_FILE_SIZE = "32mb"
+BICUBIC = "bicubic"
+"""What is always there to compare with."""
+
+_SUFFIXES = [".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"]
+
+
+def create_demo(models: Mapping[str, Path], *, device: str = "cpu") -> Any:
+    """Build the page.
+
+    Args:
+        models: Checkpoints by name; they are read when they are first used.
+        device: Where to compute.
+
+    Returns:
+        A ``gradio.Blocks``, to be launched with :func:`launch_demo`.
+
+    Raises:
+        InputError: No model is given.
+        GhostsrError: Gradio is not installed.
+    """
+    if not models:
+        raise InputError("models: none given, and none in the package")
+    try:
+        import gradio
+    except ImportError as error:
+        raise GhostsrError("the demo needs gradio: pip install 'ghostsr[demo]'") from error
+    workbench = _Workbench(models, device)
+    names = list(models)
+
+    def compare(file: str | None, left: str, right: str, scale: int) -> tuple[Any, str, str]:
+        try:
+            return workbench.compare(file, left, right, int(scale))
+        except GhostsrError as error:
+            raise gradio.Error(_without_folder(str(error), file), print_exception=False) from error
+
+    with gradio.Blocks(title="ghostsr", analytics_enabled=False) as page:
+        gradio.Markdown("# ghostsr\nDrop a picture, choose what to compare, and move the slider.")
+        with gradio.Row():
+            file = gradio.File(label="Picture", file_types=_SUFFIXES, type="filepath")
+            with gradio.Column():
+                left = gradio.Dropdown([BICUBIC, *names], value=BICUBIC, label="Left")
+                right = gradio.Dropdown(names, value=names[-1], label="Right")
+                scale = gradio.Dropdown([2, 3, 4], value=2, label="Scale")
+                button = gradio.Button("Enlarge", variant="primary", elem_id="enlarge")
+        slider = gradio.ImageSlider(label="Left | right", format="png", elem_id="slider")
+        times = gradio.Markdown(elem_id="times")
+        result = gradio.File(label="Right, as PNG", elem_id="result")
+        # One picture at a time: what a second one waits for, both would.
+        button.click(
+            compare, [file, left, right, scale], [slider, times, result], concurrency_limit=1
+        )
+    return page
+
+
+def launch_demo(page: Any, *, port: int | None = None, block: bool = True) -> str:
+    """Serve the page to this machine alone.
+
+    Args:
+        page: What :func:`create_demo` returned.
+        port: The port; None for a free one.
+        block: Whether to serve until interrupted; else return at once.
+
+    Returns:
+        The address.
+
+    Raises:
+        GhostsrError: The port cannot be used.
+    """
+    try:
+        _, address, _ = page.queue(max_size=16).launch(
+            server_name="127.0.0.1",
+            server_port=port,
+            share=False,
+            quiet=not block,
+            prevent_thread_lock=not block,
+            max_file_size=MAX_FILE_SIZE,
+            footer_links=[],
+        )
+    except OSError as error:
+        raise GhostsrError(f"port {port}: cannot be used ({error})") from error
+    return str(address)
+
+
+class _Workbench:
+    """Networks that are read once, and a folder for results that lives as long as the page."""
+
+    def __init__(self, models: Mapping[str, Path], device: str) -> None:
+        self._models = models
+        self._device = device
+        self._upscalers: dict[tuple[str, int], Upscaler] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="ghostsr-")
+
+    def compare(self, file: str | None, left: str, right: str, scale: int) -> tuple[Any, str, str]:
+        """Enlarge a picture twice; return both, the times as text, and the right one's file."""
+        if file is None:
+            raise InputError("picture: none given; drop one first")
+        picture = read_picture(file, max_pixels=MAX_PIXELS)
+        images, lines = [], []
+        for side, name in (("left", left), ("right", right)):
+            method = self._method(name, scale)
+            start = time.perf_counter()
+            enlarged = method(picture)
+            seconds = time.perf_counter() - start
+            lines.append(f"{side}: **{name}** took {seconds * 1e3:.0f} ms")
+            images.append(_eight_bits(enlarged))
+        path = Path(self._folder.name, f"{Path(file).stem}_x{scale}.png")
+        write_picture(path, enlarged, overwrite=True)
+        return tuple(images), ", ".join(lines), str(path)
+
+    def _method(self, name: str, scale: int) -> Callable[[Picture], Picture]:
+        if name == BICUBIC:
+            return partial(_bicubic, scale)
+        key = name, scale
+        if key not in self._upscalers:
+            self._upscalers[key] = Upscaler(
+                load_model(self._models[name]), scale=scale, device=self._device
+            )
+        return self._upscalers[key]
+
+
+def _bicubic(scale: int, picture: Picture) -> Picture:
+    alpha = None if picture.alpha is None else imresize(picture.alpha, scale)
+    return Picture(imresize(picture.pixels, scale), alpha, picture.grey, picture.icc_profile)
+
+
+def _eight_bits(picture: Picture) -> Any:
+    pixels = picture.pixels
+    return pixels if pixels.dtype.itemsize == 1 else (pixels // 257).astype("uint8")
+
+
+def _without_folder(message: str, file: str | None) -> str:
+    return message if file is None else message.replace(file, Path(file).name)
