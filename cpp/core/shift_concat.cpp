@@ -14,6 +14,21 @@ bool channels_innermost(const ShiftConcatParams<T>& params) {
          !(params.intrinsic_strides.x == 1 && params.output_strides.x == 1);
 }
 
+template <typename T>
+bool channels_innermost(const ShiftConcatBackwardParams<T>& params) {
+  const bool innermost =
+      params.grad_output_strides.channel == 1 && params.grad_intrinsic_strides.channel == 1 &&
+      (params.witness != ReluWitness::output || params.output_strides.channel == 1) &&
+      (params.witness != ReluWitness::intrinsic || params.intrinsic_strides.channel == 1) &&
+      !(params.grad_output_strides.x == 1 && params.grad_intrinsic_strides.x == 1);
+  bool few_readers = true;
+  for (int64_t channel = 0; channel < params.intrinsic_channels; ++channel) {
+    few_readers =
+        few_readers && params.reader_begin[channel + 1] - params.reader_begin[channel] <= kMostPixelReaders;
+  }
+  return innermost && few_readers;
+}
+
 }  // namespace
 
 template <typename T>
@@ -24,7 +39,8 @@ int64_t shift_concat_tasks(const ShiftConcatParams<T>& params) {
 
 template <typename T>
 int64_t shift_concat_backward_tasks(const ShiftConcatBackwardParams<T>& params) {
-  return params.extent.batch * params.extent.height * params.intrinsic_channels;
+  const int64_t rows = params.extent.batch * params.extent.height;
+  return channels_innermost(params) ? rows : rows * params.intrinsic_channels;
 }
 
 template <typename T>
@@ -38,7 +54,11 @@ void shift_concat(const ShiftConcatParams<T>& params, int64_t begin, int64_t end
 
 template <typename T>
 void shift_concat_backward(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end) {
-  GHOSTSR_CALL_KERNEL(shift_concat_backward_rows, params, begin, end);
+  if (channels_innermost(params)) {
+    GHOSTSR_CALL_KERNEL(shift_concat_backward_pixels, params, begin, end);
+  } else {
+    GHOSTSR_CALL_KERNEL(shift_concat_backward_rows, params, begin, end);
+  }
 }
 
 #define GHOSTSR_INSTANTIATE(T)                                                       \

@@ -33,6 +33,22 @@ double total(const A* values, int64_t count) {
   return sum;
 }
 
+// Copies elements that lie `step` apart.
+template <typename T>
+[[gnu::always_inline]] inline void load_row(const T* from, int64_t step, int64_t count,
+                                            accumulator_t<T>* row) {
+  using A = accumulator_t<T>;
+  if (step == 1) {
+    for (int64_t x = 0; x < count; ++x) {
+      row[x] = A(from[x]);
+    }
+  } else {
+    for (int64_t x = 0; x < count; ++x) {
+      row[x] = A(from[x * step]);
+    }
+  }
+}
+
 // Copies row y of an intrinsic channel with `margin` zeros on both sides; all zeros when y lies outside.
 template <typename T>
 void load_padded_row(const GhostSumParams<T>& params, int64_t n, int64_t source, int64_t y, int64_t margin,
@@ -45,9 +61,12 @@ void load_padded_row(const GhostSumParams<T>& params, int64_t n, int64_t source,
     row[x] = A(0);
     row[margin + width + x] = A(0);
   }
-  const T* from = params.intrinsic + n * in.batch + source * in.channel + (inside ? y : 0) * in.y;
+  if (inside) {
+    load_row(params.intrinsic + n * in.batch + source * in.channel + y * in.y, in.x, width, row + margin);
+    return;
+  }
   for (int64_t x = 0; x < width; ++x) {
-    row[margin + x] = inside ? A(from[x * in.x]) : A(0);
+    row[margin + x] = A(0);
   }
 }
 
@@ -60,13 +79,19 @@ void load_gradient_row(const GhostSumParams<T>& params, int64_t n, int64_t y, in
   const A scale = static_cast<A>(params.residual_scale);
   const Strides& grad = params.grad_output_strides;
   const T* gradient = params.grad_output + n * grad.batch + channel * grad.channel + y * grad.y;
+  load_row(gradient, grad.x, width, row);
   for (int64_t x = 0; x < width; ++x) {
-    row[x] = A(gradient[x * grad.x]) * scale;
+    row[x] *= scale;
   }
   if (params.witness == ReluWitness::output) {
     const Strides& out = params.output_strides;
     const T* output = params.output + n * out.batch + channel * out.channel + y * out.y;
-    for (int64_t x = 0; x < width; ++x) {
+    int64_t x = 0;
+    for (; out.x == 1 && x + kLanes <= width; x += kLanes) {
+      auto* lanes = reinterpret_cast<lanes_t<A>*>(row + x);
+      *lanes = keep_where_positive(load(output + x), *lanes);
+    }
+    for (; x < width; ++x) {
       row[x] = A(output[x * out.x]) > A(0) ? row[x] : A(0);
     }
   } else if (params.witness == ReluWitness::intrinsic) {

@@ -1,4 +1,7 @@
 #include "core/simd/kernels.h"
+#include "core/simd/lanes.h"
+
+// One row of one channel at a time: the fast path of contiguous maps, and the general path of any strides.
 
 namespace ghostsr::GHOSTSR_SIMD_LEVEL {
 namespace {
@@ -25,16 +28,26 @@ template <ReluWitness kWitness, bool kUnit, typename T>
                                               int64_t intrinsic_step, int64_t tile_begin,
                                               accumulator_t<T>* sums) {
   using A = accumulator_t<T>;
-  const int64_t grad = kUnit ? 1 : gradient_step;
-  const int64_t out = kUnit ? 1 : output_step;
-  const int64_t in = kUnit ? 1 : intrinsic_step;
-  for (int64_t x = reader.begin; x < reader.end; ++x) {
-    const A gradient = A(reader.gradient[x * grad]) * reader.gain;
+  int64_t x = reader.begin;
+  if constexpr (kUnit) {
+    for (; x + kLanes <= reader.end; x += kLanes) {
+      lanes_t<A> gradient = load(reader.gradient + x) * reader.gain;
+      if constexpr (kWitness == ReluWitness::output) {
+        gradient = keep_where_positive(load(reader.output + x), gradient);
+      } else if constexpr (kWitness == ReluWitness::intrinsic) {
+        gradient = keep_where_positive(load(intrinsic + x) * reader.gain + reader.bias, gradient);
+      }
+      auto* sum = reinterpret_cast<lanes_t<A>*>(sums + (x - tile_begin));
+      *sum += gradient;
+    }
+  }
+  for (; x < reader.end; ++x) {
+    const A gradient = A(reader.gradient[x * gradient_step]) * reader.gain;
     bool passed = true;
     if constexpr (kWitness == ReluWitness::output) {
-      passed = A(reader.output[x * out]) > A(0);
+      passed = A(reader.output[x * output_step]) > A(0);
     } else if constexpr (kWitness == ReluWitness::intrinsic) {
-      passed = A(intrinsic[x * in]) * reader.gain + reader.bias > A(0);
+      passed = A(intrinsic[x * intrinsic_step]) * reader.gain + reader.bias > A(0);
     }
     sums[x - tile_begin] += passed ? gradient : A(0);
   }
@@ -91,11 +104,9 @@ void backward_rows(const ShiftConcatBackwardParams<T>& params, int64_t begin, in
   const bool unit = params.grad_output_strides.x == 1 &&
                     (kWitness != ReluWitness::output || params.output_strides.x == 1) &&
                     (kWitness != ReluWitness::intrinsic || params.intrinsic_strides.x == 1);
-  const bool channels_innermost = params.grad_output_strides.channel == 1;
   for (int64_t task = begin; task < end; ++task) {
-    // Neighbouring tasks should touch neighbouring memory, whichever way the maps lie.
-    const int64_t y = channels_innermost ? task / channels % height : task % height;
-    const int64_t channel = channels_innermost ? task % channels : task / height % channels;
+    const int64_t y = task % height;
+    const int64_t channel = task / height % channels;
     const int64_t n = task / (height * channels);
     if (unit) {
       backward_row<kWitness, true>(params, n, channel, y);

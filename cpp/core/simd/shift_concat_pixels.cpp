@@ -6,8 +6,16 @@
 namespace ghostsr::GHOSTSR_SIMD_LEVEL {
 namespace {
 
-// Pixels worked on before the next block of channels; the outputs of a tile stay in the first-level cache.
-constexpr int64_t kTilePixels = 32;
+// Pixels worked on before the next block of channels. Few, so that the output is written almost from end to
+// end, which the memory likes; enough to pay for loading a block's pointers.
+constexpr int64_t kTilePixels = 4;
+
+// How far ahead of the tile the output is fetched for writing; its lines are too scattered for the hardware
+// to see them coming.
+constexpr int64_t kPixelsAhead = 8;
+
+// Blocks of channels that are prepared together for a row.
+constexpr int64_t kRowBlocks = 32;
 
 template <typename T>
 struct RowPointers {
@@ -66,28 +74,14 @@ template <typename T>
 }
 
 template <typename T>
-[[gnu::always_inline]] inline lanes_t<accumulator_t<T>> load(const T* from) {
-  using A = accumulator_t<T>;
-  return lanes_t<A>{A(from[0]), A(from[1]), A(from[2]), A(from[3]),
-                    A(from[4]), A(from[5]), A(from[6]), A(from[7])};
-}
-
-template <typename T>
-[[gnu::always_inline]] inline lanes_t<accumulator_t<T>> gather(const T* const* base, int64_t offset) {
-  using A = accumulator_t<T>;
-  return lanes_t<A>{A(base[0][offset]), A(base[1][offset]), A(base[2][offset]), A(base[3][offset]),
-                    A(base[4][offset]), A(base[5][offset]), A(base[6][offset]), A(base[7][offset])};
-}
-
-template <typename T>
-[[gnu::always_inline]] inline void store(T* to, lanes_t<accumulator_t<T>> value) {
-  for (int64_t lane = 0; lane < kLanes; ++lane) {
-    to[lane] = T(value[lane]);
+[[gnu::always_inline]] inline void fetch_for_writing(const T* output, int64_t output_step, int64_t begin,
+                                                     int64_t end, int64_t width, int64_t channels) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t x = begin; x < (end < width ? end : width); ++x) {
+    for (int64_t channel = 0; channel < channels; channel += kLine) {
+      __builtin_prefetch(output + x * output_step + channel, 1);
+    }
   }
-}
-template <>
-[[gnu::always_inline]] inline void store(float* to, lanes_t<float> value) {
-  *reinterpret_cast<lanes_t<float>*>(to) = value;
 }
 
 template <bool kRun, bool kAffine, bool kResidual, bool kRelu, typename T>
@@ -118,28 +112,37 @@ void finish_row(const ShiftConcatParams<T>& params, const RowPointers<T>& row, i
   const int64_t width = params.extent.width;
   const int64_t channels = params.output_channels;
   const int64_t reach = params.reach < width ? params.reach : width;
-  const int64_t blocked = channels / kLanes * kLanes;
   const int64_t in = params.intrinsic_strides.x;
   const int64_t res = params.residual_strides.x;
   const int64_t out = params.output_strides.x;
   const int64_t first = reach;
   const int64_t last = width - reach > first ? width - reach : first;
-  for (int64_t begin = first; begin < last; begin += kTilePixels) {
-    const int64_t end = begin + kTilePixels < last ? begin + kTilePixels : last;
-    for (int64_t channel = 0; channel < blocked; channel += kLanes) {
-      const Block<T> block = make_block(params, row, y, channel);
-      const T* residual = kResidual ? row.residual + channel : nullptr;
-      if (block.run) {
-        finish_tile<true, kAffine, kResidual, kRelu>(block, residual, res, row.output + channel, out, in,
-                                                     begin, end);
-      } else {
-        finish_tile<false, kAffine, kResidual, kRelu>(block, residual, res, row.output + channel, out, in,
-                                                      begin, end);
-      }
+  Block<T> blocks[kRowBlocks];
+  for (int64_t chunk = 0; chunk < channels; chunk += kRowBlocks * kLanes) {
+    const int64_t chunk_end = chunk + kRowBlocks * kLanes < channels ? chunk + kRowBlocks * kLanes : channels;
+    const int64_t chunk_blocks = (chunk_end - chunk) / kLanes;
+    for (int64_t index = 0; index < chunk_blocks; ++index) {
+      blocks[index] = make_block(params, row, y, chunk + index * kLanes);
     }
-    for (int64_t channel = blocked; channel < channels; ++channel) {
-      for (int64_t x = begin; x < end; ++x) {
-        finish_element(params, row, y, x, channel);
+    for (int64_t begin = first; begin < last; begin += kTilePixels) {
+      const int64_t end = begin + kTilePixels < last ? begin + kTilePixels : last;
+      fetch_for_writing(row.output + chunk, out, begin + kPixelsAhead, end + kPixelsAhead, width,
+                        chunk_end - chunk);
+      for (int64_t index = 0; index < chunk_blocks; ++index) {
+        const Block<T>& block = blocks[index];
+        const int64_t channel = chunk + index * kLanes;
+        const T* residual = kResidual ? row.residual + channel : nullptr;
+        T* output = row.output + channel;
+        if (block.run) {
+          finish_tile<true, kAffine, kResidual, kRelu>(block, residual, res, output, out, in, begin, end);
+        } else {
+          finish_tile<false, kAffine, kResidual, kRelu>(block, residual, res, output, out, in, begin, end);
+        }
+      }
+      for (int64_t channel = chunk + chunk_blocks * kLanes; channel < chunk_end; ++channel) {
+        for (int64_t x = begin; x < end; ++x) {
+          finish_element(params, row, y, x, channel);
+        }
       }
     }
   }
