@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,9 @@ def train(
         InputError: The configuration, a picture, a network or the folder is wrong.
         GhostsrError: The loss is not finite or has diverged, or a file cannot be written.
     """
-    if config.training.threads:
-        torch.set_num_threads(config.training.threads)
     run = RunFolder(Path(folder))
     resume = resume or restarted()
-    with processes(config.training.device) as (group, device):
+    with _threads(config.training.threads), processes(config.training.device) as (group, device):
         _check_shares(config, group)
         if not group.first:
             group.barrier()
@@ -95,6 +94,16 @@ def train(
             _prepare_folder(config, run, resume)
             group.barrier()
             return _Run(config, run, group, device, resume, observers).go()
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _check_shares(config: Config, group: Processes) -> None:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from ghostsr_ext.imaging import imresize, write_image
 from ghostsr_ext.training import config_from_values
 
@@ -7,6 +8,15 @@ from ghostsr_ext.training import config_from_values
 def smooth_picture(seed, rows, columns):
     coarse = np.random.default_rng(seed).integers(0, 256, (rows // 4, columns // 4, 3), np.uint8)
     return imresize(coarse, size=(rows, columns))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Networks of a few channels are slower on more threads, and bits depend on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

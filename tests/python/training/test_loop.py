@@ -88,6 +88,20 @@ def test_a_run_leaves_networks_configuration_log_and_checkpoints(make_config, pi
     assert set(losses_of(tmp_path / "run")) == set(range(1, 9))
 
 
+def test_threads_are_those_of_the_configuration_during_the_run_alone(make_config, tmp_path):
+    class Watch(Recorder):
+        def stepped(self, step):
+            self.threads = torch.get_num_threads()
+
+    watch = Watch()
+    torch.set_num_threads(1)
+
+    train(make_config(training={"threads": 2, "steps": 1}), tmp_path / "run", observers=[watch])
+
+    assert watch.threads == 2
+    assert torch.get_num_threads() == 1
+
+
 def test_the_best_network_measures_what_the_run_says(make_config, pictures, tmp_path):
     config = make_config(
         validation={"sets": [str(pictures)], "every": 2}, training={"ema_decay": 0.5}

@@ -95,3 +95,27 @@ def test_entropy_is_one_without_a_choice_and_falls_to_zero_with_one():
     assert entropy(half) == pytest.approx(math.log(2) / math.log(4))
     assert entropy(torch.zeros(2, 1)) == 0
     assert entropy(torch.zeros(0, 9)) == 0
+
+
+@pytest.mark.parametrize("scope", ["channel", "layer"])
+@pytest.mark.parametrize("noise", [True, False])
+def test_training_finds_the_shifts_that_made_the_target(scope, noise):
+    true = SHIFTS if scope == "channel" else [[1, 0]] * 4
+    target_layer, model = converted(true), converted([[0, 0]] * 4)
+    model.load_state_dict({**target_layer.state_dict(), "0.shift": torch.zeros(4, 2).long()})
+    start_shifts(model, ShiftConfig(scope=scope, confidence=1.0))
+    model.requires_grad_(False)
+    logits = logits_of(model)["0"].requires_grad_()
+    optimizer = torch.optim.Adam([logits], lr=0.1)
+    before = entropy(logits)
+
+    for step in range(120):
+        set_selection(model, tau=0.99**step, noise=noise)
+        picture = torch.randn(2, 3, 12, 12)
+        loss = (model(picture) - target_layer(picture)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    assert torch.equal(model[0].selected_shift(), torch.tensor(true))
+    assert entropy(logits) < before

@@ -4,6 +4,8 @@ import torch
 from ghostsr_ext.imaging import imresize, luma
 from ghostsr_ext.training.data import BatchPlan, PatchBatches, PictureStore
 from ghostsr_ext.training.data.store import write_store
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 SIZES = ((24, 36), (60, 48), (36, 36))
@@ -146,3 +148,36 @@ def test_each_step_is_of_one_scale_and_all_scales_come(tmp_path, store):
 
     assert set(scales) == {2, 3}
     assert batches[0].targets.shape[-1] == 6 * scales[0]
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    world_size=st.integers(1, 4),
+    accumulation=st.integers(1, 3),
+    part_size=st.integers(1, 3),
+    step=st.integers(0, 10**9),
+    seed=st.integers(0, 2**63 - 1),
+)
+def test_however_a_batch_is_divided_it_is_the_same_batch(
+    store, world_size, accumulation, part_size, step, seed
+):
+    size = world_size * accumulation * part_size
+
+    def shares(world_size, accumulation):
+        for rank in range(world_size):
+            plan = BatchPlan(
+                seed=seed,
+                batch_size=size,
+                patch=4,
+                rank=rank,
+                world_size=world_size,
+                accumulation=accumulation,
+            )
+            batches = PatchBatches([store], plan)
+            for part in range(accumulation):
+                yield batches[step * accumulation + part].targets
+
+    divided = torch.cat(list(shares(world_size, accumulation)))
+    assert torch.equal(divided, torch.cat(list(shares(1, 1))))
