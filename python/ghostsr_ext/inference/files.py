@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import zip_longest
 
 from ghostsr_ext.errors import GhostsrError
 from ghostsr_ext.imaging import Picture, read_picture, read_size, write_bands
@@ -74,7 +75,7 @@ def upscale_files(
     results: list[tuple[Job, Future[None]]] = []
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         waiting: Future[Picture] | None = None
-        for job, following in zip(todo, [*todo[1:], None], strict=True):
+        for job, following in zip_longest(todo, todo[1:]):
             reading, waiting = waiting, None
             report = partial(progress, job) if progress else _report_nothing
             result: Future[None] = Future()

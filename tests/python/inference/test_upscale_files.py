@@ -109,6 +109,15 @@ def test_finished_results_are_passed_over(folder, upscaler):
     assert [job.target.stat().st_mtime_ns for job in jobs[:2]] == before
 
 
+def test_a_run_with_nothing_left_to_do_does_nothing(folder, upscaler):
+    upscale_files(upscaler, plan(folder))
+
+    outcome = upscale_files(upscaler, plan(folder))
+
+    assert len(outcome.skipped) == 5
+    assert (outcome.written, outcome.failed) == ([], [])
+
+
 def test_finished_results_are_done_again_where_asked(folder, upscaler):
     jobs = plan(folder)
     jobs[0].target.parent.mkdir()
