@@ -1,0 +1,139 @@
+"""Measure whole networks: dense and ghost, in plain torch and through this package's layers.
+
+Networks enlarge by 2, with random weights and shifts. The reference is the dense network in plain
+torch, channels last. "torch's convolutions" are the package's layers with the variable
+GHOSTSR_CONVOLUTION=aten: torch convolves, and the rest of a layer is one pass. Outputs of the ways
+to compute one network are compared first.
+
+    python benchmarks/networks.py --json docs/speed/networks.json --markdown docs/speed.md
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from ghostsr_ext.packed_weights import packed_weight_bytes
+from measuring import (
+    Clock,
+    conditions,
+    conditions_text,
+    markdown_table,
+    ratio,
+    run_interleaved,
+    write_json,
+    write_section,
+)
+from plain_networks import PlainNetwork, make_network
+from torch import Tensor, nn
+
+PATH_VARIABLE = "GHOSTSR_CONVOLUTION"
+REFERENCE = "dense, torch"
+
+
+def _forward(network: nn.Module, image: Tensor, path: str = "auto") -> Callable[[], Tensor]:
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def run() -> Tensor:
+        os.environ[PATH_VARIABLE] = path
+        with torch.inference_mode():
+            output: Tensor = network(image)
+            return output
+
+    return run
+
+
+def relative_difference(output: Tensor, expected: Tensor) -> float:
+    """Return the root mean square of the difference over that of the expected variation."""
+    difference = (output.double() - expected.double()).square().mean().sqrt()
+    return (difference / expected.double().std()).item()
+
+
+def measure(preset: str, size: int, rounds: int, clock: Clock) -> dict[str, Any]:
+    """Return the measurement of one network as JSON values."""
+    dense, ghost = (make_network(preset, ghost=ghost) for ghost in (False, True))
+    image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(1))
+    image = (image * dense.value_range).to(memory_format=torch.channels_last)
+    ways = {
+        REFERENCE: _forward(PlainNetwork(dense), image),
+        "dense, ghostsr": _forward(dense, image),
+        "ghost, torch": _forward(PlainNetwork(ghost), image),
+        "ghost, ghostsr with torch's convolutions": _forward(ghost, image, "aten"),
+        "ghost, ghostsr": _forward(ghost, image),
+    }
+    differences = {
+        name: relative_difference(way(), ways[f"{name.split(',')[0]}, torch"]())
+        for name, way in ways.items()
+    }
+    for name, difference in differences.items():
+        if not difference <= 1e-4:
+            raise RuntimeError(f"{preset}, {name}: the output differs by {difference:.2g}")
+    seconds = run_interleaved(ways, rounds, clock)
+    return {
+        "network": preset,
+        "size": size,
+        "packed_weight_bytes": packed_weight_bytes(ghost),
+        "rows": [
+            {
+                "name": name,
+                "ratio": asdict(ratio(seconds[name], seconds[REFERENCE])),
+                "difference": differences[name],
+                "seconds": seconds[name],
+            }
+            for name in ways
+        ],
+    }
+
+
+def report(networks: list[dict[str, Any]]) -> str:
+    """Lay the measurements out as one Markdown table, a column a network."""
+    rows = []
+    for index, first in enumerate(networks[0]["rows"]):
+        row = {"network x2": first["name"]}
+        for network in networks:
+            times = network["rows"][index]["ratio"]
+            row[f"{network['network']}, {network['size']}x{network['size']}"] = (
+                f"{times['median']:.2f} ({times['low']:.2f} to {times['high']:.2f})"
+            )
+        rows.append(row)
+    return markdown_table(rows)
+
+
+def main(
+    models: Annotated[str, typer.Option(help="Presets, separated by commas.")] = (
+        "edsr_baseline,edsr,carn,carn_m,rdn"
+    ),
+    size: Annotated[int, typer.Option(help="Height and width of the small picture.")] = 96,
+    rounds: Annotated[int, typer.Option(help="Runs of every candidate.")] = 7,
+    threads: Annotated[int, typer.Option(help="Of torch.")] = 2,
+    clock: Annotated[Clock, typer.Option(help="What a run is timed by.")] = Clock.WALL,
+    json: Annotated[Path | None, typer.Option(help="Write everything here.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Replace the section networks of this page.")
+    ] = None,
+) -> None:
+    """Measure, print a table, and write what is asked for."""
+    torch.set_num_threads(threads)
+    surroundings = conditions(rounds, threads, clock)
+    networks = []
+    for preset in models.split(","):
+        networks.append(measure(preset, size, rounds, clock))
+        print(report(networks[-1:]), flush=True)
+    text = (
+        report(networks) + "\nTime beside the dense network in torch, channels last. "
+        f"{conditions_text(surroundings)}\n"
+    )
+    print(text)
+    if json is not None:
+        write_json(json, {"conditions": surroundings, "networks": networks})
+    if markdown is not None:
+        write_section(markdown, "networks", text)
+
+
+if __name__ == "__main__":
+    typer.run(main)
