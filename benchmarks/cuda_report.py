@@ -1,9 +1,9 @@
 """What the compiler made of the CUDA kernels: registers, shared memory, occupancy, and two gates.
 
-No kernel may spill registers or use a stack, and the kernels of the vector paths must move sixteen bytes at
-a time. Needs no GPU: it reads the machine code in the built library, with ``cuobjdump`` and ``nvdisasm``
-(packages ``nvidia-cuda-cuobjdump`` and ``nvidia-cuda-nvdisasm``), and computes occupancy by the CUDA
-toolkit's own calculator.
+No kernel may spill registers or use a stack, and the kernels of the vector paths must move sixteen
+bytes at a time. Needs no GPU: it reads the machine code in the built library with ``cuobjdump`` and
+``nvdisasm`` (packages ``nvidia-cuda-cuobjdump`` and ``nvidia-cuda-nvdisasm``), and computes the
+occupancy by the CUDA toolkit's own calculator.
 
     python benchmarks/cuda_report.py [LIBRARY] [--write docs/cuda.md]
 """
@@ -18,25 +18,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from measuring import markdown_table, write_section
+
 THREADS = 256
 RESERVED_BYTES = 1024
 
-# The kernels of the vector paths, and whether their loads too must be of sixteen bytes: the gradient of a
-# channels_last map gathers single channels.
+# The kernels of the vector paths, and whether their loads too must be of sixteen bytes. The
+# gradient of a channels_last map gathers single channels.
 VECTOR_KERNELS = {
     "shift_concat_rows": True,
     "shift_concat_pixels": True,
     "shift_concat_backward_rows": True,
     "shift_concat_backward_pixels": False,
 }
-
-BEGIN_MARK = "<!-- begin: benchmarks/cuda_report.py -->"
-END_MARK = "<!-- end: benchmarks/cuda_report.py -->"
 
 
 @dataclass
@@ -150,8 +148,8 @@ def failures(kernels: Iterable[Kernel]) -> list[str]:
         place = f"{kernel.name} for sm_{kernel.architecture}"
         if kernel.stack_bytes or kernel.local_bytes or kernel.local_accesses:
             broken.append(
-                f"{place}: {kernel.stack_bytes} bytes of stack, {kernel.local_bytes} of local memory, "
-                f"{kernel.local_accesses} accesses to it; none is allowed"
+                f"{place}: {kernel.stack_bytes} bytes of stack, {kernel.local_bytes} of local "
+                f"memory, {kernel.local_accesses} accesses to it; none is allowed"
             )
         if kernel.template in VECTOR_KERNELS:
             if not kernel.wide_stores:
@@ -193,45 +191,33 @@ def occupancies(kernels: list[Kernel]) -> list[float]:
 
 def table(kernels: list[Kernel]) -> str:
     """Return the registers and the occupancy of every kernel as a Markdown table."""
-    chosen = sorted({kernel.architecture for kernel in kernels})
-    cells: dict[str, dict[int, str]] = defaultdict(dict)
-    shared: dict[str, int] = {}
-    for kernel, occupancy in zip(kernels, occupancies(kernels), strict=True):
-        cells[kernel.name][kernel.architecture] = f"{kernel.registers} ({occupancy:.0%})"
-        shared[kernel.name] = max(shared.get(kernel.name, 0), kernel.shared_bytes)
-    rows = [
-        "| kernel | shared bytes | " + " | ".join(f"sm_{number}" for number in chosen) + " |",
-        "|---|--:|" + "--:|" * len(chosen),
-    ]
-    rows += [
-        f"| `{name}` | {shared[name]} | "
-        + " | ".join(cells[name].get(number, "") for number in chosen)
-        + " |"
-        for name in sorted(cells)
-    ]
-    return "\n".join(rows)
-
-
-def write_between_marks(file: Path, text: str) -> None:
-    """Replace what stands between the two marks in ``file``."""
-    content = file.read_text(encoding="utf-8")
-    begin, rest = content.split(BEGIN_MARK)
-    _, end = rest.split(END_MARK)
-    file.write_text(f"{begin}{BEGIN_MARK}\n{text}\n{END_MARK}{end}", encoding="utf-8")
+    rows: dict[str, dict[str, str]] = {}
+    pairs = zip(kernels, occupancies(kernels), strict=True)
+    for kernel, occupancy in sorted(pairs, key=lambda pair: (pair[0].name, pair[0].architecture)):
+        row = rows.setdefault(kernel.name, {"kernel": f"`{kernel.name}`", "shared bytes": "0"})
+        row["shared bytes"] = str(max(int(row["shared bytes"]), kernel.shared_bytes))
+        row[f"sm_{kernel.architecture}"] = f"{kernel.registers} ({occupancy:.0%})"
+    return markdown_table(list(rows.values()))
 
 
 def built_library() -> Path:
     """Return the CUDA operators of the installed package."""
     spec = importlib.util.find_spec("ghostsr_ext._ops_cuda")
     if spec is None or spec.origin is None:
-        raise SystemExit("ghostsr_ext has no CUDA operators; build it with GHOSTSR_CUDA=ON, or name a library")
+        raise SystemExit(
+            "ghostsr_ext has no CUDA operators; build with GHOSTSR_CUDA=ON or name a library"
+        )
     return Path(spec.origin)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("library", type=Path, nargs="?", help="default: of the installed package")
-    parser.add_argument("--write", type=Path, help="a Markdown file to put the table in, between its marks")
+    parser.add_argument(
+        "--write", type=Path, help="a Markdown page whose section 'kernels' gets the table"
+    )
     arguments = parser.parse_args()
     library = arguments.library or built_library()
     usage = read_usage(library)
@@ -243,7 +229,7 @@ def main() -> None:
     text = table(kernels)
     print(text)
     if arguments.write is not None:
-        write_between_marks(arguments.write, text)
+        write_section(arguments.write, "kernels", text)
     broken = failures(kernels)
     for line in broken:
         print(line, file=sys.stderr)

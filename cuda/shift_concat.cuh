@@ -52,10 +52,10 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads)
     shift_concat_rows(const ShiftConcatArguments<T> arguments, const RowTiling tiling) {
   using A = accumulator_t<T>;
-  const Quotient plane = tiling.tiles.divide(static_cast<int32_t>(blockIdx.x));
-  const Quotient image = tiling.channels.divide(plane.value);
+  const Quotient tile = tiling.channels.divide(static_cast<int32_t>(blockIdx.x));
+  const Quotient image = tiling.tiles.divide(tile.value);
   const int64_t n = tiling.first_image + image.value;
-  const int32_t channel = image.remainder;
+  const int32_t channel = tile.remainder;
   const ChannelEpilogue<A> epilogue = resolve_epilogue(arguments, channel);
   const Strides& in = arguments.intrinsic_strides;
   const Strides& res = arguments.residual_strides;
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kThreads)
   T* output = arguments.output + n * out.batch + channel * out.channel;
   const auto height = static_cast<int32_t>(arguments.extent.height);
   const auto width = static_cast<int32_t>(arguments.extent.width);
-  const int32_t begin = plane.remainder * kTileItems;
+  const int32_t begin = image.remainder * kTileItems;
   const int32_t end = tiling.items - begin < kTileItems ? tiling.items : begin + kTileItems;
   for (int32_t item = begin + static_cast<int32_t>(threadIdx.x); item < end; item += kThreads) {
     const Quotient row = tiling.chunks_per_row.divide(item);

@@ -41,10 +41,10 @@ __global__ void __launch_bounds__(kThreads)
   using A = accumulator_t<T>;
   __shared__ ChannelLink<A> shared[kSharedReaders];
   const OutputGradient<T>& gradient = arguments.gradient;
-  const Quotient plane = tiling.tiles.divide(static_cast<int32_t>(blockIdx.x));
-  const Quotient image = tiling.channels.divide(plane.value);
+  const Quotient tile = tiling.channels.divide(static_cast<int32_t>(blockIdx.x));
+  const Quotient image = tiling.tiles.divide(tile.value);
   const int64_t n = tiling.first_image + image.value;
-  const int32_t channel = image.remainder;
+  const int32_t channel = tile.remainder;
   const int32_t first_reader = load(arguments.reader_begin + channel);
   const int32_t last_reader = load(arguments.reader_begin + channel + 1);
   const ChannelLink<A>* readers = gather_readers(arguments.readers, first_reader, last_reader, shared);
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kThreads)
   T* result = arguments.grad_intrinsic + n * to.batch + channel * to.channel;
   const auto height = static_cast<int32_t>(arguments.extent.height);
   const auto width = static_cast<int32_t>(arguments.extent.width);
-  const int32_t begin = plane.remainder * kTileItems;
+  const int32_t begin = image.remainder * kTileItems;
   const int32_t end = tiling.items - begin < kTileItems ? tiling.items : begin + kTileItems;
   for (int32_t item = begin + static_cast<int32_t>(threadIdx.x); item < end; item += kThreads) {
     const Quotient row = tiling.chunks_per_row.divide(item);

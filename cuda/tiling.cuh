@@ -28,7 +28,9 @@ inline int32_t checked_int(const char* what, int64_t value) {
   return static_cast<int32_t>(value);
 }
 
-// A block takes kTileItems chunks of one plane, a chunk being sixteen bytes of a row.
+// A block takes kTileItems chunks of one plane, a chunk being sixteen bytes of a row. Neighbouring blocks
+// take the same tile of neighbouring channels: an intrinsic channel and the ghosts made from it are read at
+// about the same time, so that the memory is read once and the cache serves the rest.
 struct RowTiling {
   int64_t first_image;
   int32_t items;  // chunks of a plane

@@ -11,7 +11,7 @@ sys.path.append(str(Path(__file__).parents[1] / "ops"))
 
 @pytest.fixture(params=[CpuDevice, CudaDevice], ids=["cpu", "cuda"])
 def device(request: pytest.FixtureRequest) -> Device:
-    """Where a test runs: on the CPU always, so that its own logic is sound, and on a GPU where there is one."""
+    """Where a test runs: on the CPU, which proves its logic, and on a GPU where there is one."""
     if request.param is CudaDevice:
         reason = CudaDevice.obstacle()
         if reason is not None:

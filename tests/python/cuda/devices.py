@@ -35,7 +35,7 @@ class Device:
         raise NotImplementedError
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-        """Return the tensor that ``work`` makes, and a function that does the same work into it again."""
+        """Return what ``work`` makes, and a function that does the work into it again."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""The operators on a GPU equal their twins in float64; the same tests run on the CPU, so that they are sound."""
+"""The operators on a GPU equal their twins in float64; the CPU runs the same tests."""
 
 import pytest
 import torch
