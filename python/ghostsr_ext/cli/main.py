@@ -16,6 +16,9 @@ _COMMANDS = {
     "train": ("ghostsr_ext.cli.train", "train_command"),
     "eval": ("ghostsr_ext.cli.eval", "evaluate_command"),
     "bench": ("ghostsr_ext.cli.bench", "bench_command"),
+    "export": ("ghostsr_ext.cli.export", "export_command"),
+    "report": ("ghostsr_ext.cli.report", "report_command"),
+    "demo": ("ghostsr_ext.cli.demo", "demo_command"),
     "info": ("ghostsr_ext.cli.info", "info_command"),
 }
 
