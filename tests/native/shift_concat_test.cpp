@@ -1,0 +1,299 @@
+#include "core/shift_concat.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/channel_plan.h"
+#include "core/half.h"
+#include "core/simd/kernels.h"
+
+namespace ghostsr {
+namespace {
+
+using Kernel = void (*)(const ShiftConcatParams<float>&, int64_t, int64_t);
+using BackwardKernel = void (*)(const ShiftConcatBackwardParams<float>&, int64_t, int64_t);
+
+struct Level {
+  std::string name;
+  Kernel rows;
+  Kernel pixels;
+  BackwardKernel backward_rows;
+  BackwardKernel backward_pixels;
+};
+
+std::vector<Level> levels() {
+  std::vector<Level> all{{"portable", portable::shift_concat_rows<float>,
+                          portable::shift_concat_pixels<float>, portable::shift_concat_backward_rows<float>,
+                          portable::shift_concat_backward_pixels<float>}};
+#ifdef GHOSTSR_HAS_X86
+  if (supported_simd_level() >= SimdLevel::avx2) {
+    all.push_back({"avx2", avx2::shift_concat_rows<float>, avx2::shift_concat_pixels<float>,
+                   avx2::shift_concat_backward_rows<float>, avx2::shift_concat_backward_pixels<float>});
+  }
+#endif
+  return all;
+}
+
+// Values around a map that kernels must neither use nor change.
+constexpr float kOutside = 1e30F;
+
+// A map with a margin on every side of its memory.
+class Map {
+ public:
+  Map(Extent extent, int64_t channels, bool channels_last, int64_t gap = 0)
+      : extent_(extent), channels_(channels) {
+    const auto [batch, height, width] = extent;
+    strides = channels_last
+                  ? Strides{height * width * (channels + gap), 1, width * (channels + gap), channels + gap}
+                  : Strides{channels * height * (width + gap), height * (width + gap), width + gap, 1};
+    values_.assign(batch * (channels_last ? strides.batch : channels * strides.channel) + 2 * kMargin,
+                   kOutside);
+  }
+
+  float* data() { return values_.data() + kMargin; }
+  float& at(int64_t n, int64_t c, int64_t y, int64_t x) {
+    return data()[n * strides.batch + c * strides.channel + y * strides.y + x * strides.x];
+  }
+  // Zero outside.
+  float read(int64_t n, int64_t c, int64_t y, int64_t x) {
+    return y < 0 || x < 0 || y >= extent_.height || x >= extent_.width ? 0.0F : at(n, c, y, x);
+  }
+
+  template <typename Function>
+  void for_each(const Function& function) {
+    for (int64_t n = 0; n < extent_.batch; ++n) {
+      for (int64_t c = 0; c < channels_; ++c) {
+        for (int64_t y = 0; y < extent_.height; ++y) {
+          for (int64_t x = 0; x < extent_.width; ++x) {
+            function(n, c, y, x);
+          }
+        }
+      }
+    }
+  }
+
+  // Small integers, so that sums are exact in any order.
+  void fill(std::mt19937& random) {
+    for_each([&](int64_t n, int64_t c, int64_t y, int64_t x) {
+      at(n, c, y, x) = static_cast<float>(static_cast<int>(random() % 9) - 4);
+    });
+  }
+
+  // The number of values that are not the map's own and were changed.
+  int64_t changed_outside() {
+    std::vector<float> before = values_;
+    for_each([&](int64_t n, int64_t c, int64_t y, int64_t x) {
+      before[&at(n, c, y, x) - values_.data()] = kOutside;
+    });
+    return std::count_if(before.begin(), before.end(), [](float value) { return value != kOutside; });
+  }
+
+  Strides strides{};
+
+ private:
+  static constexpr int64_t kMargin = 4096;
+  Extent extent_;
+  int64_t channels_;
+  std::vector<float> values_;
+};
+
+struct Shape {
+  Extent extent;
+  int64_t intrinsic;
+  int64_t ghosts;
+  int max_shift;
+};
+
+ChannelPlan random_plan(const Shape& shape, bool ordered, std::mt19937& random) {
+  std::vector<int64_t> source(shape.ghosts);
+  std::vector<int64_t> shift(2 * shape.ghosts);
+  std::vector<double> gain(shape.ghosts);
+  std::vector<double> bias(shape.ghosts);
+  for (int64_t ghost = 0; ghost < shape.ghosts; ++ghost) {
+    source[ghost] = random() % shape.intrinsic;
+    shift[2 * ghost] = static_cast<int64_t>(random() % (2 * shape.max_shift + 1)) - shape.max_shift;
+    shift[2 * ghost + 1] = static_cast<int64_t>(random() % (2 * shape.max_shift + 1)) - shape.max_shift;
+    gain[ghost] = static_cast<double>(random() % 5) - 2;
+    bias[ghost] = static_cast<double>(random() % 5) - 2;
+  }
+  std::vector<int64_t> order(shape.intrinsic + shape.ghosts);
+  std::iota(order.begin(), order.end(), 0);
+  if (ordered) {
+    std::shuffle(order.begin(), order.end(), random);
+  }
+  return make_channel_plan(shape.intrinsic, shape.ghosts, source.data(), shift.data(), gain.data(),
+                           bias.data(), order.data());
+}
+
+struct Case {
+  Shape shape;
+  bool ordered;
+  bool channels_last;
+};
+
+class ShiftConcatKernels : public testing::TestWithParam<Case> {
+ protected:
+  std::mt19937 random_{7};
+};
+
+TEST_P(ShiftConcatKernels, EqualTheFormulaAndStayInTheirMemory) {
+  const auto [shape, ordered, channels_last] = GetParam();
+  const int64_t channels = shape.intrinsic + shape.ghosts;
+  const ChannelPlan plan = random_plan(shape, ordered, random_);
+  Map intrinsic(shape.extent, shape.intrinsic, channels_last, 3);
+  Map residual(shape.extent, channels, channels_last, 1);
+  intrinsic.fill(random_);
+  residual.fill(random_);
+  for (const Level& level : levels()) {
+    for (const bool relu : {false, true}) {
+      for (const bool with_residual : {false, true}) {
+        SCOPED_TRACE(level.name + (relu ? ", relu" : "") + (with_residual ? ", residual" : ""));
+        Map output(shape.extent, channels, channels_last, 2);
+        const ShiftConcatParams<float> params{
+            .extent = shape.extent,
+            .output_channels = channels,
+            .origins = plan.origins.data(),
+            .reach = plan.reach,
+            .intrinsic = intrinsic.data(),
+            .intrinsic_strides = intrinsic.strides,
+            .residual = with_residual ? residual.data() : nullptr,
+            .residual_strides = residual.strides,
+            .output = output.data(),
+            .output_strides = output.strides,
+            .residual_scale = 0.5,
+            .relu = relu,
+            .affine = plan.affine,
+        };
+        const int64_t rows = shape.extent.batch * shape.extent.height;
+        const int64_t tasks = channels_last ? rows : rows * channels;
+        // In two parts and backwards: tasks may run in any order.
+        const Kernel kernel = channels_last ? level.pixels : level.rows;
+        kernel(params, tasks / 2, tasks);
+        kernel(params, 0, tasks / 2);
+        output.for_each([&](int64_t n, int64_t c, int64_t y, int64_t x) {
+          const ChannelOrigin& origin = plan.origins[c];
+          const double ghost =
+              origin.gain * intrinsic.read(n, origin.source, y + origin.dy, x + origin.dx) + origin.bias;
+          double expected = 0.5 * ghost + (with_residual ? residual.at(n, c, y, x) : 0.0F);
+          expected = relu ? std::max(expected, 0.0) : expected;
+          ASSERT_EQ(output.at(n, c, y, x), expected) << n << " " << c << " " << y << " " << x;
+        });
+        EXPECT_EQ(output.changed_outside(), 0);
+      }
+    }
+  }
+}
+
+TEST_P(ShiftConcatKernels, HaveTheGradientOfTheFormula) {
+  const auto [shape, ordered, channels_last] = GetParam();
+  const int64_t channels = shape.intrinsic + shape.ghosts;
+  const ChannelPlan plan = random_plan(shape, ordered, random_);
+  Map gradient(shape.extent, channels, channels_last, 1);
+  Map output(shape.extent, channels, channels_last, 3);
+  Map intrinsic(shape.extent, shape.intrinsic, channels_last, 2);
+  gradient.fill(random_);
+  output.fill(random_);
+  intrinsic.fill(random_);
+  for (const Level& level : levels()) {
+    for (const ReluWitness witness : {ReluWitness::none, ReluWitness::output, ReluWitness::intrinsic}) {
+      SCOPED_TRACE(level.name + ", witness " + std::to_string(static_cast<int>(witness)));
+      Map result(shape.extent, shape.intrinsic, channels_last, 1);
+      const ShiftConcatBackwardParams<float> params{
+          .extent = shape.extent,
+          .intrinsic_channels = shape.intrinsic,
+          .origins = plan.origins.data(),
+          .readers = plan.readers.data(),
+          .reader_begin = plan.reader_begin.data(),
+          .grad_output = gradient.data(),
+          .grad_output_strides = gradient.strides,
+          .witness = witness,
+          .output = witness == ReluWitness::output ? output.data() : nullptr,
+          .output_strides = output.strides,
+          .intrinsic = witness == ReluWitness::intrinsic ? intrinsic.data() : nullptr,
+          .intrinsic_strides = intrinsic.strides,
+          .grad_intrinsic = result.data(),
+          .grad_intrinsic_strides = result.strides,
+          .residual_scale = 0.5,
+      };
+      const int64_t rows = shape.extent.batch * shape.extent.height;
+      const int64_t tasks = channels_last ? rows : rows * shape.intrinsic;
+      const BackwardKernel kernel = channels_last ? level.backward_pixels : level.backward_rows;
+      kernel(params, tasks / 2, tasks);
+      kernel(params, 0, tasks / 2);
+
+      // Scattered, as the definition reads; the kernels gather.
+      Map expected(shape.extent, shape.intrinsic, channels_last);
+      expected.for_each([&](int64_t n, int64_t c, int64_t y, int64_t x) { expected.at(n, c, y, x) = 0; });
+      gradient.for_each([&](int64_t n, int64_t c, int64_t y, int64_t x) {
+        const ChannelOrigin& origin = plan.origins[c];
+        const int64_t to_y = y + origin.dy;
+        const int64_t to_x = x + origin.dx;
+        if (to_y < 0 || to_x < 0 || to_y >= shape.extent.height || to_x >= shape.extent.width) {
+          return;
+        }
+        const double seen = origin.gain * intrinsic.at(n, origin.source, to_y, to_x) + origin.bias;
+        const bool passed = witness == ReluWitness::none ||
+                            (witness == ReluWitness::output ? output.at(n, c, y, x) > 0 : seen > 0);
+        if (passed) {
+          expected.at(n, origin.source, to_y, to_x) +=
+              static_cast<float>(0.5 * origin.gain * gradient.at(n, c, y, x));
+        }
+      });
+      result.for_each([&](int64_t n, int64_t c, int64_t y, int64_t x) {
+        ASSERT_EQ(result.at(n, c, y, x), expected.at(n, c, y, x)) << n << " " << c << " " << y << " " << x;
+      });
+      EXPECT_EQ(result.changed_outside(), 0);
+    }
+  }
+}
+
+std::vector<Case> cases() {
+  const std::vector<Shape> shapes{
+      {{2, 5, 7}, 3, 4, 1},   {{1, 1, 1}, 8, 8, 1},  {{1, 4, 40}, 16, 16, 1}, {{1, 3, 2}, 5, 11, 7},
+      {{1, 9, 17}, 8, 24, 7}, {{2, 1, 33}, 1, 9, 2}, {{2, 12, 1}, 9, 1, 3},   {{1, 2, 12}, 130, 150, 2},
+      {{1, 3, 9}, 1, 240, 1}, {{1, 3, 9}, 70, 0, 0}, {{1, 3, 31}, 8, 8, 0},
+  };
+  std::vector<Case> all;
+  for (const Shape& shape : shapes) {
+    for (const bool ordered : {false, true}) {
+      for (const bool channels_last : {false, true}) {
+        all.push_back({shape, ordered, channels_last});
+      }
+    }
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, ShiftConcatKernels, testing::ValuesIn(cases()));
+
+TEST(ChannelPlan, ResolvesEveryOutputAndItsReaders) {
+  const std::vector<int64_t> source{1, 0};
+  const std::vector<int64_t> shift{1, -2, 0, 3};
+  const std::vector<double> gain{2.0, 3.0};
+  const std::vector<int64_t> order{3, 0, 2, 1};
+
+  const ChannelPlan plan =
+      make_channel_plan(2, 2, source.data(), shift.data(), gain.data(), nullptr, order.data());
+
+  EXPECT_TRUE(plan.affine);
+  EXPECT_EQ(plan.reach, 3);
+  EXPECT_EQ(plan.ghost_outputs, (std::vector<int64_t>{2, 0}));
+  EXPECT_EQ(plan.reader_begin, (std::vector<int64_t>{0, 2, 4}));
+  EXPECT_EQ(plan.readers, (std::vector<int64_t>{0, 1, 2, 3}));
+  EXPECT_EQ(plan.origins[2].source, 1);
+  EXPECT_EQ(plan.origins[2].dy, 1);
+  EXPECT_EQ(plan.origins[2].dx, -2);
+  EXPECT_EQ(plan.origins[2].gain, 2.0);
+  EXPECT_EQ(plan.origins[3].ghost, -1);
+  EXPECT_EQ(plan.origins[3].gain, 1.0);
+}
+
+}  // namespace
+}  // namespace ghostsr
