@@ -250,9 +250,12 @@ class GhostConv2d(nn.Module):
         self.logits = nn.Parameter(torch.empty(choices, (2 * max_shift + 1) ** 2, **factory))
         nn.init.uniform_(self.logits, -1 / 3, 1 / 3)
         table: dict[str, Any] = {"device": device, "dtype": torch.int64}
-        self.register_buffer("source", torch.arange(ghosts, **table) % self.intrinsic_channels)
+        # From lists: on the meta device, where networks are built before they are loaded,
+        # torch.arange and % import torch's compiler, which takes a second.
+        source = [ghost % self.intrinsic_channels for ghost in range(ghosts)]
+        self.register_buffer("source", torch.tensor(source, **table))
         self.register_buffer("shift", torch.zeros(ghosts, 2, **table))
-        self.register_buffer("order", torch.arange(out_channels, **table))
+        self.register_buffer("order", torch.tensor(list(range(out_channels)), **table))
         self.register_state_dict_post_hook(  # type: ignore[no-untyped-call]
             _store_selected_shift
         )

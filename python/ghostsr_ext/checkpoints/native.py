@@ -177,7 +177,8 @@ def _replace_by_ghost_layer(model: nn.Module, name: str, settings: Mapping[str, 
             f"ghost_ratio {settings['ghost_ratio']} of {dense.out_channels} channels"
         )
     if settings["frozen"]:
-        layer.freeze_shifts()
+        # As frozen layers are; their table is read from the file.
+        layer.logits = None
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, layer)
 

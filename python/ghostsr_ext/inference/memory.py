@@ -22,7 +22,7 @@ _DEFAULT_BUDGET = 512 << 20
 # Beside the feature maps that a network hands on, its operators take workspace of their own: the
 # intrinsic half of a ghost layer, blocks that oneDNN or cuDNN reorder.
 _WORKSPACE = 1.5
-_PROBE_SIDE = 64
+_PROBE_SIDE = 16
 # Values in and out are kept three times over in float64 while they change their form.
 _VALUE_BYTES = 3 * 3 * 8
 # torch raises a plain RuntimeError for the host's memory. Where the native operators ask torch for
@@ -42,6 +42,11 @@ class _LiveBytes(TorchDispatchMode):
         self.live = 0
         self.peak = 0
         self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # torch would import its compiler for this class, which takes a second.
+        return False
 
     def __torch_dispatch__(
         self,
@@ -70,23 +75,35 @@ class _LiveBytes(TorchDispatchMode):
 
 
 def activation_bytes(
-    model: nn.Module, input_shape: tuple[int, ...], arguments: Mapping[str, Any] | None = None
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    compute: bool = False,
 ) -> int:
     """Return the most bytes of feature maps that are alive at once in a forward pass.
 
-    Nothing is computed: a copy of the network runs on shapes alone (torch's meta device). The
-    workspace that operators take for themselves is not in it.
+    The workspace that operators take for themselves is not in it.
 
     Args:
         model: Any network, in evaluation mode.
         input_shape: Shape of its input, which is counted too.
         arguments: Keyword arguments of its ``forward``.
+        compute: Whether to run the network on its device. Else a copy of it runs on shapes alone
+            (torch's meta device), which takes no memory; torch loads its compiler for that, which
+            takes longer than to compute a small picture.
     """
-    shadow = copy.deepcopy(model).to("meta")
-    dtype = next((p.dtype for p in shadow.parameters() if p.is_floating_point()), torch.float32)
+    if not compute:
+        model = copy.deepcopy(model).to("meta")
+    parameter = next(model.parameters())
+    options: dict[str, Any] = {"dtype": parameter.dtype, "device": parameter.device}
     # Not inference_mode: under it, views of a tensor are not dispatched to the counter.
-    with torch.no_grad(), _LiveBytes() as counter:
-        shadow(torch.empty(input_shape, dtype=dtype, device="meta"), **(arguments or {}))
+    with torch.no_grad():
+        if compute:
+            # Layers keep transformed weights from the first pass on: they are no feature maps.
+            model(torch.zeros(input_shape, **options), **(arguments or {}))
+        with _LiveBytes() as counter:
+            model(torch.zeros(input_shape, **options), **(arguments or {}))
     peak: int = counter.peak
     return peak
 
@@ -114,7 +131,8 @@ def max_pixels(model: SRModel, scale: int, budget: int) -> int:
     """
     enlarged = scale if model.input_upscaled else 1
     side = _PROBE_SIDE * enlarged
-    probe = activation_bytes(model, (1, model.channels, side, side), {"scale": scale})
+    shape = (1, model.channels, side, side)
+    probe = activation_bytes(model, shape, {"scale": scale}, compute=True)
     return int(budget / (_WORKSPACE * probe / _PROBE_SIDE**2 + _VALUE_BYTES * (1 + scale**2)))
 
 

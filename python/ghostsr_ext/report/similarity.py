@@ -68,4 +68,5 @@ def _normalised(maps: Tensor) -> Tensor:
     """Rows of zero mean and unit length, or zeros where a map is constant: [C, h * w]."""
     flat = maps.flatten(1).double()
     flat = flat - flat.mean(dim=1, keepdim=True)
-    return flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-9)
+    normalised: Tensor = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-9)
+    return normalised

@@ -15,12 +15,14 @@ from ghostsr_ext.models.vdsr import VDSR
 from torch import nn
 
 
-def test_live_feature_maps_are_counted_and_dead_ones_are_not():
+@pytest.mark.parametrize("compute", [False, True])
+def test_live_feature_maps_are_counted_and_dead_ones_are_not(compute):
     chain = nn.Sequential(nn.Conv2d(1, 10, 1), nn.Conv2d(10, 1, 1), nn.Conv2d(1, 1, 1)).eval()
     pixels = 8 * 9
 
     # The input stays; the widest moment holds it, the ten channels and the one made from them.
-    assert activation_bytes(chain, (1, 1, 8, 9)) == 4 * pixels * (1 + 10 + 1)
+    found = activation_bytes(chain, (1, 1, 8, 9), compute=compute)
+    assert found == 4 * pixels * (1 + 10 + 1)
 
 
 def test_half_precision_takes_half():
