@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from ghost_networks import NETWORKS, SCALES, make_network
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
-from measuring import markdown_table, write_json
+from measuring import markdown_table, write_json, write_section
 from torch import nn
 
 HR_SIZE = (720, 1280)
@@ -271,6 +271,11 @@ def main() -> None:
     parser.add_argument("--memory", type=float, default=0.85, help="efficiency of the memory")
     parser.add_argument("--layers", choices=NETWORKS, help="also print each layer, on the H100")
     parser.add_argument("--json", type=Path, help="also write the predictions here")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        help="a Markdown page whose section 'predictions' gets the table for x2",
+    )
     arguments = parser.parse_args()
     efficiency = Efficiency(arguments.arithmetic, arguments.memory)
     predictions = [
@@ -283,6 +288,9 @@ def main() -> None:
     print(network_table(predictions))
     if arguments.layers is not None:
         print(layer_table(arguments.layers, GPUS[2], "float16", efficiency))
+    if arguments.write is not None:
+        chosen = [one for one in predictions if one.scale == SCALES[0]]
+        write_section(arguments.write, "predictions", network_table(chosen))
     if arguments.json is not None:
         content = {
             "efficiency": asdict(efficiency),

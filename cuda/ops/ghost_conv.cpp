@@ -74,16 +74,11 @@ Tensor ghost_conv_learned_cuda(const Tensor& input, const Tensor& weight, const 
                           {activation, residual, residual_scale});
 }
 
-Tensor pack_weight_cuda(const Tensor& /*weight*/) {
-  fail("pack_weight: found a weight on cuda; one on cpu is needed, whose kernel alone reads the packed form");
-}
-
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(ghostsr, CUDA, library) {
   library.impl("convolution", TORCH_BOX(&checked_convolution));
   library.impl("convolution_backward", TORCH_BOX(&checked_convolution_backward));
-  library.impl("pack_weight", TORCH_BOX(&pack_weight_cuda));
   library.impl("ghost_conv", TORCH_BOX(&ghost_conv_cuda));
   library.impl("ghost_conv_learned", TORCH_BOX(&ghost_conv_learned_cuda));
 }

@@ -11,19 +11,6 @@ import torch
 
 _logger = logging.getLogger(__name__)
 
-OPERATORS = (
-    "convolution",
-    "convolution_backward",
-    "pack_weight",
-    "ghost_conv",
-    "ghost_conv_learned",
-    "shift_concat",
-    "shift_concat_backward",
-    "select_shift",
-    "shift_selection_backward",
-)
-"""The operators of ``torch.ops.ghostsr``."""
-
 _cuda_obstacle: str | None = "the operators are not loaded yet"
 _refusals: torch.library.Library | None = None
 
@@ -49,11 +36,21 @@ def load() -> None:
         )
     torch.ops.load_library(path)
     _cuda_obstacle = _load_cuda()
-    if _cuda_obstacle is not None:
+    if _cuda_obstacle is None:
+        refusal = "it is for the CPU alone"
+    else:
         _logger.info("CUDA operators not loaded: %s", _cuda_obstacle)
-        _refusals = torch.library.Library("ghostsr", "IMPL")
-        for name in OPERATORS:
-            _refusals.impl(name, _refusal(name, _cuda_obstacle), "CUDA")
+        refusal = f"the CUDA operators are not loaded: {_cuda_obstacle}"
+    _refusals = torch.library.Library("ghostsr", "IMPL")
+    for name in operator_names():
+        if not torch._C._dispatch_has_kernel_for_dispatch_key(f"ghostsr::{name}", "CUDA"):
+            _refusals.impl(name, _refusal(name, refusal), "CUDA")
+
+
+def operator_names() -> list[str]:
+    """Return the operators of ``torch.ops.ghostsr`` that are loaded."""
+    names: list[str] = torch._C._dispatch_get_all_op_names()
+    return sorted(name.removeprefix("ghostsr::") for name in names if name.startswith("ghostsr::"))
 
 
 def cuda_status() -> str:
@@ -99,13 +96,10 @@ def _load_cuda() -> str | None:
     return None
 
 
-def _refusal(name: str, obstacle: str) -> Callable[..., Any]:
+def _refusal(name: str, reason: str) -> Callable[..., Any]:
     """Return a CUDA kernel that says why there is none."""
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
-        raise RuntimeError(
-            f"ghostsr::{name}: found a tensor on cuda, but the CUDA operators are not loaded: "
-            f"{obstacle}"
-        )
+        raise RuntimeError(f"ghostsr::{name}: found a tensor on cuda, but {reason}")
 
     return refuse
