@@ -56,6 +56,28 @@ def convert_command(
     shift_scope: Annotated[
         Scope, typer.Option(help="Whether each ghost or each layer has a shift of its own.")
     ] = Scope.channel,
+    target_macs: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PART",
+            help="Instead of one ratio: part of the network's multiply-adds to keep, in (0, 1); "
+            "layers get ratios by their measured sensitivity. Needs --calibration.",
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DB",
+            help="Instead of one ratio: PSNR that may be lost on the calibration pictures.",
+        ),
+    ] = None,
+    polish: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MINUTES",
+            help="Then train on the pictures for so long to give the dense network's output.",
+        ),
+    ] = None,
     affine: Annotated[
         bool, typer.Option("--affine", help="Give ghosts a gain and a bias; not in the paper.")
     ] = False,
@@ -89,6 +111,9 @@ def convert_command(
             shift_scope=shift_scope.value,
             affine=affine,
             seed=seed,
+            target_macs=target_macs,
+            max_drop=max_drop,
+            polish_minutes=polish,
             progress=bar.advance,
         )
     save_model(ghost, output, overwrite=overwrite)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ghostsr_ext.conversion.convert import METHODS, Method, convert
+from ghostsr_ext.conversion.polish import PolishReport, polish
 from ghostsr_ext.conversion.report import ConversionReport, LayerReport, SkippedLayer
 from ghostsr_ext.conversion.selection import LayerPredicate
 
@@ -12,6 +13,8 @@ __all__ = [
     "LayerPredicate",
     "LayerReport",
     "Method",
+    "PolishReport",
     "SkippedLayer",
     "convert",
+    "polish",
 ]

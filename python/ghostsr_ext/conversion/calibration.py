@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from operator import add
 
@@ -13,22 +13,11 @@ from torch.nn import functional
 
 from ghostsr_ext.conversion.fitting import fit_statistics
 from ghostsr_ext.conversion.replacement import replace_module
+from ghostsr_ext.conversion.settings import GhostSettings, Progress
 from ghostsr_ext.conversion.statistics import Statistics, border, gather_statistics
 from ghostsr_ext.conversion.tables import GhostFit, build_ghost_layer
 from ghostsr_ext.conversion.tracing import TracedConvolution, forward_arguments
-from ghostsr_ext.nn import GhostConv2d, ShiftScope
-
-Progress = Callable[[int, int, str], None]
-"""Called after each layer with the layers done, the layers in all, and the layer's name."""
-
-
-@dataclass(frozen=True)
-class GhostSettings:
-    """What ghost layers may do: see the arguments of ``GhostConv2d``."""
-
-    max_shift: int = 1
-    shift_scope: ShiftScope = "channel"
-    affine: bool = False
+from ghostsr_ext.nn import GhostConv2d
 
 
 @torch.no_grad()
@@ -196,22 +185,8 @@ class _Stage(nn.Module):
 
     def _build(self) -> None:
         statistics = [reduce(add, uses) for uses in zip(*self._statistics.values(), strict=True)]
-        settings = self._settings
-        self.found = fit_statistics(
-            self.dense,
-            statistics,
-            self._ratio,
-            max_shift=settings.max_shift,
-            shift_scope=settings.shift_scope,
-            affine=settings.affine,
-        )
-        self.ghost = build_ghost_layer(
-            self.dense,
-            self.found,
-            ghost_ratio=self._ratio,
-            max_shift=settings.max_shift,
-            shift_scope=settings.shift_scope,
-        )
+        self.found = fit_statistics(self.dense, statistics, self._ratio, self._settings)
+        self.ghost = build_ghost_layer(self.dense, self.found, self._ratio, self._settings)
         self.fitted(self.name)
 
     @staticmethod

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
-from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Literal, TypeVar, get_args
 
-import torch
 from torch import Tensor, nn
 
-from ghostsr_ext.conversion.calibration import GhostSettings, Progress, calibrate
-from ghostsr_ext.conversion.filters import fit_filters
-from ghostsr_ext.conversion.kmeans import fit_kmeans
+from ghostsr_ext.conversion.accounting import (
+    count_parameters,
+    layer_report,
+    macs_unit,
+    total_macs,
+)
+from ghostsr_ext.conversion.budget import RATIOS, ratios_by_budget
+from ghostsr_ext.conversion.methods import Job, convert_layers
 from ghostsr_ext.conversion.pictures import Calibration, calibration_inputs
-from ghostsr_ext.conversion.replacement import replace_module
-from ghostsr_ext.conversion.report import ConversionReport, LayerReport, SkippedLayer
+from ghostsr_ext.conversion.polish import polish
+from ghostsr_ext.conversion.report import ConversionReport, SkippedLayer
 from ghostsr_ext.conversion.selection import LayerPredicate, select_layers, too_few_channels
-from ghostsr_ext.conversion.tables import GhostFit, build_ghost_layer
+from ghostsr_ext.conversion.settings import GhostSettings, Progress
 from ghostsr_ext.conversion.tracing import Trace, TracedConvolution, example_input, trace
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
-from ghostsr_ext.nn import MAX_SHIFT_LIMIT, GhostConv2d, ShiftScope
+from ghostsr_ext.nn import MAX_SHIFT_LIMIT, ShiftScope
 
 Method = Literal["kmeans", "filters", "calibrated"]
 METHODS: tuple[str, ...] = get_args(Method)
 
 Model = TypeVar("Model", bound=nn.Module)
 
-_HR_PIXELS = 1280 * 720
+_POLISH_CROPS = 96
 
 
 def convert(
@@ -43,6 +48,9 @@ def convert(
     shift_scope: ShiftScope = "channel",
     affine: bool = False,
     seed: int = 0,
+    target_macs: float | None = None,
+    max_drop: float | None = None,
+    polish_minutes: float | None = None,
     example: Tensor | None = None,
     progress: Progress | None = None,
 ) -> tuple[Model, ConversionReport]:
@@ -68,6 +76,13 @@ def convert(
         affine: Whether ghosts get a gain and a bias of their own, which the paper's have not; not
             for "kmeans".
         seed: Of what is random.
+        target_macs: Part of the network's multiply-adds to keep, in (0, 1). Each layer then gets a
+            ratio of its own, 0 to 0.75, the higher the less its conversion alone changes the output
+            on the calibration pictures; ``ghost_ratio`` counts for nothing.
+        max_drop: Instead of ``target_macs``, the PSNR that may be lost on crops of the calibration
+            pictures, in dB; the fewest multiply-adds that keep to it before any polish are sought.
+        polish_minutes: Time to spend on training the converted network to give the dense one's
+            output on the calibration pictures, end to end, shifts fixed; see ``polish``.
         example: An input of the network, to find its layers by running it; by default noise of
             24 x 24 pixels.
         progress: Called after each layer.
@@ -83,30 +98,47 @@ def convert(
     if method is None:
         method = "kmeans" if calibration is None else "calibrated"
     settings = GhostSettings(max_shift, shift_scope, affine)
-    _check_arguments(ghost_ratio, method, settings)
+    _check_arguments(ghost_ratio, method, settings, polish_minutes)
+    _check_budget(target_macs, max_drop, calibration)
     converted = copy.deepcopy(model)
     was_training = {name: module.training for name, module in converted.named_modules()}
     converted.eval()
-    inputs = _inputs(converted, method, calibration, seed)
+    inputs = _inputs(converted, method, calibration, seed, polish_minutes is not None)
     if example is None:
         example = example_input(converted) if inputs is None else inputs[:1]
     network = trace(converted, example)
-    chosen, skipped = _choose(converted, network, layers, ghost_ratio)
+    job = Job(converted, network, method, settings, inputs, seed, progress)
+    by_budget = target_macs is not None or max_drop is not None
+    highest = RATIOS[-1] if by_budget else ghost_ratio
+    chosen, skipped = _choose(converted, network, layers, highest)
     ratios = {entry.name: ghost_ratio for entry in chosen}
-
-    if inputs is None:
-        results = _convert_filters(converted, chosen, ratios, method, settings, seed, progress)
-    else:
-        results = calibrate(converted, chosen, ratios, inputs, settings, progress)
+    if by_budget:
+        assert calibration is not None
+        ratios = ratios_by_budget(job, chosen, target_macs, max_drop, calibration)
+        spared = [entry.name for entry in chosen if not ratios[entry.name]]
+        skipped.extend(SkippedLayer(name, "the budget does not need it") for name in spared)
+        chosen = [entry for entry in chosen if ratios[entry.name]]
+    results = convert_layers(job, converted, chosen, ratios)
+    extra = {}
+    if polish_minutes is not None:
+        assert calibration is not None
+        crops = calibration_inputs(converted, calibration, crops=_POLISH_CROPS, seed=seed + 1)
+        outcome = polish(
+            converted, model, crops, minutes=polish_minutes, seed=seed, progress=_percent(progress)
+        )
+        extra["polish"] = asdict(outcome)
     for name, module in converted.named_modules():
         module.training = was_training.get(name, module.training)
 
-    macs_unit, macs_for = _macs_unit(converted, example)
-    reports = tuple(_layer_report(entry, *results[entry.name], macs_unit) for entry in chosen)
+    unit, macs_for = macs_unit(converted, example)
+    reports = tuple(layer_report(entry, *results[entry.name], unit) for entry in chosen)
     report = ConversionReport(
         method=method,
         settings={
-            "ghost_ratio": ghost_ratio,
+            "ghost_ratio": None if by_budget else ghost_ratio,
+            "target_macs": target_macs,
+            "max_drop": max_drop,
+            "ratios": ratios if by_budget else None,
             "max_shift": max_shift,
             "shift_scope": shift_scope,
             "affine": affine,
@@ -115,22 +147,31 @@ def convert(
         },
         layers=reports,
         skipped=tuple(skipped),
-        parameters_before=_parameters(model),
-        parameters_after=_parameters(converted),
-        macs_before=_macs(network, {}, macs_unit),
-        macs_after=_macs(network, {r.name: len(r.intrinsic) for r in reports}, macs_unit),
+        parameters_before=count_parameters(model),
+        parameters_after=count_parameters(converted),
+        macs_before=total_macs(network, {}, unit),
+        macs_after=total_macs(network, {r.name: len(r.intrinsic) for r in reports}, unit),
         macs_for=macs_for,
         seconds=time.perf_counter() - started,
+        extra=extra,
     )
     if isinstance(converted, SRModel):
         converted.metadata = {**converted.metadata, "report": report.to_json()}
     return converted, report
 
 
+def _percent(progress: Progress | None) -> Callable[[float], None] | None:
+    if progress is None:
+        return None
+    return lambda done: progress(int(100 * done), 100, "polish")
+
+
 def _inputs(
-    model: nn.Module, method: str, calibration: Calibration | None, seed: int
+    model: nn.Module, method: str, calibration: Calibration | None, seed: int, polishing: bool
 ) -> Tensor | None:
     if method != "calibrated":
+        if polishing and calibration is None:
+            raise InputError("polish_minutes: a polish needs calibration pictures")
         return None
     if calibration is None:
         raise InputError('calibration: method "calibrated" needs pictures')
@@ -158,44 +199,26 @@ def _choose(
     return chosen, skipped
 
 
-def _convert_filters(
-    model: nn.Module,
-    layers: Sequence[TracedConvolution],
-    ratios: Mapping[str, float],
-    method: str,
-    settings: GhostSettings,
-    seed: int,
-    progress: Progress | None,
-) -> dict[str, tuple[GhostConv2d, GhostFit]]:
-    results = {}
-    for done, entry in enumerate(layers, start=1):
-        dense, ratio = entry.module, ratios[entry.name]
-        assert isinstance(dense, nn.Conv2d)
-        if method == "kmeans":
-            fit = fit_kmeans(dense, ratio, seed)
-        else:
-            fit = fit_filters(
-                dense,
-                ratio,
-                max_shift=settings.max_shift,
-                shift_scope=settings.shift_scope,
-                affine=settings.affine,
-            )
-        layer = build_ghost_layer(
-            dense,
-            fit,
-            ghost_ratio=ratio,
-            max_shift=settings.max_shift,
-            shift_scope=settings.shift_scope,
-        )
-        replace_module(model, dense, layer)
-        results[entry.name] = (layer, fit)
-        if progress is not None:
-            progress(done, len(layers), entry.name)
-    return results
+def _check_budget(
+    target_macs: float | None, max_drop: float | None, calibration: Calibration | None
+) -> None:
+    if target_macs is None and max_drop is None:
+        return
+    if target_macs is not None and max_drop is not None:
+        raise InputError("target_macs, max_drop: found both; one of them is allowed")
+    if target_macs is not None and not 0 < target_macs < 1:
+        raise InputError(f"target_macs: found {target_macs}; 0 < target_macs < 1 is allowed")
+    if max_drop is not None and not 0 < max_drop < math.inf:
+        raise InputError(f"max_drop: found {max_drop}; a positive number of dB is allowed")
+    if calibration is None:
+        raise InputError("target_macs, max_drop: sensitivity is measured on calibration pictures")
+    if max_drop is not None and isinstance(calibration, Tensor):
+        raise InputError("max_drop: PSNR needs originals; pass pictures as calibration")
 
 
-def _check_arguments(ghost_ratio: float, method: str, settings: GhostSettings) -> None:
+def _check_arguments(
+    ghost_ratio: float, method: str, settings: GhostSettings, polish_minutes: float | None
+) -> None:
     max_shift, shift_scope = settings.max_shift, settings.shift_scope
     if not 0 <= ghost_ratio < 1:
         raise InputError(f"ghost_ratio: found {ghost_ratio}; 0 <= ghost_ratio < 1 is allowed")
@@ -205,55 +228,7 @@ def _check_arguments(ghost_ratio: float, method: str, settings: GhostSettings) -
         raise InputError(f"max_shift: found {max_shift}; 0 to {MAX_SHIFT_LIMIT} is allowed")
     if shift_scope not in ("channel", "layer"):
         raise InputError(f"shift_scope: found {shift_scope!r}; allowed are channel, layer")
+    if polish_minutes is not None and not 0 < polish_minutes < float("inf"):
+        raise InputError(f"polish_minutes: found {polish_minutes}; a positive number is allowed")
     if settings.affine and method == "kmeans":
         raise InputError('affine: method "kmeans" copies filters and has no gains')
-
-
-def _macs_unit(model: nn.Module, example: Tensor) -> tuple[Fraction, str]:
-    """Return the factor from the example's size to the picture that MACs are counted for."""
-    height, width = example.shape[-2:]
-    if not isinstance(model, SRModel):
-        return Fraction(1), f"input of {width} x {height}"
-    enlargement = 1 if model.input_upscaled else model.scale
-    return Fraction(_HR_PIXELS, enlargement**2 * height * width), f"x{model.scale} to 1280 x 720"
-
-
-def _macs(network: Trace, computed: dict[str, int], unit: Fraction) -> int:
-    total = 0
-    for entry in network.called:
-        module = entry.module
-        dense = (
-            module.intrinsic_channels if isinstance(module, GhostConv2d) else module.out_channels
-        )
-        total += entry.macs(computed.get(entry.name, dense))
-    return round(total * unit)
-
-
-def _layer_report(
-    entry: TracedConvolution, layer: GhostConv2d, fit: GhostFit, unit: Fraction
-) -> LayerReport:
-    dense, table = entry.module, fit.table
-    assert isinstance(dense, nn.Conv2d)
-    shifts: dict[str, int] = {}
-    for dy, dx in table.shift.tolist():
-        shifts[f"{dy},{dx}"] = shifts.get(f"{dy},{dx}", 0) + 1
-    error = fit.relative_error
-    dead = torch.nonzero(dense.weight.detach().flatten(1).abs().amax(1) == 0).flatten()
-    return LayerReport(
-        name=entry.name,
-        uses=entry.uses,
-        out_channels=dense.out_channels,
-        intrinsic=table.intrinsic.tolist(),
-        source=table.intrinsic[table.source].tolist(),
-        shifts=dict(sorted(shifts.items())),
-        relative_error=error if error == error else None,
-        dead=dead.tolist(),
-        parameters_before=_parameters(dense),
-        parameters_after=_parameters(layer),
-        macs_before=round(entry.macs(dense.out_channels) * unit),
-        macs_after=round(entry.macs(layer.intrinsic_channels) * unit),
-    )
-
-
-def _parameters(module: nn.Module) -> int:
-    return sum(p.numel() for n, p in module.named_parameters() if n.rpartition(".")[2] != "logits")

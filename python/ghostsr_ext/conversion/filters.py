@@ -6,21 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from ghostsr_ext.conversion.fitting import fit_statistics
+from ghostsr_ext.conversion.settings import GhostSettings
 from ghostsr_ext.conversion.statistics import Statistics, candidate_offsets, kernel_offsets
 from ghostsr_ext.conversion.tables import GhostFit
-from ghostsr_ext.nn import ShiftScope
 
 _CORRELATION = 0.8
 
 
-def fit_filters(
-    layer: nn.Conv2d,
-    ghost_ratio: float,
-    *,
-    max_shift: int,
-    shift_scope: ShiftScope,
-    affine: bool,
-) -> GhostFit:
+def fit_filters(layer: nn.Conv2d, ghost_ratio: float, settings: GhostSettings) -> GhostFit:
     """Choose and fit intrinsic filters so that their shifted copies are close to the dense filters.
 
     Distances between filters are errors of the output for an input whose channels are independent
@@ -29,27 +22,18 @@ def fit_filters(
     Args:
         layer: The dense convolution.
         ghost_ratio: In [0, 1).
-        max_shift: d.
-        shift_scope: As in ``GhostConv2d``.
-        affine: Whether ghosts get a gain and a bias.
+        settings: Of the ghost layer.
     """
     per_out = layer.out_channels // layer.groups
     statistics = [
-        _expected_statistics(layer, filters, bias, max_shift)
+        _expected_statistics(layer, filters, bias, settings.max_shift)
         for filters, bias in zip(
             layer.weight.detach().cpu().double().split(per_out),
             _bias(layer).split(per_out),
             strict=True,
         )
     ]
-    return fit_statistics(
-        layer,
-        statistics,
-        ghost_ratio,
-        max_shift=max_shift,
-        shift_scope=shift_scope,
-        affine=affine,
-    )
+    return fit_statistics(layer, statistics, ghost_ratio, settings)
 
 
 def _bias(layer: nn.Conv2d) -> Tensor:

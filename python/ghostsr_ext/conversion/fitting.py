@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ghostsr_ext.conversion.clustering import ClusterFit, ShiftKernel, fit_clusters
+from ghostsr_ext.conversion.settings import GhostSettings
 from ghostsr_ext.conversion.statistics import Statistics, candidate_offsets
 from ghostsr_ext.conversion.tables import (
     ChannelTable,
@@ -15,34 +16,29 @@ from ghostsr_ext.conversion.tables import (
     intrinsic_per_group,
     table_from_groups,
 )
-from ghostsr_ext.nn import ShiftScope
 
 
 def fit_statistics(
     layer: nn.Conv2d,
     statistics: Sequence[Statistics],
     ghost_ratio: float,
-    *,
-    max_shift: int,
-    shift_scope: ShiftScope,
-    affine: bool,
+    settings: GhostSettings,
 ) -> GhostFit:
     """Choose the channels of a ghost layer and fit its filters by least squares.
 
     Args:
         layer: The dense convolution.
-        statistics: Of each of its groups, gathered with ``max_shift``.
+        statistics: Of each of its groups, gathered with the ``max_shift`` of ``settings``.
         ghost_ratio: In [0, 1).
-        max_shift: d.
-        shift_scope: As in ``GhostConv2d``.
-        affine: Whether ghosts get a gain and a bias.
+        settings: Of the ghost layer.
     """
+    affine = settings.affine
     count = intrinsic_per_group(layer, ghost_ratio)
-    offsets = torch.tensor(candidate_offsets(max_shift))
+    offsets = torch.tensor(candidate_offsets(settings.max_shift))
     tables, filters, biases, gains, ghost_biases = [], [], [], [], []
     missed = energy = 0.0
     for group in statistics:
-        clusters = fit_clusters(ShiftKernel(group, affine=affine), count, shift_scope)
+        clusters = fit_clusters(ShiftKernel(group, affine=affine), count, settings.shift_scope)
         tables.append(
             ChannelTable(
                 clusters.intrinsic.numpy(),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import imresize, luma, picture_files, read_image, read_size
+from ghostsr_ext.metrics import Protocol, compare
 from ghostsr_ext.models import SRModel
 
 Calibration = Tensor | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -52,8 +53,8 @@ def calibration_inputs(
         InputError: There are no pictures, one cannot be read, all are too small, or inputs have the
             wrong shape or are not finite.
     """
-    parameter = next(p for p in model.parameters() if p.is_floating_point())
     if isinstance(calibration, Tensor):
+        parameter = next(p for p in model.parameters() if p.is_floating_point())
         if calibration.dim() != 4 or not calibration.numel():
             raise InputError(
                 f"calibration: found shape {list(calibration.shape)}; [N, C, H, W] is allowed"
@@ -69,10 +70,47 @@ def calibration_inputs(
     files = _files(calibration)
     generator = np.random.default_rng(seed)
     cut = [
-        _cut(model, files, model.scales[number % len(model.scales)], side, generator)
+        _cut(model, files, model.scales[number % len(model.scales)], side, generator)[0]
         for number in range(crops)
     ]
-    batch = torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2)
+    return _as_input(model, cut)
+
+
+def mean_psnr(
+    model: SRModel, calibration: Calibration, *, crops: int = CROPS, side: int = SIDE, seed: int = 0
+) -> float:
+    """Return the mean PSNR on luma, in dB, of ``model`` on reduced crops of pictures.
+
+    Args:
+        model: The network, at its default scale.
+        calibration: Pictures, as for ``calibration_inputs``.
+        crops: How many crops to cut.
+        side: Rows and columns of a crop.
+        seed: Of the choice of pictures and places.
+
+    Raises:
+        InputError: As for ``calibration_inputs``; or there are no pictures but inputs.
+    """
+    if isinstance(calibration, Tensor):
+        raise InputError("calibration: inputs have no originals to compare with; pass pictures")
+    files, generator = _files(calibration), np.random.default_rng(seed)
+    protocol = Protocol.benchmark(model.scale)
+    qualities = []
+    for _ in range(crops):
+        crop, original = _cut(model, files, model.scale, side, generator)
+        with torch.no_grad():
+            output = model(_as_input(model, [crop])).double() * (_PEAK / model.value_range)
+        picture = output[0].permute(1, 2, 0).cpu().numpy()
+        if model.colour == "y":
+            qualities.append(compare(picture[..., 0], luma(original), protocol).psnr)
+        else:
+            qualities.append(compare(picture, original, protocol).psnr)
+    return float(np.mean(qualities))
+
+
+def _as_input(model: SRModel, crops: list[NDArray[np.float64]]) -> Tensor:
+    parameter = next(p for p in model.parameters() if p.is_floating_point())
+    batch = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
     return (batch * (model.value_range / _PEAK)).to(parameter.device, parameter.dtype)
 
 
@@ -90,8 +128,8 @@ def _files(calibration: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
 
 def _cut(
     model: SRModel, files: list[Path], scale: int, side: int, generator: np.random.Generator
-) -> NDArray[np.float64]:
-    """Cut a crop from a random picture, as the network takes it, in 0..255."""
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Cut a crop from a random picture, as the network takes it in 0..255, and its original."""
     for index in generator.permutation(len(files)):
         path = files[index]
         low = [length // scale for length in read_size(path)]
@@ -103,5 +141,12 @@ def _cut(
         crop = reduced.astype(np.float64)
         if model.colour == "y":
             crop = luma(crop)[..., None]
-        return imresize(crop, scale)[:side, :side] if model.input_upscaled else crop
+        rows, columns = (
+            slice(top * scale, (top + side) * scale),
+            slice(left * scale, (left + side) * scale),
+        )
+        original = picture[rows, columns]
+        if model.input_upscaled:
+            return imresize(crop, scale)[:side, :side], original[:side, :side]
+        return crop, original
     raise InputError(f"calibration: no picture has {side * scale} rows and columns")

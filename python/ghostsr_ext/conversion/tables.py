@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ghostsr_ext.nn import GhostConv2d, ShiftScope, ghost_count
+from ghostsr_ext.conversion.settings import GhostSettings
+from ghostsr_ext.nn import GhostConv2d, ghost_count
 
 Indices = NDArray[np.int64]
 
@@ -82,12 +83,7 @@ def table_from_groups(groups: list[ChannelTable], channels_per_group: int) -> Ch
 
 
 def build_ghost_layer(
-    dense: nn.Conv2d,
-    fit: GhostFit,
-    *,
-    ghost_ratio: float,
-    max_shift: int,
-    shift_scope: ShiftScope,
+    dense: nn.Conv2d, fit: GhostFit, ghost_ratio: float, settings: GhostSettings
 ) -> GhostConv2d:
     """Return the ghost layer that replaces ``dense``: same forward, shifts frozen."""
     layer = GhostConv2d(
@@ -101,8 +97,8 @@ def build_ghost_layer(
         dense.bias is not None,
         dense.padding_mode,
         ghost_ratio=ghost_ratio,
-        max_shift=max_shift,
-        shift_scope=shift_scope,
+        max_shift=settings.max_shift,
+        shift_scope=settings.shift_scope,
         affine=fit.gain is not None,
         activation=getattr(dense, "activation", "none"),
         residual_scale=getattr(dense, "residual_scale", 1.0),

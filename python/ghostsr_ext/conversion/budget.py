@@ -1,0 +1,221 @@
+"""A ghost ratio for each layer, from a budget for the whole network."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ghostsr_ext.conversion.accounting import computed_channels
+from ghostsr_ext.conversion.fitting import fit_statistics
+from ghostsr_ext.conversion.methods import Job, convert_layers
+from ghostsr_ext.conversion.pictures import Calibration, calibration_inputs, mean_psnr
+from ghostsr_ext.conversion.replacement import replace_module
+from ghostsr_ext.conversion.settings import GhostSettings, Progress
+from ghostsr_ext.conversion.statistics import Statistics, border, gather_statistics
+from ghostsr_ext.conversion.tables import build_ghost_layer
+from ghostsr_ext.conversion.tracing import TracedConvolution, forward_arguments
+from ghostsr_ext.errors import InputError
+from ghostsr_ext.models import SRModel
+from ghostsr_ext.nn import ghost_count
+
+RATIOS = (0.25, 0.5, 0.75)
+"""Ghost ratios that are tried for each layer."""
+
+_SENSITIVITY_INPUTS = 8
+_TRIALS = 5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One ratio for one layer.
+
+    Attributes:
+        ratio: The ghost ratio.
+        macs: Multiply-adds that the layer then has.
+        error: Squared difference of the network's output to the dense one's, with this layer alone
+            converted.
+    """
+
+    ratio: float
+    macs: int
+    error: float
+
+
+def ratios_by_budget(
+    job: Job,
+    layers: Sequence[TracedConvolution],
+    target_macs: float | None,
+    max_drop: float | None,
+    calibration: Calibration,
+) -> dict[str, float]:
+    """Choose the ratio of every layer.
+
+    Args:
+        job: The conversion.
+        layers: The layers that may be converted.
+        target_macs: Part of the network's multiply-adds to keep; or None and
+        max_drop: PSNR that may be lost on crops of the calibration pictures, in dB.
+        calibration: Pictures; with ``target_macs`` inputs will do.
+
+    Returns:
+        The ratio of each layer, 0 where it stays dense.
+
+    Raises:
+        InputError: The budget cannot be met.
+    """
+    model = job.dense
+    if job.inputs is None:
+        inputs = calibration_inputs(model, calibration, crops=_SENSITIVITY_INPUTS, seed=job.seed)
+    else:
+        inputs = job.inputs[:_SENSITIVITY_INPUTS]
+    choices = measure_choices(model, layers, inputs, job.settings, job.progress)
+    whole = sum(entry.macs(computed_channels(entry)) for entry in job.network.called)
+    if target_macs is not None:
+        return allot_ratios(choices, math.ceil(whole * (1 - target_macs)))
+    assert max_drop is not None
+    assert isinstance(model, SRModel)
+
+    def quality(network: SRModel) -> float:
+        return mean_psnr(network, calibration, seed=job.seed)
+
+    reference = quality(model)
+    good = dict.fromkeys(choices, 0.0)
+    low, high = 0, sum(options[0].macs - options[-1].macs for options in choices.values())
+    for _ in range(_TRIALS):
+        to_save = (low + high) // 2
+        ratios = allot_ratios(choices, to_save)
+        trial = copy.deepcopy(model)
+        convert_layers(job, trial, _found_in(trial, layers, ratios), ratios)
+        if reference - quality(trial) <= max_drop:
+            good, low = ratios, to_save
+        else:
+            high = to_save
+    if not any(good.values()):
+        raise InputError(f"max_drop: no conversion that was tried stays within {max_drop:g} dB")
+    return good
+
+
+def _found_in(
+    model: nn.Module, layers: Sequence[TracedConvolution], ratios: Mapping[str, float]
+) -> list[TracedConvolution]:
+    """Return the entries of a copied network's layers that are to be converted."""
+    found = []
+    for entry in layers:
+        module = model.get_submodule(entry.name)
+        assert isinstance(module, nn.Conv2d)
+        if ratios[entry.name]:
+            found.append(replace(entry, module=module))
+    return found
+
+
+@torch.no_grad()
+def measure_choices(
+    model: nn.Module,
+    layers: Sequence[TracedConvolution],
+    inputs: Tensor,
+    settings: GhostSettings,
+    progress: Progress | None = None,
+) -> dict[str, list[Choice]]:
+    """Convert every layer alone, at every ratio, and measure what it costs the picture.
+
+    Args:
+        model: The dense network, in evaluation mode; it is the same afterwards.
+        layers: The layers to try.
+        inputs: Inputs of the network [N, C, H, W].
+        settings: Of the ghost layers.
+        progress: Called after each layer.
+
+    Returns:
+        For each layer, by name, the choices in the order of their ratios, dense first.
+    """
+    passes = forward_arguments(model)
+    wanted = [model(inputs, **arguments) for arguments in passes]
+    found: dict[str, list[Choice]] = {}
+    for done, entry in enumerate(layers, start=1):
+        dense = entry.module
+        assert isinstance(dense, nn.Conv2d)
+        statistics = _statistics(model, dense, inputs, settings.max_shift)
+        found[entry.name] = [Choice(0.0, entry.macs(dense.out_channels), 0.0)]
+        for ratio in RATIOS:
+            ghosts = ghost_count(dense.out_channels, ratio, dense.groups)
+            if not ghosts:
+                continue
+            fit = fit_statistics(dense, statistics, ratio, settings)
+            ghost = build_ghost_layer(dense, fit, ratio, settings)
+            replace_module(model, dense, ghost)
+            error = sum(
+                float((model(inputs, **arguments) - target).double().square().sum())
+                for arguments, target in zip(passes, wanted, strict=True)
+            )
+            replace_module(model, ghost, dense)
+            found[entry.name].append(Choice(ratio, entry.macs(dense.out_channels - ghosts), error))
+        if progress is not None:
+            progress(done, len(layers), f"sensitivity of {entry.name}")
+    return found
+
+
+def allot_ratios(choices: Mapping[str, Sequence[Choice]], to_save: int) -> dict[str, float]:
+    """Choose a ratio for every layer so that ``to_save`` multiply-adds are saved at least error.
+
+    Errors of layers are taken to add up. The step to a higher ratio that costs the least error for
+    each multiply-add it saves is taken first; a layer may take several steps of the grid at once.
+
+    Args:
+        choices: For each layer its choices, dense first, by ascending ratio.
+        to_save: Multiply-adds to save.
+
+    Returns:
+        The ratio of each layer, 0 where it stays dense.
+
+    Raises:
+        InputError: Not so many can be saved.
+    """
+    at = dict.fromkeys(choices, 0)
+    most = sum(options[0].macs - options[-1].macs for options in choices.values())
+    if to_save > most:
+        raise InputError(
+            f"target_macs: {to_save} multiply-adds of the example were to be saved; "
+            f"the selected layers allow {most}"
+        )
+    saved = 0
+    while saved < to_save:
+        _, name, step = min(
+            (
+                (options[step].error - options[at[name]].error)
+                / (options[at[name]].macs - options[step].macs),
+                name,
+                step,
+            )
+            for name, options in choices.items()
+            for step in range(at[name] + 1, len(options))
+            if options[step].macs < options[at[name]].macs
+        )
+        saved += choices[name][at[name]].macs - choices[name][step].macs
+        at[name] = step
+    return {name: choices[name][step].ratio for name, step in at.items()}
+
+
+def _statistics(
+    model: nn.Module, layer: nn.Conv2d, inputs: Tensor, max_shift: int
+) -> list[Statistics]:
+    total: list[Statistics] = []
+
+    def hook(_module: nn.Module, arguments: tuple[Tensor, ...], _output: Tensor) -> None:
+        rows, columns = border(layer) or (0, 0)
+        enlarged = nn.functional.pad(arguments[0], [columns, columns, rows, rows])
+        targets = nn.Conv2d.forward(layer, enlarged)
+        found = gather_statistics(layer, enlarged.float(), targets.float(), max_shift)
+        total[:] = found if not total else [a + b for a, b in zip(total, found, strict=True)]
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        for arguments in forward_arguments(model):
+            model(inputs, **arguments)
+    finally:
+        handle.remove()
+    return total

@@ -1,0 +1,63 @@
+"""The methods of choosing channels, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ghostsr_ext.conversion.calibration import calibrate
+from ghostsr_ext.conversion.filters import fit_filters
+from ghostsr_ext.conversion.kmeans import fit_kmeans
+from ghostsr_ext.conversion.replacement import replace_module
+from ghostsr_ext.conversion.settings import GhostSettings, Progress
+from ghostsr_ext.conversion.tables import GhostFit, build_ghost_layer
+from ghostsr_ext.conversion.tracing import Trace, TracedConvolution
+from ghostsr_ext.nn import GhostConv2d
+
+
+@dataclass(frozen=True)
+class Job:
+    """A conversion of one network.
+
+    Attributes:
+        dense: The network, in evaluation mode.
+        network: Its convolutions.
+        method: How channels are chosen.
+        settings: Of the ghost layers.
+        inputs: What "calibrated" calibrates on.
+        seed: Of what is random.
+        progress: Called after each layer.
+    """
+
+    dense: nn.Module
+    network: Trace
+    method: str
+    settings: GhostSettings
+    inputs: Tensor | None
+    seed: int
+    progress: Progress | None
+
+
+def convert_layers(
+    job: Job, model: nn.Module, layers: Sequence[TracedConvolution], ratios: Mapping[str, float]
+) -> dict[str, tuple[GhostConv2d, GhostFit]]:
+    """Replace ``layers`` of ``model``; returns the ghost layers and what they were made of."""
+    if job.method == "calibrated":
+        assert job.inputs is not None
+        return calibrate(model, layers, ratios, job.inputs, job.settings, job.progress)
+    results = {}
+    for done, entry in enumerate(layers, start=1):
+        dense, ratio = entry.module, ratios[entry.name]
+        assert isinstance(dense, nn.Conv2d)
+        if job.method == "kmeans":
+            fit = fit_kmeans(dense, ratio, job.seed)
+        else:
+            fit = fit_filters(dense, ratio, job.settings)
+        layer = build_ghost_layer(dense, fit, ratio, job.settings)
+        replace_module(model, dense, layer)
+        results[entry.name] = (layer, fit)
+        if job.progress is not None:
+            job.progress(done, len(layers), entry.name)
+    return results

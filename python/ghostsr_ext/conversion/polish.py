@@ -1,0 +1,195 @@
+"""Label-free distillation of a converted network towards the dense one, end to end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ghostsr_ext.conversion.eigenbasis import EigenbasisAdam
+from ghostsr_ext.conversion.tracing import forward_arguments
+from ghostsr_ext.errors import InputError
+from ghostsr_ext.models import SRModel
+
+_BATCH = 4
+_RATE = 0.01
+_WARM_UP = 20
+_MOMENT_INPUTS = 8
+_HELD_OUT = 1 / 8
+_EVEN_OUT = 0.25
+_TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class PolishReport:
+    """What a polish reached.
+
+    Attributes:
+        steps: Of the optimiser.
+        seconds: Wall time.
+        error_before: Mean squared difference to the dense network's output on held-out calibration
+            inputs, in the units of the output.
+        error_after: The same afterwards.
+        kept: Whether the result was kept, because its error is smaller.
+    """
+
+    steps: int
+    seconds: float
+    error_before: float
+    error_after: float
+    kept: bool
+
+
+def polish(
+    model: nn.Module,
+    dense: nn.Module,
+    inputs: Tensor,
+    *,
+    minutes: float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    progress: Callable[[float], None] | None = None,
+) -> PolishReport:
+    """Train the convolutions of ``model`` to give the pictures that ``dense`` gives.
+
+    No high-resolution pictures are needed. Shifts stay as they are. For an ``SRModel`` the wanted
+    picture is the mean over the eight flips and turns of the dense network's (its self-ensemble),
+    which is a better picture than a single one, and inputs are flipped and turned as well.
+
+    Args:
+        model: The converted network; it is changed.
+        dense: The network that it was made from.
+        inputs: Inputs of both [N, C, H, W], 2 or more; square for an ``SRModel``.
+        minutes: Wall time to spend; the number of steps then depends on the machine.
+        steps: Steps to take, the same everywhere; exactly one of ``minutes`` and ``steps`` counts.
+        seed: Of the choice of inputs.
+        progress: Called after each step with the part that is done, 0 to 1.
+
+    Returns:
+        What was reached. If the error on held-out inputs has not fallen, ``model`` is left as it
+        was.
+
+    Raises:
+        InputError: Not exactly one positive budget, or too few inputs.
+    """
+    if (minutes is None) == (steps is None):
+        raise InputError("polish: exactly one of minutes and steps is needed")
+    if (minutes is not None and not minutes > 0) or (steps is not None and steps < 1):
+        raise InputError(f"polish: found {minutes or steps}; a positive number is allowed")
+    if len(inputs) < 2:
+        raise InputError(f"calibration: found {len(inputs)} input; a polish needs 2 or more")
+    started = time.perf_counter()
+    modes = {module: module.training for network in (model, dense) for module in network.modules()}
+    model.eval()
+    dense.eval()
+    try:
+        return _polish(model, dense, inputs, minutes, steps, seed, progress, started)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _polish(
+    model: nn.Module,
+    dense: nn.Module,
+    inputs: Tensor,
+    minutes: float | None,
+    steps: int | None,
+    seed: int,
+    progress: Callable[[float], None] | None,
+    started: float,
+) -> PolishReport:
+    symmetric = isinstance(dense, SRModel)
+    passes = forward_arguments(dense)
+    wanted = [_wanted(dense, inputs, arguments, symmetric) for arguments in passes]
+    held_out = max(1, round(len(inputs) * _HELD_OUT))
+    start = [
+        _errors(model, inputs, w, arguments) for w, arguments in zip(wanted, passes, strict=True)
+    ]
+    weights = [1 / (error + _EVEN_OUT * error.mean()).clamp_min(_TINY) for error in start]
+    before = _mean_error(start, held_out)
+    original = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def run() -> None:
+        for arguments in passes:
+            model(inputs[held_out : held_out + _MOMENT_INPUTS], **arguments)
+
+    optimizer = EigenbasisAdam(model, run)
+    generator = torch.Generator().manual_seed(seed)
+    batches = _batches(held_out, len(inputs), generator)
+    number, done = 0, 0.0
+    while done < 1:
+        arguments, targets = passes[number % len(passes)], wanted[number % len(passes)]
+        index = next(batches)
+        batch, target = inputs[index], targets[index]
+        if symmetric:
+            turn = int(torch.randint(8, (), generator=generator))
+            batch, target = _turned(batch, turn), _turned(target, turn)
+        optimizer.zero_grad()
+        difference = (model(batch, **arguments) - target).square().mean(dim=(1, 2, 3))
+        (difference * weights[number % len(passes)][index]).mean().backward()
+        number += 1
+        optimizer.step(_RATE * min(1.0, number / _WARM_UP) * (1 - done))
+        elapsed = (time.perf_counter() - started) / 60
+        done = number / steps if steps is not None else elapsed / (minutes or 1.0)
+        if progress is not None:
+            progress(min(done, 1.0))
+    optimizer.zero_grad()
+    after = _mean_error(
+        [
+            _errors(model, inputs[:held_out], w[:held_out], arguments)
+            for w, arguments in zip(wanted, passes, strict=True)
+        ],
+        held_out,
+    )
+    kept = after < before
+    if not kept:
+        model.load_state_dict(original)
+    return PolishReport(number, time.perf_counter() - started, before, after, kept)
+
+
+def _batches(first: int, stop: int, generator: torch.Generator) -> Iterator[Tensor]:
+    while True:
+        shuffled = first + torch.randperm(stop - first, generator=generator)
+        yield from shuffled.split(_BATCH)
+
+
+@torch.no_grad()
+def _wanted(
+    dense: nn.Module, inputs: Tensor, arguments: Mapping[str, Any], symmetric: bool
+) -> Tensor:
+    turns = range(8) if symmetric else range(1)
+    parts = []
+    for batch in inputs.split(_BATCH):
+        outputs = [_turned(dense(_turned(batch, t), **arguments), t, back=True) for t in turns]
+        parts.append(torch.stack(outputs).mean(0))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def _errors(
+    model: nn.Module, inputs: Tensor, wanted: Tensor, arguments: Mapping[str, Any]
+) -> Tensor:
+    """Return the mean squared difference of each input's output to what is wanted, [N]."""
+    parts = [
+        (model(batch, **arguments) - target).square().mean(dim=(1, 2, 3))
+        for batch, target in zip(inputs.split(_BATCH), wanted.split(_BATCH), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def _mean_error(errors: list[Tensor], count: int) -> float:
+    return float(torch.stack([error[:count].double().mean() for error in errors]).mean())
+
+
+def _turned(maps: Tensor, turn: int, *, back: bool = False) -> Tensor:
+    """Apply one of the eight symmetries of the square, or undo it."""
+    quarters, mirrored = turn % 4, turn >= 4
+    if back:
+        maps = torch.rot90(maps, -quarters, (2, 3))
+        return maps.flip(3) if mirrored else maps
+    return torch.rot90(maps.flip(3) if mirrored else maps, quarters, (2, 3))

@@ -1,0 +1,126 @@
+import pytest
+import torch
+from ghostsr_ext.conversion import convert, polish
+from ghostsr_ext.conversion.eigenbasis import EigenbasisAdam
+from ghostsr_ext.errors import InputError
+from ghostsr_ext.models import EDSR
+from torch import nn
+
+
+@pytest.fixture
+def dense():
+    torch.manual_seed(2)
+    return EDSR(blocks=1, features=8, residual_scale=1.0)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(16, 3, 12, 12) * 255
+
+
+def test_a_polish_brings_the_output_closer_to_the_dense_networks(dense, images):
+    ghost, _ = convert(dense, method="filters")
+    report = polish(ghost, dense, images, steps=40)
+    assert report.steps == 40
+    assert report.kept
+    assert report.error_after < 0.7 * report.error_before
+
+
+def test_the_value_range_makes_no_difference(dense, images):
+    """The same network with the range folded into its first and last layers trains as well."""
+    small = EDSR(blocks=1, features=8, residual_scale=1.0, mean=[0.0, 0.0, 0.0], value_range=1.0)
+    large = EDSR(blocks=1, features=8, residual_scale=1.0, mean=[0.0, 0.0, 0.0])
+    large.load_state_dict(small.state_dict())
+    with torch.no_grad():
+        large.head.weight /= 255
+        large.tail.weight *= 255
+        large.tail.bias *= 255
+    gains = []
+    for model, inputs in ((small, images / 255), (large, images)):
+        ghost, _ = convert(model, method="filters")
+        report = polish(ghost, model, inputs, steps=12)
+        gains.append(report.error_after / report.error_before)
+    assert gains[0] == pytest.approx(gains[1], rel=0.05)
+    assert gains[0] < 1
+
+
+def test_shifts_and_tables_stay(dense, images):
+    ghost, _ = convert(dense, method="filters")
+    before = {name: value.clone() for name, value in ghost.named_buffers()}
+    polish(ghost, dense, images, steps=3)
+    assert all(torch.equal(before[name], value) for name, value in ghost.named_buffers())
+
+
+def test_the_dense_network_and_the_modes_are_left_alone(dense, images):
+    weights = {name: value.clone() for name, value in dense.state_dict().items()}
+    ghost, _ = convert(dense, method="filters")
+    ghost.train()
+    dense.eval()
+    polish(ghost, dense, images, steps=2)
+    assert ghost.training
+    assert not dense.training
+    assert all(torch.equal(weights[name], value) for name, value in dense.state_dict().items())
+    assert all(p.grad is None for p in ghost.parameters())
+
+
+def test_a_polish_that_makes_nothing_better_is_undone(dense, images):
+    same = EDSR(blocks=1, features=8, residual_scale=1.0)
+    same.load_state_dict(dense.state_dict())
+
+    class Plain(nn.Module):
+        """Hides that it is a super-resolution network, so that its own output is wanted."""
+
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, image):
+            return self.network(image)
+
+    report = polish(Plain(same), Plain(dense), images, steps=2)
+    assert report.error_before == 0
+    assert not report.kept
+    weights = dense.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in same.state_dict().items())
+
+
+def test_the_same_seed_gives_the_same_weights(dense, images):
+    results = []
+    for _ in range(2):
+        ghost, _ = convert(dense, method="filters")
+        polish(ghost, dense, images, steps=3, seed=5)
+        results.append(ghost.state_dict())
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_step_changes_the_output_by_about_the_rate(groups):
+    layer = nn.Conv2d(8, 16, 3, padding=1, groups=groups, bias=False)
+    inputs = torch.randn(2, 8, 32, 32) * torch.logspace(-0.5, 0.5, 8).view(8, 1, 1)
+    optimizer = EigenbasisAdam(nn.Sequential(layer), lambda: layer(inputs))
+    before = layer(inputs).detach()
+    layer.weight.grad = torch.randn_like(layer.weight)
+    optimizer.step(0.01)
+    change = (layer(inputs).detach() - before).square().mean().sqrt()
+    assert float(change / before.square().mean().sqrt()) == pytest.approx(0.01, rel=0.3)
+
+
+def test_conversion_with_a_polish_reports_it(dense, images):
+    _, report = convert(dense, calibration=images, polish_minutes=0.01)
+    assert report.extra["polish"]["steps"] >= 1
+
+
+@pytest.mark.parametrize("budget", [{}, {"minutes": 1, "steps": 1}, {"minutes": 0}, {"steps": 0}])
+def test_an_unclear_budget_is_refused(dense, images, budget):
+    with pytest.raises(InputError, match="polish: "):
+        polish(dense, dense, images, **budget)
+
+
+def test_a_polish_without_pictures_is_refused(dense):
+    with pytest.raises(InputError, match="polish_minutes: a polish needs calibration pictures"):
+        convert(dense, polish_minutes=1)
+
+
+def test_a_single_input_is_refused(dense, images):
+    with pytest.raises(InputError, match="needs 2 or more"):
+        polish(dense, dense, images[:1], steps=1)
