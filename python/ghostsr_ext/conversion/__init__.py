@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ghostsr_ext.conversion.convert import METHODS, Method, convert
-from ghostsr_ext.conversion.polish import PolishReport, polish
+from ghostsr_ext.conversion.distillation import PolishReport, polish
+from ghostsr_ext.conversion.network import METHODS, Method, convert
 from ghostsr_ext.conversion.report import ConversionReport, LayerReport, SkippedLayer
 from ghostsr_ext.conversion.selection import LayerPredicate
 

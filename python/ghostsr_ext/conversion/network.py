@@ -18,9 +18,9 @@ from ghostsr_ext.conversion.accounting import (
     total_macs,
 )
 from ghostsr_ext.conversion.budget import RATIOS, ratios_by_budget
+from ghostsr_ext.conversion.distillation import polish
 from ghostsr_ext.conversion.methods import Job, convert_layers
 from ghostsr_ext.conversion.pictures import Calibration, calibration_inputs
-from ghostsr_ext.conversion.polish import polish
 from ghostsr_ext.conversion.report import ConversionReport, SkippedLayer
 from ghostsr_ext.conversion.selection import LayerPredicate, select_layers, too_few_channels
 from ghostsr_ext.conversion.settings import GhostSettings, Progress
