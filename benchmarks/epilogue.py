@@ -3,9 +3,10 @@
 Every operator has a floor: the bytes of the maps that it must read and write, once each. The copy
 beside it, ``torch.Tensor.copy_``, moves as many bytes, half of them read and half written; runs of
 the two alternate, and each figure is the median of its runs. The result of an operator is newly
-allocated on every run, as in a network; the copy writes to the same memory each time.
+allocated on every run, as in a network; the copy writes to the same memory each time. On one thread
+the clock is that thread's own, which other programs on the machine do not advance.
 
-    python benchmarks/epilogue.py --threads 2
+    python benchmarks/epilogue.py --threads 1
 """
 
 from __future__ import annotations
@@ -92,9 +93,10 @@ def _cases(channels: int, ghosts: int, size: int, layout: torch.memory_format) -
 
 
 def _seconds(function: Callable[[], object]) -> float:
-    begin = time.perf_counter()
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    begin = clock()
     function()
-    return time.perf_counter() - begin
+    return clock() - begin
 
 
 def _medians(functions: list[Callable[[], object]], runs: int) -> list[float]:
