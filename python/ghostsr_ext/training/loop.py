@@ -89,11 +89,20 @@ def train(
         _check_shares(config, group)
         if not group.first:
             group.barrier()
-            return _Run(config, run, group, device, resume, ()).go()
+            return _Run(config, run, group, device, resume, []).go()
         with run.locked():
             _prepare_folder(config, run, resume)
             group.barrier()
-            return _Run(config, run, group, device, resume, observers).go()
+            told = [factory(run, config) for factory in observers]
+            try:
+                session = _Run(config, run, group, device, resume, told)
+                if not resume:
+                    # Written last, so that a run that could not begin leaves no run behind.
+                    write_config(config, run.config)
+                return session.go()
+            finally:
+                for observer in told:
+                    observer.finished()
 
 
 @contextmanager
@@ -122,7 +131,6 @@ def _prepare_folder(config: Config, run: RunFolder, resume: bool) -> None:
         run.remove_leftovers()
     else:
         run.create()
-        write_config(config, run.config)
 
 
 class _Run:
@@ -135,17 +143,15 @@ class _Run:
         group: Processes,
         device: torch.device,
         resume: bool,
-        observers: Sequence[ObserverFactory],
+        observers: list[Observer],
     ) -> None:
         self._config, self._run, self._group, self._device = config, run, group, device
         self._sets = [open_picture_set(path) for path in config.validation.sets]
-        self._observers: list[Observer] = []
-        if group.first:
-            self._observers += [factory(run, config) for factory in observers]
-            if config.logging.tensorboard:
-                from ghostsr_ext.training.tensorboard import TensorBoard
+        self._observers = observers
+        if group.first and config.logging.tensorboard:
+            from ghostsr_ext.training.tensorboard import TensorBoard
 
-                self._observers.append(TensorBoard(run, config))
+            self._observers.append(TensorBoard(run, config))
         state = self._read_checkpoint() if resume else None
         self._trainer, self._value_range, self._batches = self._start(fresh=state is None)
         for pictures in self._sets:
@@ -164,38 +170,37 @@ class _Run:
         """Do all steps that are left."""
         settings = self._config
         steps = settings.training.steps
+        for observer in self._observers:
+            observer.started(self._trainer.step, steps)
+        finished_before = self._trainer.step == steps
         measurements: list[Measurement] = []
-        try:
+        meter = _Meter(settings.training.batch_size)
+        for parts in meter.waiting(self._parts()):
+            lr, tau = self._trainer.lr, self._trainer.tau
+            result = self._trainer.train_step(parts)
+            step = self._trainer.step
+            due = step % settings.logging.every == 0 or step == steps
+            saved = step % settings.checkpoints.every == 0 or step == steps
+            if self._device.type == "cpu" or due or saved:
+                self._check(float(result.loss), bool(result.usable))
+                meter.computed(float(result.loss))
+            else:
+                meter.computed(None)
             for observer in self._observers:
-                observer.started(self._trainer.step, steps)
-            meter = _Meter(settings.training.batch_size)
-            for parts in meter.waiting(self._parts()):
-                lr, tau = self._trainer.lr, self._trainer.tau
-                result = self._trainer.train_step(parts)
-                step = self._trainer.step
-                due = step % settings.logging.every == 0 or step == steps
-                saved = step % settings.checkpoints.every == 0 or step == steps
-                if self._device.type == "cpu" or due or saved:
-                    self._check(float(result.loss), bool(result.usable))
-                    meter.computed(float(result.loss))
-                else:
-                    meter.computed(None)
-                for observer in self._observers:
-                    observer.stepped(step)
-                if due:
-                    self._tell(meter, float(result.gradient_norm), lr, tau)
-                if self._sets and (step % settings.validation.every == 0 or step == steps):
-                    measurements = self._measure()
-                    meter.pause()
-                if saved:
-                    self._write_checkpoint()
-                    meter.pause()
-            if self._group.first:
-                self._save(self._run.final, measurements)
-            self._group.barrier()
-        finally:
-            for observer in self._observers:
-                observer.finished()
+                observer.stepped(step)
+            if due:
+                self._tell(meter, float(result.gradient_norm), lr, tau)
+            if self._sets and (step % settings.validation.every == 0 or step == steps):
+                measurements = self._measure()
+                meter.pause()
+            if saved:
+                self._write_checkpoint()
+                meter.pause()
+        if finished_before:
+            measurements = measure(self._trainer.result, self._sets, self._group)
+        if self._group.first:
+            self._save(self._run.final, measurements)
+        self._group.barrier()
         return RunResult(
             self._run.path,
             self._trainer.step,

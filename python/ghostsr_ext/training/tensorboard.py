@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,7 @@ class TensorBoard:
             ) from error
         self._events = events
         self._folder = run.tensorboard
+        self._writer: Any = None
         self._sets = config.validation.sets
 
     def decoded(self, done: int, total: int) -> None:
@@ -83,7 +85,8 @@ class TensorBoard:
 
     def finished(self) -> None:
         """Close the files."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def _scalar(self, name: str, value: float, step: int) -> None:
         self._writer.add_scalar(name, value, step)

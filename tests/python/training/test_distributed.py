@@ -1,5 +1,4 @@
 import json
-import socket
 import subprocess
 import sys
 
@@ -32,12 +31,6 @@ train(read_config(sys.argv[1]), Path(sys.argv[2]), resume=resume, observers=[Kil
 """
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def torchrun(tmp_path, config, run, *arguments, restarts=0):
     (tmp_path / "script.py").write_text(SCRIPT)
     write_config(config, tmp_path / "config.toml", overwrite=True)
@@ -47,7 +40,7 @@ def torchrun(tmp_path, config, run, *arguments, restarts=0):
         "torch.distributed.run",
         "--nproc-per-node=2",
         f"--max-restarts={restarts}",
-        f"--master-port={free_port()}",
+        "--standalone",
         str(tmp_path / "script.py"),
         str(tmp_path / "config.toml"),
         str(run),

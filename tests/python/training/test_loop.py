@@ -261,14 +261,25 @@ def test_a_run_without_a_checkpoint_begins_anew(make_config, tmp_path):
     ]
 
 
-def test_a_finished_run_may_be_resumed_and_does_nothing(make_config, tmp_path):
-    train(make_config(), tmp_path / "run")
-    before = load_file(tmp_path / "run" / "final.safetensors")
+def test_a_run_killed_before_its_last_file_writes_the_same_file(make_config, pictures, tmp_path):
+    config = make_config(validation={"sets": [str(pictures)], "every": 8})
+    train(config, tmp_path / "run")
+    final = tmp_path / "run" / "final.safetensors"
+    before = final.read_bytes()
+    final.unlink()
 
-    train(make_config(), tmp_path / "run", resume=True)
+    train(config, tmp_path / "run", resume=True)
 
-    after = load_file(tmp_path / "run" / "final.safetensors")
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert final.read_bytes() == before
+
+
+def test_a_run_that_could_not_begin_leaves_its_folder_free(make_config, tmp_path):
+    recorder = Recorder()
+    with pytest.raises(InputError, match="is not a folder"):
+        train(make_config(data={"train": ["nowhere"]}), tmp_path / "run", observers=[recorder])
+
+    assert recorder.calls == ["finished"]
+    assert train(make_config(), tmp_path / "run").steps == 8
 
 
 def test_a_second_run_in_the_same_folder_is_refused(make_config, tmp_path):
