@@ -41,7 +41,9 @@ def test_every_operator_has_a_cuda_kernel():
 def test_without_the_library_a_cuda_tensor_meets_the_reason():
     kernel = library._refusal("ghost_conv", "this build has none")
 
-    with pytest.raises(RuntimeError, match=r"ghostsr::ghost_conv: .* cuda, but this build has none"):
+    with pytest.raises(
+        RuntimeError, match=r"ghostsr::ghost_conv: .* cuda, but this build has none"
+    ):
         kernel(torch.zeros(1), activation="relu")
 
 
