@@ -1,5 +1,6 @@
 # make demo   install into a virtual environment and upscale a photograph
 # make test   install what the tests need, then lint and run all of them
+# make gpu    on a machine with an NVIDIA GPU: build with CUDA, run the GPU tests, benchmark into results/
 # make bench  build and run the C++ benchmarks
 #
 # TORCH is the torch requirement that the environments get, such as TORCH=torch==2.13.0.
@@ -10,7 +11,7 @@ BUILD_TOOLS = "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.25" ninja
 DEMO = .venv-demo/bin
 TEST = .venv-test/bin
 
-.PHONY: demo test test-install lint test-native test-sanitizers test-python bench clean
+.PHONY: demo test test-install lint test-native test-sanitizers test-python bench gpu clean
 
 demo:
 	$(PYTHON) -m venv .venv-demo
@@ -58,6 +59,11 @@ bench: test-install
 	PATH="$(CURDIR)/$(TEST):$$PATH" cmake -S . -B build/bench -G Ninja -DGHOSTSR_EXTENSION=OFF -DGHOSTSR_BENCHMARKS=ON
 	PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/bench
 	build/bench/benchmarks/native/ghostsr_bench
+
+gpu:
+	GHOSTSR_CUDA=ON $(MAKE) test-install
+	$(TEST)/python -m pytest tests/python/cuda
+	$(TEST)/python benchmarks/gpu.py --output results
 
 clean:
 	rm -rf build dist demo .venv-demo .venv-test .venv-cuda
