@@ -31,7 +31,7 @@ def export_command(
     tolerance: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Largest difference from torch to accept, of 0..255; 0.001, half: 1."
+            min=0, help="Largest difference from torch to accept, of 0..255; 0.005, half: 1."
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files.")] = False,

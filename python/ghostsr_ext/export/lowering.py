@@ -79,8 +79,13 @@ class LoweredNetwork(nn.Module):
         Both are float32, whatever the weights are.
         """
         dtype = next(self.parameters()).dtype
-        output: Tensor = self.network(image.to(dtype), self.scale)
-        return output.float()
+        image = image.to(dtype)
+        # As SRModel.forward, less its checks and its choice of a memory layout: other runtimes make
+        # their own.
+        mean = self.network.mean
+        if mean is None:
+            return self.network.upscale(image, self.scale).float()
+        return (self.network.upscale(image - mean, self.scale) + mean).float()
 
     def description(self) -> dict[str, str]:
         """What a caller has to know, as texts."""

@@ -84,7 +84,11 @@ def write_ncnn(
 
 
 def load_ncnn(graph: Path, weights: Path) -> Callable[[Tensor], Tensor]:
-    """Return a function that runs an ncnn model on the CPU, one picture at a time."""
+    """Return a function that runs an ncnn model on the CPU, one picture at a time.
+
+    Raises:
+        GhostsrError: ncnn cannot load the files, which may hold layers that it does not know.
+    """
     import ncnn
 
     net = ncnn.Net()
@@ -92,8 +96,9 @@ def load_ncnn(graph: Path, weights: Path) -> Callable[[Tensor], Tensor]:
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     net.opt.use_bf16_storage = False
     net.opt.num_threads = torch.get_num_threads()
-    net.load_param(str(graph))
-    net.load_model(str(weights))
+    # Running a network that was not loaded would end the process.
+    if net.load_param(str(graph)) != 0 or net.load_model(str(weights)) != 0:
+        raise GhostsrError(f"{graph}: ncnn cannot load it")
 
     def run(image: Tensor) -> Tensor:
         with net.create_extractor() as extractor:

@@ -9,6 +9,7 @@ from ghostsr_ext.checkpoints import load_model
 from ghostsr_ext.conversion import convert
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.export import export_model
+from ghostsr_ext.export.ncnn import load_ncnn
 from ghostsr_ext.export.onnx import load_onnx
 from ghostsr_ext.export.openvino import load_openvino
 from ghostsr_ext.models.edsr import EDSR
@@ -112,6 +113,22 @@ def test_ncnn_gives_the_same_picture(tmp_path, ncnn):
     assert parity.runtime.startswith("ncnn")
     assert parity.largest < 1e-3
     assert (tmp_path / "net.bin").stat().st_size > 1000
+
+
+def test_ncnn_takes_a_luma_network(tmp_path, ncnn):
+    parity = export_model(VDSR(layers=3, features=4), tmp_path / "net.param", scale=2)
+
+    assert parity.largest < 1e-3
+
+
+def test_a_file_that_ncnn_cannot_load_is_an_error(tmp_path, ncnn):
+    (tmp_path / "net.param").write_text(
+        "7767517\n2 2\nInput in0 0 1 in0\nNoSuchLayer x 1 1 in0 out0\n"
+    )
+    (tmp_path / "net.bin").write_bytes(b"")
+
+    with pytest.raises(GhostsrError, match=r"net\.param: ncnn cannot load it"):
+        load_ncnn(tmp_path / "net.param", tmp_path / "net.bin")
 
 
 RUN_WITHOUT_THE_PACKAGE = """
