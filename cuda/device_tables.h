@@ -34,7 +34,7 @@ struct DeviceTables {
 
 // Where one output channel comes from; A is the type that sums are kept in.
 template <typename A>
-struct ChannelLink {
+struct alignas(8) ChannelLink {
   int32_t output;  // -1 when no output channel has this origin
   int32_t source;
   int32_t dy;

@@ -76,7 +76,7 @@ __device__ __forceinline__ accumulator_t<T> ghost_gradient(const GhostSumArgumen
 // slides down a column and stays in registers. The sums of a window with more rows take as many sweeps over
 // the part.
 template <typename T, int kRows, int kColumns>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kColumns > 3 ? 2 : kBlocksAsked<T>)
     ghost_sum(const GhostSumArguments<T> arguments, const StripTiling tiling) {
   using A = accumulator_t<T>;
   __shared__ A shared[kRows * kColumns][kWalkers][kLanes];

@@ -30,9 +30,12 @@ template <typename T>
 __device__ __forceinline__ uint4 load_chunk(const T* address) {
   return __ldg(reinterpret_cast<const uint4*>(address));
 }
+// In PTX, because the compiler would cut a plain store in four to share them with a row's ragged end.
 template <typename T>
 __device__ __forceinline__ void store_chunk(T* address, const uint4& bits) {
-  *reinterpret_cast<uint4*>(address) = bits;
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(address)),
+               "r"(bits.x), "r"(bits.y), "r"(bits.z), "r"(bits.w)
+               : "memory");
 }
 
 }  // namespace ghostsr::cuda

@@ -24,10 +24,6 @@ __device__ __forceinline__ const ChannelLink<A>* gather_readers(const ChannelLin
   return shared;
 }
 
-// Blocks for a multiprocessor that the gathering kernels ask for. Left alone, the compiler aims higher, at
-// the price of spilled registers.
-constexpr int kGatherBlocks = 3;
-
 // What one element of the gradient of the output adds to that of its source.
 template <typename A>
 __device__ __forceinline__ A passed(A gradient, A gain, A bias, ReluWitness witness, A seen) {
@@ -133,7 +129,7 @@ __device__ __forceinline__ accumulator_t<T> gather_element(const ShiftConcatBack
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads, kGatherBlocks)
+__global__ void __launch_bounds__(kThreads, kBlocksAsked<T>)
     shift_concat_backward_pixels(const ShiftConcatBackwardArguments<T> arguments, const PixelTiling tiling) {
   using A = accumulator_t<T>;
   __shared__ ChannelLink<A> shared[kSharedReaders];
@@ -172,7 +168,7 @@ __global__ void __launch_bounds__(kThreads, kGatherBlocks)
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads, kGatherBlocks)
+__global__ void __launch_bounds__(kThreads, kBlocksAsked<T>)
     shift_concat_backward_elements(const ShiftConcatBackwardArguments<T> arguments,
                                    const ElementTiling tiling) {
   const Quotient tile = tiling.tiles.divide(static_cast<int32_t>(blockIdx.x));

@@ -20,6 +20,11 @@ constexpr int kPixelSteps = 16;
 // Channels that a block keeps in shared memory.
 constexpr int kSharedLinks = 512;
 
+// Blocks for a multiprocessor that kernels with many values in registers ask for. Left alone, the compiler
+// aims higher, at the price of spilled registers.
+template <typename T>
+constexpr int kBlocksAsked = sizeof(T) == 8 ? 2 : 3;
+
 inline int32_t checked_int(const char* what, int64_t value) {
   if (value >= std::numeric_limits<int32_t>::max()) {
     throw std::runtime_error("ghostsr: found " + std::to_string(value) + " " + what +
