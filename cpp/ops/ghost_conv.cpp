@@ -85,6 +85,14 @@ Tensor convolution_cpu(const Tensor& input, const Tensor& weight, const Optional
                       {false, std::nullopt, 1.0});
 }
 
+// Reads shapes, dtypes and strides alone, so the tensors may be uninitialised.
+bool takes_winograd_cpu(const Tensor& input, const Tensor& weight, const IntList& stride,
+                        const IntList& padding, const IntList& dilation, int64_t groups, int64_t ghosts) {
+  const ConvolutionGeometry geometry{stride, padding, dilation, groups};
+  check_convolution(input, weight, std::nullopt, geometry);
+  return choose_path(input, weight, geometry, ghosts) == ConvolutionPath::winograd;
+}
+
 // The gradient of the input of a 3x3 convolution is the convolution of the output's gradient with the
 // transposed, mirrored weight.
 Tensor convolution_backward_input_cpu(const Tensor& grad_output, const Tensor& weight,
@@ -123,6 +131,7 @@ STABLE_TORCH_LIBRARY_IMPL(ghostsr, CPU, library) {
   library.impl("convolution", TORCH_BOX(&convolution_cpu));
   library.impl("convolution_backward", TORCH_BOX(&convolution_backward_cpu));
   library.impl("pack_weight", TORCH_BOX(&pack_weight));
+  library.impl("takes_winograd", TORCH_BOX(&takes_winograd_cpu));
   library.impl("ghost_conv", TORCH_BOX(&ghost_conv_cpu));
   library.impl("ghost_conv_learned", TORCH_BOX(&ghost_conv_learned_cpu));
 }

@@ -11,6 +11,9 @@ STABLE_TORCH_LIBRARY(ghostsr, library) {
       "-> (Tensor, Tensor, Tensor)");
   library.def("pack_weight(Tensor weight) -> Tensor");
   library.def(
+      "takes_winograd(Tensor input, Tensor weight, int[2] stride, int[2] padding, int[2] dilation, int groups, "
+      "int ghosts) -> bool");
+  library.def(
       "ghost_conv(Tensor input, Tensor weight, Tensor? bias, Tensor source, Tensor shift, *, "
       "Tensor? gain=None, Tensor? ghost_bias=None, Tensor? order=None, "
       "int[2] stride=1, int[2] padding=0, int[2] dilation=1, int groups=1, "

@@ -106,7 +106,7 @@ class FusedConv2d(nn.Conv2d):
             activation=self.activation,
             residual=residual,
             residual_scale=self.residual_scale,
-            packed_weight=self.packed_weight.get(self, padded),
+            packed_weight=self.packed_weight.get(self, padded, padding),
         )
         return result
 
@@ -277,7 +277,7 @@ class GhostConv2d(nn.Module):
         }
         result: Tensor
         if self.logits is None:
-            packed = self.packed_weight.get(self, padded)
+            packed = self.packed_weight.get(self, padded, padding)
             result = ops.ghost_conv(
                 padded,
                 self.weight,

@@ -4,7 +4,8 @@ The kernel transforms the filters of a 3x3 layer before it uses them. A layer ke
 copy, which takes four times the memory of its weight, and makes a new one when the parameter
 changes. The operator itself compares a fingerprint of the weight with the copy's, so that a copy
 made stale behind the parameter's back (through ``.data``, or by another thread) costs time and
-never a wrong result.
+never a wrong result. While another thread writes to a weight, a layer computes with what it reads:
+each value of the weight once, the old one or the new one.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ghostsr_ext.ops import pack_weight
-from ghostsr_ext.ops.fake import prefers_channels_last
+from ghostsr_ext.ops import pack_weight, takes_winograd
 
 
 class PackedWeightCache:
@@ -36,11 +36,19 @@ class PackedWeightCache:
         """Memory that the copy takes now."""
         return 0 if self._entry is None else self._entry[1].nbytes
 
-    def get(self, layer: nn.Conv2d | nn.Module, input: Tensor) -> Tensor | None:
-        """Return the transformed weight of ``layer`` where ``input`` allows its use, else None."""
+    def get(
+        self, layer: nn.Conv2d | nn.Module, input: Tensor, padding: tuple[int, int]
+    ) -> Tensor | None:
+        """Return the transformed weight of ``layer``, or None where the layer will not use it.
+
+        Args:
+            layer: A dense or ghost convolution.
+            input: What the layer gives to the operator.
+            padding: What is left of the layer's padding to the operator.
+        """
         weight = layer.weight
         assert isinstance(weight, Tensor)
-        if not _is_usable(layer, weight, input):
+        if not _is_usable(layer, weight, input, padding):
             return None
         key = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
         entry = self._entry
@@ -50,20 +58,24 @@ class PackedWeightCache:
         return entry[1]
 
 
-def _is_usable(layer: Any, weight: Tensor, input: Tensor) -> bool:
+def _is_usable(layer: Any, weight: Tensor, input: Tensor, padding: tuple[int, int]) -> bool:
     return (
-        not torch.is_grad_enabled()
+        not (torch.is_grad_enabled() and (weight.requires_grad or input.requires_grad))
         and not torch.compiler.is_compiling()
         and type(input) is Tensor
         and type(weight) in (nn.Parameter, Tensor)
         and input.device.type == weight.device.type == "cpu"
         and input.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
-        and layer.kernel_size == (3, 3)
-        and layer.stride == layer.dilation == (1, 1)
-        and layer.groups == 1
-        and input.dim() == 4
-        and (prefers_channels_last(input) or prefers_channels_last(weight))
+        and takes_winograd(
+            input,
+            weight,
+            layer.stride,
+            padding,
+            layer.dilation,
+            layer.groups,
+            getattr(layer, "ghost_channels", 0),
+        )
     )
 
 
