@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -46,7 +47,11 @@ def torchrun(tmp_path, config, run, *arguments, restarts=0):
         str(run),
         *arguments,
     ]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+    # Restarted workers must not find the addresses of those before them (pytorch/pytorch#135712).
+    environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=300, env=environment
+    )
 
 
 def entries(folder, event):
