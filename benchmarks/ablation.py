@@ -68,8 +68,12 @@ def base(weights: Path, data: Path, steps: int, threads: int) -> dict[str, Any]:
     return {
         "model": {"init": str(weights)},
         "conversion": {"method": "calibrated", "ghost_ratio": 0.5},
-        "shifts": {"noise_until": 0.0, "freeze_at": 0.5},
-        "data": {"train": [str(data / "T91"), str(data / "BSD200")], "sampling": "area"},
+        "shifts": {"noise_until": 0.0, "confidence": 1.0, "lr_factor": 10.0, "freeze_at": 0.5},
+        "data": {
+            "train": [str(data / "T91"), str(data / "BSD200")],
+            "patch": 32,
+            "sampling": "area",
+        },
         "validation": {"sets": [str(data / "Set5")], "every": steps},
         "distillation": {"teacher": "parent", "output": 0.5, "target": 0.5},
         "training": {

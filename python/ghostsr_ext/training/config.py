@@ -93,7 +93,7 @@ class ShiftConfig(Section):
         default=0.5, description="When shifts become a table, as a part of all steps; 1 for never."
     )
     lr_factor: Positive = Field(
-        default=10.0, description="Learning rate of the logits over training.lr."
+        default=1.0, description="Learning rate of the logits over training.lr."
     )
 
 

@@ -78,6 +78,7 @@ def convert_network(dense: SRModel, config: Config, batches: PatchBatches) -> SR
         calibration=calibration,
         layers=settings.layers,
         max_shift=settings.max_shift,
+        shift_scope=config.shifts.scope,
         affine=settings.affine,
         seed=config.training.seed,
     )

@@ -166,6 +166,18 @@ def test_every_arm_trains(make_config, tmp_path, method, mode):
     assert len(ghosts) == (0 if method == "none" else 2)
 
 
+def test_a_conversion_for_one_shift_a_layer_is_made_for_it(make_config, tmp_path):
+    config = make_config(
+        conversion={"method": "filters"}, shifts={"scope": "layer"}, training={"steps": 1}
+    )
+
+    train(config, tmp_path / "run")
+
+    for layer in ghost_layers(load_model(tmp_path / "run" / "initial.safetensors")).values():
+        assert layer.shift_scope == "layer"
+        assert len(layer.shift.unique(dim=0)) == 1
+
+
 def test_from_scratch_no_filter_of_the_dense_network_is_left(make_config, tmp_path):
     for method in ("kmeans", "scratch"):
         train(make_config(conversion={"method": method}, training={"steps": 1}), tmp_path / method)
