@@ -75,7 +75,9 @@ def convert_command(
         float | None,
         typer.Option(
             metavar="MINUTES",
-            help="Then train on the pictures for so long to give the dense network's output.",
+            help="Then train on the pictures for so long to give the dense network's output; "
+            "0 also leaves out the short training that ends a calibration.",
+            min=0,
         ),
     ] = None,
     affine: Annotated[

@@ -68,7 +68,7 @@ def ratios_by_budget(
     Raises:
         InputError: The budget cannot be met.
     """
-    model = job.dense
+    model = job.model
     if job.inputs is None:
         inputs = calibration_inputs(model, calibration, crops=_SENSITIVITY_INPUTS, seed=job.seed)
     else:

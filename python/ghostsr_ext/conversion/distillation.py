@@ -63,7 +63,7 @@ def polish(
     Args:
         model: The converted network; it is changed.
         dense: The network that it was made from.
-        inputs: Inputs of both [N, C, H, W], 2 or more; square for an ``SRModel``.
+        inputs: Inputs of both [N, C, H, W], 2 or more.
         minutes: Wall time to spend; the number of steps then depends on the machine.
         steps: Steps to take, the same everywhere; exactly one of ``minutes`` and ``steps`` counts.
         seed: Of the choice of inputs.
@@ -74,7 +74,7 @@ def polish(
         was.
 
     Raises:
-        InputError: Not exactly one positive budget, or too few inputs.
+        InputError: Not exactly one positive budget, too few inputs, or nothing to train.
     """
     if (minutes is None) == (steps is None):
         raise InputError("polish: exactly one of minutes and steps is needed")
@@ -82,6 +82,8 @@ def polish(
         raise InputError(f"polish: found {minutes or steps}; a positive number is allowed")
     if len(inputs) < 2:
         raise InputError(f"calibration: found {len(inputs)} input; a polish needs 2 or more")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError("model: no parameter requires gradients, so there is nothing to train")
     started = time.perf_counter()
     modes = {module: module.training for network in (model, dense) for module in network.modules()}
     model.eval()

@@ -22,7 +22,7 @@ class Job:
     """A conversion of one network.
 
     Attributes:
-        dense: The network, in evaluation mode.
+        model: The network, in evaluation mode.
         network: Its convolutions.
         method: How channels are chosen.
         settings: Of the ghost layers.
@@ -31,7 +31,7 @@ class Job:
         progress: Called after each layer.
     """
 
-    dense: nn.Module
+    model: nn.Module
     network: Trace
     method: str
     settings: GhostSettings

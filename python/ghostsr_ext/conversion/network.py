@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Literal, TypeVar, get_args
 
@@ -18,7 +18,7 @@ from ghostsr_ext.conversion.accounting import (
     total_macs,
 )
 from ghostsr_ext.conversion.budget import RATIOS, ratios_by_budget
-from ghostsr_ext.conversion.distillation import polish
+from ghostsr_ext.conversion.distillation import PolishReport, polish
 from ghostsr_ext.conversion.methods import Job, convert_layers
 from ghostsr_ext.conversion.pictures import Calibration, calibration_inputs
 from ghostsr_ext.conversion.report import ConversionReport, SkippedLayer
@@ -35,6 +35,7 @@ METHODS: tuple[str, ...] = get_args(Method)
 Model = TypeVar("Model", bound=nn.Module)
 
 _POLISH_CROPS = 96
+_FINISH_STEPS = 60
 
 
 def convert(
@@ -64,7 +65,8 @@ def convert(
         ghost_ratio: Part of each layer's outputs that is made by shifting, in [0, 1).
         method: ``"kmeans"``, the paper's clustering of filters, which needs training afterwards;
             ``"filters"``, filters approximated by shifted ones, without pictures; or
-            ``"calibrated"``, every layer fitted to the dense network's feature maps on pictures.
+            ``"calibrated"``, every layer fitted to the dense network's feature maps on pictures,
+            then all of them together by a short polish.
             None is "calibrated" where pictures are given, else "kmeans".
         calibration: Pictures for "calibrated", a folder or files (BSD or DIV2K, say; no
             high-resolution originals are needed), or inputs of the network [N, C, H, W].
@@ -81,8 +83,9 @@ def convert(
             on the calibration pictures; ``ghost_ratio`` counts for nothing.
         max_drop: Instead of ``target_macs``, the PSNR that may be lost on crops of the calibration
             pictures, in dB; the fewest multiply-adds that keep to it before any polish are sought.
-        polish_minutes: Time to spend on training the converted network to give the dense one's
-            output on the calibration pictures, end to end, shifts fixed; see ``polish``.
+        polish_minutes: Time to spend on training all convolutions of the converted network, end to
+            end, to give the dense one's output on the calibration pictures, shifts fixed; see
+            ``polish``. By default 60 steps of it end a "calibrated" conversion; 0 is for none.
         example: An input of the network, to find its layers by running it; by default noise of
             24 x 24 pixels.
         progress: Called after each layer.
@@ -103,7 +106,7 @@ def convert(
     converted = copy.deepcopy(model)
     was_training = {name: module.training for name, module in converted.named_modules()}
     converted.eval()
-    inputs = _inputs(converted, method, calibration, seed, polish_minutes is not None)
+    inputs = _inputs(converted, method, calibration, seed, bool(polish_minutes))
     if example is None:
         example = example_input(converted) if inputs is None else inputs[:1]
     network = trace(converted, example)
@@ -118,15 +121,8 @@ def convert(
         spared = [entry.name for entry in chosen if not ratios[entry.name]]
         skipped.extend(SkippedLayer(name, "the budget does not need it") for name in spared)
         chosen = [entry for entry in chosen if ratios[entry.name]]
-    results = convert_layers(job, converted, chosen, ratios)
-    extra = {}
-    if polish_minutes is not None:
-        assert calibration is not None
-        crops = calibration_inputs(converted, calibration, crops=_POLISH_CROPS, seed=seed + 1)
-        outcome = polish(
-            converted, model, crops, minutes=polish_minutes, seed=seed, progress=_percent(progress)
-        )
-        extra["polish"] = asdict(outcome)
+    results = convert_layers(job, job.model, chosen, ratios)
+    polished = _polish(job, model, calibration, polish_minutes)
     for name, module in converted.named_modules():
         module.training = was_training.get(name, module.training)
 
@@ -153,17 +149,30 @@ def convert(
         macs_after=total_macs(network, {r.name: len(r.intrinsic) for r in reports}, unit),
         macs_for=macs_for,
         seconds=time.perf_counter() - started,
-        extra=extra,
+        extra={} if polished is None else {"polish": asdict(polished)},
     )
     if isinstance(converted, SRModel):
         converted.metadata = {**converted.metadata, "report": report.to_json()}
     return converted, report
 
 
-def _percent(progress: Progress | None) -> Callable[[float], None] | None:
-    if progress is None:
-        return None
-    return lambda done: progress(int(100 * done), 100, "polish")
+def _polish(
+    job: Job, dense: nn.Module, calibration: Calibration | None, minutes: float | None
+) -> PolishReport | None:
+    converted, inputs, seed = job.model, job.inputs, job.seed
+
+    def percent(done: float) -> None:
+        if job.progress is not None:
+            job.progress(int(100 * done), 100, "training end to end")
+
+    if minutes:
+        assert calibration is not None
+        crops = calibration_inputs(converted, calibration, crops=_POLISH_CROPS, seed=seed + 1)
+        return polish(converted, dense, crops, minutes=minutes, seed=seed, progress=percent)
+    trainable = any(parameter.requires_grad for parameter in converted.parameters())
+    if minutes is None and inputs is not None and len(inputs) > 1 and trainable:
+        return polish(converted, dense, inputs, steps=_FINISH_STEPS, seed=seed, progress=percent)
+    return None
 
 
 def _inputs(
@@ -228,7 +237,7 @@ def _check_arguments(
         raise InputError(f"max_shift: found {max_shift}; 0 to {MAX_SHIFT_LIMIT} is allowed")
     if shift_scope not in ("channel", "layer"):
         raise InputError(f"shift_scope: found {shift_scope!r}; allowed are channel, layer")
-    if polish_minutes is not None and not 0 < polish_minutes < float("inf"):
-        raise InputError(f"polish_minutes: found {polish_minutes}; a positive number is allowed")
+    if polish_minutes is not None and not 0 <= polish_minutes < math.inf:
+        raise InputError(f"polish_minutes: found {polish_minutes}; minutes from 0 are allowed")
     if settings.affine and method == "kmeans":
         raise InputError('affine: method "kmeans" copies filters and has no gains')

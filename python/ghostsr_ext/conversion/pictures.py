@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import imresize, luma, picture_files, read_image, read_size
-from ghostsr_ext.metrics import Protocol, compare
+from ghostsr_ext.metrics import psnr
 from ghostsr_ext.models import SRModel
 
 Calibration = Tensor | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -94,17 +94,15 @@ def mean_psnr(
     if isinstance(calibration, Tensor):
         raise InputError("calibration: inputs have no originals to compare with; pass pictures")
     files, generator = _files(calibration), np.random.default_rng(seed)
-    protocol = Protocol.benchmark(model.scale)
+    inside = slice(model.scale, -model.scale)
     qualities = []
     for _ in range(crops):
         crop, original = _cut(model, files, model.scale, side, generator)
         with torch.no_grad():
             output = model(_as_input(model, [crop])).double() * (_PEAK / model.value_range)
-        picture = output[0].permute(1, 2, 0).cpu().numpy()
-        if model.colour == "y":
-            qualities.append(compare(picture[..., 0], luma(original), protocol).psnr)
-        else:
-            qualities.append(compare(picture, original, protocol).psnr)
+        picture = output[0].permute(1, 2, 0).cpu().numpy().clip(0, _PEAK)
+        y = picture[..., 0] if model.colour == "y" else luma(picture)
+        qualities.append(psnr(y[inside, inside], luma(original)[inside, inside]))
     return float(np.mean(qualities))
 
 

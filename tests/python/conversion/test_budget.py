@@ -55,7 +55,7 @@ def images():
 
 
 def test_the_networks_multiply_adds_come_down_to_the_target(model, images):
-    ghost, report = convert(model, calibration=images, target_macs=0.8)
+    ghost, report = convert(model, calibration=images, polish_minutes=0, target_macs=0.8)
     assert 0.7 < report.macs_after / report.macs_before <= 0.8
     assert ghost_layers(ghost)
 
@@ -63,14 +63,14 @@ def test_the_networks_multiply_adds_come_down_to_the_target(model, images):
 def test_a_block_that_matters_more_gets_lower_ratios(model, images):
     with torch.no_grad():
         model.body[1].conv2.weight *= 30
-    _, report = convert(model, calibration=images, target_macs=0.75)
+    _, report = convert(model, calibration=images, polish_minutes=0, target_macs=0.75)
     ratios = report.settings["ratios"]
     amplified = [ratios.pop("body.1.conv1"), ratios.pop("body.1.conv2")]
     assert max(amplified) < min(ratios.values())
 
 
 def test_layers_that_the_budget_spares_are_named(model, images):
-    _, report = convert(model, calibration=images, target_macs=0.95)
+    _, report = convert(model, calibration=images, polish_minutes=0, target_macs=0.95)
     assert "the budget does not need it" in {skip.reason for skip in report.skipped}
 
 
@@ -79,7 +79,7 @@ def test_the_drop_stays_within_its_bound(model, tmp_path):
     smooth = generator.random((4, 3, 3, 3)).repeat(40, axis=1).repeat(40, axis=2)
     for number, picture in enumerate(smooth):
         write_image(tmp_path / f"{number}.png", (picture * 255).astype(np.uint8))
-    ghost, report = convert(model, calibration=tmp_path, max_drop=0.3)
+    ghost, report = convert(model, calibration=tmp_path, polish_minutes=0, max_drop=0.3)
     drop = mean_psnr(model, tmp_path) - mean_psnr(ghost, tmp_path)
     assert drop <= 0.3
     assert report.macs_after < report.macs_before

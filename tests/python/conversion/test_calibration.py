@@ -12,7 +12,7 @@ INNER = (..., slice(4, -4), slice(4, -4))
 def test_features_that_are_moved_copies_are_recognised_and_converted_without_loss(name, request):
     dense = request.getfixturevalue(name)
     images = torch.randn(4, 2, 24, 24)
-    ghost, report = convert(dense, 0.5, calibration=images)
+    ghost, report = convert(dense, 0.5, calibration=images, polish_minutes=0)
     assert [layer.name for layer in report.layers] == ["middle"]
     assert sum(report.layers[0].shifts.values()) - report.layers[0].shifts.get("0,0", 0) > 0
     torch.testing.assert_close(ghost(images)[INNER], dense(images)[INNER], rtol=1e-2, atol=1e-2)
@@ -37,9 +37,9 @@ class _TwoLayers(nn.Module):
 def test_later_layers_make_up_for_errors_of_earlier_ones():
     dense = _TwoLayers().requires_grad_(False)
     images = torch.randn(6, 2, 24, 24)
-    both, _ = convert(dense, 0.5, calibration=images)
-    apart, _ = convert(dense, 0.5, calibration=images, layers=["first"])
-    alone, _ = convert(dense, 0.5, calibration=images, layers=["second"])
+    both, _ = convert(dense, 0.5, calibration=images, polish_minutes=0)
+    apart, _ = convert(dense, 0.5, calibration=images, polish_minutes=0, layers=["first"])
+    alone, _ = convert(dense, 0.5, calibration=images, polish_minutes=0, layers=["second"])
     apart.second = alone.second
     assert _error(both, dense, images) < _error(apart, dense, images)
 
@@ -60,7 +60,7 @@ class _ResidualPair(nn.Module):
 def test_the_residual_that_a_layer_adds_is_part_of_what_is_wanted_from_it():
     dense = _ResidualPair().requires_grad_(False)
     images = torch.randn(6, 2, 24, 24)
-    ghost, report = convert(dense, 0.5, calibration=images)
+    ghost, report = convert(dense, 0.5, calibration=images, polish_minutes=0)
     features = ghost.first(ghost.entry(images))
     wanted = dense.first(dense.entry(images))
     # Adding the dense output unchanged would leave all of the first layer's error in the stream.
@@ -90,7 +90,7 @@ class _Recursive(nn.Module):
 def test_a_layer_with_several_uses_is_fitted_to_all_of_them():
     dense = _Recursive().requires_grad_(False)
     images = torch.randn(6, 2, 20, 20)
-    ghost, report = convert(dense, 0.5, calibration=images)
+    ghost, report = convert(dense, 0.5, calibration=images, polish_minutes=0)
     assert isinstance(ghost.step, GhostConv2d)
     assert report.layers[0].uses == 3
     first_use_only, _ = convert(dense, 0.5, layers=["step"], method="kmeans")
@@ -105,7 +105,7 @@ def test_strided_and_reflecting_layers_are_calibrated():
         nn.Conv2d(8, 2, 3, padding=1),
     ).requires_grad_(False)
     images = torch.randn(4, 2, 24, 24)
-    calibrated, report = convert(dense, 0.5, calibration=images)
+    calibrated, report = convert(dense, 0.5, calibration=images, polish_minutes=0)
     clustered, _ = convert(dense, 0.5)
     assert len(report.layers) == 2
     assert _error(calibrated, dense, images) < _error(clustered, dense, images)
@@ -115,7 +115,9 @@ def test_gains_fit_better():
     dense = _TwoLayers().requires_grad_(False)
     images = torch.randn(6, 2, 24, 24)
     plain, affine = (
-        convert(dense, 0.5, calibration=images, affine=affine, layers=["first"])[1]
+        convert(dense, 0.5, calibration=images, polish_minutes=0, affine=affine, layers=["first"])[
+            1
+        ]
         for affine in (False, True)
     )
     assert affine.layers[0].relative_error <= plain.layers[0].relative_error
@@ -123,12 +125,14 @@ def test_gains_fit_better():
 
 def test_constant_pictures_convert_without_failing():
     dense = _TwoLayers().requires_grad_(False)
-    ghost, _ = convert(dense, 0.5, calibration=torch.zeros(2, 2, 12, 12))
+    ghost, _ = convert(dense, 0.5, calibration=torch.zeros(2, 2, 12, 12), polish_minutes=0)
     assert torch.isfinite(ghost(torch.randn(1, 2, 12, 12))).all()
 
 
 def test_calibration_is_deterministic():
     dense = _TwoLayers()
     images = torch.randn(3, 2, 16, 16)
-    first, second = (convert(dense, 0.5, calibration=images)[0].state_dict() for _ in range(2))
+    first, second = (
+        convert(dense, 0.5, calibration=images, polish_minutes=0)[0].state_dict() for _ in range(2)
+    )
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -124,3 +124,20 @@ def test_a_polish_without_pictures_is_refused(dense):
 def test_a_single_input_is_refused(dense, images):
     with pytest.raises(InputError, match="needs 2 or more"):
         polish(dense, dense, images[:1], steps=1)
+
+
+def test_a_network_without_trainable_parameters_is_refused(dense, images):
+    with pytest.raises(InputError, match="nothing to train"):
+        polish(dense.requires_grad_(False), dense, images, steps=1)
+
+
+def test_a_calibrated_conversion_ends_with_a_short_polish_unless_told_not_to(dense, images):
+    _, finished = convert(dense, calibration=images)
+    assert finished.extra["polish"]["steps"] == 60
+    _, plain = convert(dense, calibration=images, polish_minutes=0)
+    assert "polish" not in plain.extra
+
+
+def test_frozen_networks_are_calibrated_without_a_polish(dense, images):
+    _, report = convert(dense.requires_grad_(False), calibration=images)
+    assert "polish" not in report.extra

@@ -1,0 +1,96 @@
+import json
+
+import numpy as np
+import pytest
+import typer
+from ghostsr_ext.checkpoints import load_model, save_model
+from ghostsr_ext.cli.convert import convert_command
+from ghostsr_ext.errors import InputError
+from ghostsr_ext.imaging import write_image
+from ghostsr_ext.models import EDSR
+from ghostsr_ext.nn import ghost_layers
+from typer.testing import CliRunner
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_model(EDSR(blocks=2, features=8, residual_scale=1.0), tmp_path / "dense.safetensors")
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(2):
+        image = np.random.default_rng(number).integers(0, 256, (100, 110, 3), np.uint8)
+        write_image(pictures / f"{number}.png", image)
+    return tmp_path
+
+
+def run(*arguments):
+    app = typer.Typer()
+    app.command()(convert_command)
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if isinstance(result.exception, InputError):
+        raise result.exception
+    return result
+
+
+def test_the_written_network_has_ghost_layers_and_its_report(folder):
+    result = run(folder / "dense.safetensors", folder / "ghost.safetensors")
+    assert result.exit_code == 0
+    assert "body.1.conv2" in result.stdout
+    model = load_model(folder / "ghost.safetensors")
+    assert len(ghost_layers(model)) == 4
+    assert model.metadata["report"]["method"] == "kmeans"
+
+
+def test_pictures_make_calibration_the_default(folder):
+    result = run(
+        folder / "dense.safetensors",
+        folder / "ghost.safetensors",
+        "--calibration",
+        folder / "pictures",
+        "--affine",
+        "--polish",
+        0,
+    )
+    assert result.exit_code == 0
+    report = load_model(folder / "ghost.safetensors").metadata["report"]
+    assert report["method"] == "calibrated"
+    assert report["settings"]["affine"]
+
+
+def test_patterns_choose_layers_and_the_ratio_is_kept(folder):
+    options = ["--layers", "*.conv1", "--ratio", 0.25, "--method", "filters"]
+    run(folder / "dense.safetensors", folder / "ghost.safetensors", *options)
+    layers = ghost_layers(load_model(folder / "ghost.safetensors"))
+    assert list(layers) == ["body.0.conv1", "body.1.conv1"]
+    assert all(layer.ghost_channels == 2 for layer in layers.values())
+
+
+def test_the_report_is_written_where_asked(folder):
+    run(folder / "dense.safetensors", folder / "g.safetensors", "--report", folder / "r.json")
+    report = json.loads((folder / "r.json").read_text())
+    assert report == load_model(folder / "g.safetensors").metadata["report"]
+
+
+def test_existing_files_are_kept_unless_told(folder):
+    arguments = folder / "dense.safetensors", folder / "dense.safetensors"
+    before = (folder / "dense.safetensors").read_bytes()
+    with pytest.raises(InputError, match="exists already; pass --overwrite"):
+        run(*arguments)
+    assert (folder / "dense.safetensors").read_bytes() == before
+    assert run(*arguments, "--overwrite").exit_code == 0
+
+
+def test_a_missing_folder_for_the_output_is_refused_before_the_work(folder):
+    with pytest.raises(InputError, match="name a file in a folder that exists"):
+        run(folder / "dense.safetensors", folder / "nowhere" / "ghost.safetensors")
+
+
+def test_a_ratio_outside_its_domain_leaves_no_file(folder):
+    with pytest.raises(InputError, match="ghost_ratio"):
+        run(folder / "dense.safetensors", folder / "ghost.safetensors", "--ratio", 1)
+    assert not (folder / "ghost.safetensors").exists()
+
+
+def test_patterns_that_fit_no_layer_are_refused(folder):
+    with pytest.raises(InputError, match="no layer can be converted"):
+        run(folder / "dense.safetensors", folder / "ghost.safetensors", "--layers", "tale*")
