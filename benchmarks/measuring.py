@@ -103,14 +103,15 @@ def conditions(rounds: int, threads: int, clock: Clock = Clock.WALL) -> dict[str
         "rounds": rounds,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "malloc_trim_threshold": os.environ.get("MALLOC_TRIM_THRESHOLD_"),
+        "allocator": {
+            name: value for name, value in os.environ.items() if name.startswith("MALLOC_")
+        },
     }
 
 
 def conditions_text(values: Mapping[str, Any]) -> str:
     """Return ``conditions`` as one sentence."""
-    trim = values["malloc_trim_threshold"]
-    allocator = "" if trim is None else f", MALLOC_TRIM_THRESHOLD_={trim}"
+    allocator = "".join(f", {name}={value}" for name, value in values["allocator"].items())
     return (
         f"{values['threads']} of {values['cores']} cores ({values['processor']}), float32, "
         f"torch {values['torch']}; {values['clock']} time, medians over {values['rounds']} "

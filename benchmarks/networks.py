@@ -98,7 +98,8 @@ def report(networks: list[dict[str, Any]]) -> str:
         for network in networks:
             times = network["rows"][index]["ratio"]
             row[f"{network['network']}, {network['size']}x{network['size']}"] = (
-                f"{times['median']:.2f} ({times['low']:.2f} to {times['high']:.2f})"
+                f"{times['median']:.2f} ({times['low']:.2f} to {times['high']:.2f}), "
+                f"{times['fastest']:.2f}"
             )
         rows.append(row)
     return markdown_table(rows)
@@ -113,9 +114,8 @@ def main(
     threads: Annotated[int, typer.Option(help="Of torch.")] = 2,
     clock: Annotated[Clock, typer.Option(help="What a run is timed by.")] = Clock.WALL,
     json: Annotated[Path | None, typer.Option(help="Write everything here.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="Replace the section networks of this page.")
-    ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Replace a section of this page.")] = None,
+    section: Annotated[str, typer.Option(help="Which section.")] = "networks",
 ) -> None:
     """Measure, print a table, and write what is asked for."""
     torch.set_num_threads(threads)
@@ -125,14 +125,14 @@ def main(
         networks.append(measure(preset, size, rounds, clock))
         print(report(networks[-1:]), flush=True)
     text = (
-        report(networks) + "\nTime beside the dense network in torch, channels last. "
-        f"{conditions_text(surroundings)}\n"
+        f"{report(networks)}\nTime beside the dense network in torch, channels last: median "
+        f"(quartiles), fastest. {conditions_text(surroundings)}\n"
     )
     print(text)
     if json is not None:
         write_json(json, {"conditions": surroundings, "networks": networks})
     if markdown is not None:
-        write_section(markdown, "networks", text)
+        write_section(markdown, section, text)
 
 
 if __name__ == "__main__":
