@@ -31,6 +31,11 @@ class ModelConfig(Section):
     init: Path | None = Field(
         default=None, description="A checkpoint to start from, dense or converted."
     )
+    pretrained: Path | None = Field(
+        default=None,
+        description="A dense network, of another scale for instance; the new one takes "
+        "its tensors of equal name and shape.",
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelConfig:
@@ -38,6 +43,8 @@ class ModelConfig(Section):
             raise ValueError("give either preset (a network by name) or init (a checkpoint)")
         if self.init is not None and self.arguments:
             raise ValueError("arguments belong to preset; a checkpoint states its own")
+        if self.init is not None and self.pretrained is not None:
+            raise ValueError("pretrained belongs to preset; init takes every tensor of its file")
         return self
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,29 @@ def build_dense(config: Config) -> tuple[SRModel, float]:
     if model.mean is not None:
         arguments["mean"] = [value / value_range for value in arguments["mean"]]
     torch.manual_seed(config.training.seed)
-    return type(model)(**arguments), value_range
+    model = type(model)(**arguments)
+    if config.model.pretrained is not None:
+        _take_tensors(model, config.model.pretrained)
+    return model, value_range
+
+
+def _take_tensors(model: SRModel, path: Path) -> None:
+    """Copy what fits from a dense network, as EDSR begins x3 and x4 with x2 (section 3.2)."""
+    source, _ = load_unit_range(str(path))
+    if ghost_layers(source):
+        raise InputError(f"model.pretrained: {path} is a GhostSR network, allowed are dense ones")
+    target = dict(model.named_parameters())
+    fitting = {
+        name: tensor
+        for name, tensor in source.named_parameters()
+        if name in target and target[name].shape == tensor.shape
+    }
+    if not fitting:
+        raise InputError(
+            f"model.pretrained: {path} ({source.architecture}) has no tensor that fits "
+            f"{model.architecture} as configured"
+        )
+    model.load_state_dict(fitting, strict=False)
 
 
 def convert_network(dense: SRModel, config: Config, batches: PatchBatches) -> SRModel:

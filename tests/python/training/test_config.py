@@ -103,6 +103,10 @@ def test_what_is_written_has_every_default_and_reads_as_the_same(file, tmp_path)
     ("overrides", "message"),
     [
         (["model.init=a.pth"], "either preset .* or init"),
+        (
+            ["model={init='a.pth', pretrained='b.pth'}"],
+            "pretrained belongs to preset",
+        ),
         (["distillation.teacher=parent"], "needs a conversion"),
         (["training.batch_size=3", "training.accumulation=2"], "no multiple of accumulation 2"),
         (["shifts.freeze_at=1.5"], "less than or equal to 1"),
