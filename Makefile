@@ -3,15 +3,19 @@
 # make gpu    on a machine with an NVIDIA GPU: build with CUDA, run the GPU tests, benchmark into results/
 # make bench  build and run the C++ benchmarks
 #
-# TORCH is the torch requirement that the environments get, such as TORCH=torch==2.13.0.
+# TORCH is the torch requirement that the environments get, such as TORCH=torch==2.13.0. BENCH_ARCHITECTURES are those that
+# the CUDA benchmark is built for.
 
 PYTHON ?= python3
 TORCH ?= torch
+BENCH_ARCHITECTURES ?= native
 BUILD_TOOLS = "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.25" ninja
 DEMO = .venv-demo/bin
 TEST = .venv-test/bin
+GPU = .venv-cuda/bin
 
-.PHONY: demo test test-install lint test-native test-sanitizers test-python bench gpu clean
+.PHONY: demo test test-install lint test-native test-sanitizers test-python bench cuda-install gpu gpu-present \
+  test-gpu bench-gpu clean
 
 demo:
 	$(PYTHON) -m venv .venv-demo
@@ -60,10 +64,46 @@ bench: test-install
 	PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/bench
 	build/bench/benchmarks/native/ghostsr_bench
 
-gpu:
-	GHOSTSR_CUDA=ON $(MAKE) test-install
-	$(TEST)/python -m pytest tests/python/cuda
-	$(TEST)/python benchmarks/gpu.py --output results
+# The wheel with the CUDA operators, in dist/cuda and an environment of its own. TORCH must be a build with CUDA.
+cuda-install:
+	$(PYTHON) -m venv .venv-cuda
+	$(GPU)/python -m pip install --quiet "$(TORCH)" numpy matplotlib pytest hypothesis $(BUILD_TOOLS)
+	rm -rf dist/cuda
+	GHOSTSR_CUDA=ON GHOSTSR_WERROR=ON $(GPU)/python -m pip wheel --quiet --no-build-isolation --no-deps \
+	  --config-settings=build-dir=build/cuda-wheel --wheel-dir dist/cuda .
+	$(GPU)/python -m pip install --quiet --force-reinstall --no-deps dist/cuda/*.whl
+	$(GPU)/python -m pip install --quiet dist/cuda/*.whl "$(TORCH)"
+
+gpu: gpu-present
+	$(MAKE) cuda-install
+	$(MAKE) test-gpu
+	$(MAKE) bench-gpu
+
+gpu-present:
+	@command -v nvcc >/dev/null || \
+	  { echo "make gpu: no nvcc on PATH; the CUDA toolkit of torch's CUDA version is needed" >&2; exit 1; }
+	@nvidia-smi -L 2>/dev/null | grep -q '^GPU' || \
+	  { echo "make gpu: nvidia-smi finds no NVIDIA GPU on this machine" >&2; exit 1; }
+
+test-gpu:
+	$(GPU)/python -m pytest tests/python/cuda
+	@if command -v compute-sanitizer >/dev/null; then \
+	  for tool in memcheck racecheck; do \
+	    compute-sanitizer --tool $$tool --kernel-name kernel_substring=ghostsr --report-api-errors no \
+	      --error-exitcode 1 $(GPU)/python -m pytest -q tests/python/cuda/test_devices.py -m "not slow" || exit 1; \
+	  done; \
+	else \
+	  echo "compute-sanitizer: skipped, not on PATH"; \
+	fi
+
+# Needs Google Benchmark (Debian: libbenchmark-dev).
+bench-gpu:
+	PATH="$(CURDIR)/$(GPU):$$PATH" cmake -S . -B build/bench-cuda -G Ninja -DGHOSTSR_CUDA=ON -DGHOSTSR_BENCHMARKS=ON \
+	  -DGHOSTSR_WERROR=ON -DCMAKE_CUDA_ARCHITECTURES=$(BENCH_ARCHITECTURES) \
+	  -DPython_EXECUTABLE="$(CURDIR)/$(GPU)/python" -Dpybind11_DIR="$$($(GPU)/python -m pybind11 --cmakedir)"
+	PATH="$(CURDIR)/$(GPU):$$PATH" cmake --build build/bench-cuda --target ghostsr_bench_cuda
+	build/bench-cuda/cuda/ghostsr_bench_cuda
+	$(GPU)/python benchmarks/gpu.py --output results
 
 clean:
 	rm -rf build dist demo .venv-demo .venv-test .venv-cuda

@@ -38,6 +38,15 @@ def test_every_operator_has_a_cuda_kernel():
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"ghostsr::{name}", "CUDA"), name
 
 
+@pytest.mark.skipif(
+    library.cuda_status() != "loaded", reason=f"the CUDA operators are {library.cuda_status()}"
+)
+def test_the_loaded_library_refuses_only_what_belongs_to_the_cpu():
+    refused = {key.split("/")[1] for key in library._refusals._op_impls}
+
+    assert refused == {"pack_weight"}
+
+
 def test_without_the_library_a_cuda_tensor_meets_the_reason():
     kernel = library._refusal("ghost_conv", "this build has none")
 
