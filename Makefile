@@ -1,6 +1,7 @@
 # make demo   install into a virtual environment and upscale a photograph
 # make test   install what the tests need, then lint and run all of them
 # make gpu    on a machine with an NVIDIA GPU: build with CUDA, run the GPU tests, benchmark into results/
+# make docs   build the documents into build/documents; warnings are errors
 # make bench  build and run the C++ benchmarks
 #
 # TORCH is the torch requirement that the environments get, such as TORCH=torch==2.13.0. BENCH_ARCHITECTURES are those that
@@ -12,9 +13,10 @@ BENCH_ARCHITECTURES ?= native
 BUILD_TOOLS = "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.25" ninja
 DEMO = .venv-demo/bin
 TEST = .venv-test/bin
+DOCS = .venv-docs/bin
 GPU = .venv-cuda/bin
 
-.PHONY: demo test test-install lint test-native test-sanitizers test-python bench cuda-install gpu gpu-present \
+.PHONY: demo docs test test-install lint test-native test-sanitizers test-python bench cuda-install gpu gpu-present \
   test-gpu bench-gpu clean
 
 demo:
@@ -24,6 +26,11 @@ demo:
 	$(DEMO)/python examples/upscale_photograph.py demo
 
 test: test-install lint test-native test-python
+
+docs:
+	$(PYTHON) -m venv .venv-docs
+	$(DOCS)/python -m pip install --quiet "mkdocs>=1.6" "mkdocstrings[python]>=0.26" "pymdown-extensions>=10"
+	$(DOCS)/python -m mkdocs build --strict
 
 # The wheel is built once and kept in dist/, so that what is tested is what would be shipped.
 test-install:
@@ -106,4 +113,4 @@ bench-gpu:
 	$(GPU)/python benchmarks/gpu.py --output results
 
 clean:
-	rm -rf build dist demo .venv-demo .venv-test .venv-cuda
+	rm -rf build dist demo .venv-demo .venv-test .venv-docs .venv-cuda

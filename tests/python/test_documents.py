@@ -18,13 +18,26 @@ from published_networks import EdsrPytorch
 from typer.testing import CliRunner
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [PROJECT_ROOT / "README.md", *sorted((PROJECT_ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    PROJECT_ROOT / "README.md",
+    PROJECT_ROOT / "CONTRIBUTING.md",
+    *sorted((PROJECT_ROOT / "docs").glob("*.md")),
+]
 RNG = np.random.default_rng(0)
 
 # Commands that are read, not run: their options must exist.
 ONLY_READ = ("ghostsr train", "ghostsr demo")
-# Commands that make what these tests run in, or need several processes.
-LEFT_OUT = ("make ", "pip ", "python -m venv", "git clone", "torchrun ")
+# Commands that make what these tests run in, are these tests, or need several processes.
+LEFT_OUT = (
+    "make ",
+    "pip ",
+    "python -m venv",
+    "python -m pytest",
+    "python -m cibuildwheel",
+    "auditwheel ",
+    "git clone",
+    "torchrun ",
+)
 SCRIPTS = "python benchmarks/"
 COMMANDS = ("ghostsr ", SCRIPTS, *LEFT_OUT)
 NEEDS = {".xml": "openvino", ".onnx": "onnxruntime", ".param": "pnnx", "film.mp4": "av"}

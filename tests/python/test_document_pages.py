@@ -1,0 +1,56 @@
+"""The documents make a site, without a warning."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    pytest.importorskip("mkdocs", reason="needs MkDocs (extra: docs)")
+    pytest.importorskip("mkdocstrings", reason="needs mkdocstrings (extra: docs)")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    return folder
+
+
+def test_every_document_becomes_a_page(site):
+    documents = {path.stem for path in (PROJECT_ROOT / "docs").glob("*.md")}
+
+    assert documents <= {path.stem for path in site.glob("*.html")}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ghostsr_ext.reference.ghost_conv",
+        "ghostsr_ext.reference.shift_selection_backward",
+        "ghostsr_ext.nn.GhostConv2d",
+        "ghostsr_ext.nn.GhostConv2d.freeze_shifts",
+        "ghostsr_ext.conversion.network.convert",
+        "ghostsr_ext.inference.upscaler.Upscaler",
+    ],
+)
+def test_the_operator_page_describes_what_users_call(site, name):
+    assert f'id="{name}"' in (site / "operators.html").read_text(encoding="utf-8")
+
+
+def test_no_markup_of_docstrings_is_left(site):
+    page = (site / "operators.html").read_text(encoding="utf-8")
+
+    for role in (":func:", ":class:", ":meth:"):
+        assert role not in page
+
+
+def test_pages_load_nothing_from_elsewhere(site):
+    page = (site / "index.html").read_text(encoding="utf-8")
+
+    for attribute in ('src="http', 'rel="stylesheet" href="http', 'src="//'):
+        assert attribute not in page
