@@ -61,7 +61,7 @@ class ShiftKernel:
         self.affine = affine
         self.candidates, self.channels, size = s.cross.shape
         centred = s.gram - torch.outer(s.patch_sum, s.patch_sum) / s.count
-        self._factor = _factorise(centred)
+        self._factor = factorise(centred)
         self._cross = s.cross.permute(1, 0, 2).reshape(-1, size)
         half = torch.linalg.solve_triangular(self._factor, self._cross.T, upper=False)
         q = half.T @ half
@@ -168,8 +168,12 @@ def _mixture(
     return mixture / total[:, None, None]
 
 
-def _factorise(gram: Tensor) -> Tensor:
-    """Return the Cholesky factor of ``gram`` with as small a ridge as will do."""
+def factorise(gram: Tensor) -> Tensor:
+    """Return the Cholesky factor of ``gram`` [D, D] with as small a ridge as will do.
+
+    Raises:
+        InputError: The matrix is not finite.
+    """
     diagonal = gram.diagonal()
     # Inputs that are constant on the pictures have no weight of their own.
     unit = diagonal.clamp_min(1e-9 * diagonal.mean()).clamp_min(1e-30)

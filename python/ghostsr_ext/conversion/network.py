@@ -13,24 +13,31 @@ from torch import Tensor, nn
 
 from ghostsr_ext.conversion.accounting import (
     count_parameters,
+    depthwise_ratio,
     layer_report,
     macs_unit,
+    pruned_report,
     total_macs,
 )
 from ghostsr_ext.conversion.budget import RATIOS, ratios_by_budget
 from ghostsr_ext.conversion.distillation import PolishReport, polish
 from ghostsr_ext.conversion.methods import Job, convert_layers
 from ghostsr_ext.conversion.pictures import Calibration, calibration_inputs
+from ghostsr_ext.conversion.pruning import prune
+from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.conversion.report import ConversionReport, SkippedLayer
 from ghostsr_ext.conversion.selection import LayerPredicate, select_layers, too_few_channels
 from ghostsr_ext.conversion.settings import GhostSettings, Progress
 from ghostsr_ext.conversion.tracing import Trace, TracedConvolution, example_input, trace
+from ghostsr_ext.depthwise import DepthwiseGhostConv2d
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
-from ghostsr_ext.nn import MAX_SHIFT_LIMIT, ShiftScope
+from ghostsr_ext.nn import MAX_SHIFT_LIMIT, GhostConv2d, ShiftScope
 
-Method = Literal["kmeans", "filters", "calibrated"]
+Method = Literal["kmeans", "filters", "calibrated", "prune"]
 METHODS: tuple[str, ...] = get_args(Method)
+
+GhostOperation = Literal["shift", "depthwise"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -48,6 +55,7 @@ def convert(
     max_shift: int = 1,
     shift_scope: ShiftScope = "channel",
     affine: bool = False,
+    ghost_op: GhostOperation = "shift",
     seed: int = 0,
     target_macs: float | None = None,
     max_drop: float | None = None,
@@ -66,7 +74,8 @@ def convert(
         method: ``"kmeans"``, the paper's clustering of filters, which needs training afterwards;
             ``"filters"``, filters approximated by shifted ones, without pictures; or
             ``"calibrated"``, every layer fitted to the dense network's feature maps on pictures,
-            then all of them together by a short polish.
+            then all of them together by a short polish. ``"prune"``, for comparison: filters are
+            removed, the least L1 norm first, down to the same multiply-adds.
             None is "calibrated" where pictures are given, else "kmeans".
         calibration: Pictures for "calibrated", a folder or files (BSD or DIV2K, say; no
             high-resolution originals are needed), or inputs of the network [N, C, H, W].
@@ -77,6 +86,9 @@ def convert(
         shift_scope: Whether each ghost has its own shift or all ghosts of a layer have one.
         affine: Whether ghosts get a gain and a bias of their own, which the paper's have not; not
             for "kmeans".
+        ghost_op: ``"shift"``, or ``"depthwise"`` for comparison: GhostNet's depthwise convolutions
+            of k = 2 * max_shift + 1, at the same multiply-adds, so with fewer intrinsic channels;
+            they start as shifts and are trained by the polish.
         seed: Of what is random.
         target_macs: Part of the network's multiply-adds to keep, in (0, 1). Each layer then gets a
             ratio of its own, 0 to 0.75, the higher the less its conversion alone changes the output
@@ -101,8 +113,8 @@ def convert(
     if method is None:
         method = "kmeans" if calibration is None else "calibrated"
     settings = GhostSettings(max_shift, shift_scope, affine)
-    _check_arguments(ghost_ratio, method, settings, polish_minutes)
-    _check_budget(target_macs, max_drop, calibration)
+    _check_arguments(ghost_ratio, method, settings, ghost_op, polish_minutes)
+    _check_budget(target_macs, max_drop, calibration, method)
     converted = copy.deepcopy(model)
     was_training = {name: module.training for name, module in converted.named_modules()}
     converted.eval()
@@ -121,13 +133,37 @@ def convert(
         spared = [entry.name for entry in chosen if not ratios[entry.name]]
         skipped.extend(SkippedLayer(name, "the budget does not need it") for name in spared)
         chosen = [entry for entry in chosen if ratios[entry.name]]
-    results = convert_layers(job, job.model, chosen, ratios)
+    unit, macs_for = macs_unit(converted, example)
+    replaced: dict[str, nn.Module] = {}
+    if method == "prune":
+        pruned = prune(converted, network, chosen, ghost_ratio, example, inputs)
+        replaced.update({name: layer for name, (layer, _) in pruned.items()})
+        reports = [
+            pruned_report(entry, *pruned[entry.name], unit)
+            for entry in network.called
+            if entry.name in pruned
+        ]
+    else:
+        if ghost_op == "depthwise":
+            size = 2 * max_shift + 1
+            ratios = {
+                entry.name: depthwise_ratio(_dense(entry), ratios[entry.name], size)
+                for entry in chosen
+            }
+        results = convert_layers(job, converted, chosen, ratios)
+        reports = []
+        for entry in chosen:
+            ghost, fit = results[entry.name]
+            layer: GhostConv2d | DepthwiseGhostConv2d = ghost
+            if ghost_op == "depthwise":
+                layer = DepthwiseGhostConv2d.from_shifts(ghost)
+                replace_module(converted, ghost, layer)
+            replaced[entry.name] = layer
+            reports.append(layer_report(entry, layer, fit, unit))
     polished = _polish(job, model, calibration, polish_minutes)
     for name, module in converted.named_modules():
         module.training = was_training.get(name, module.training)
 
-    unit, macs_for = macs_unit(converted, example)
-    reports = tuple(layer_report(entry, *results[entry.name], unit) for entry in chosen)
     report = ConversionReport(
         method=method,
         settings={
@@ -138,15 +174,16 @@ def convert(
             "max_shift": max_shift,
             "shift_scope": shift_scope,
             "affine": affine,
+            "ghost_op": ghost_op,
             "seed": seed,
             "calibration_inputs": None if inputs is None else list(inputs.shape),
         },
-        layers=reports,
+        layers=tuple(reports),
         skipped=tuple(skipped),
         parameters_before=count_parameters(model),
         parameters_after=count_parameters(converted),
         macs_before=total_macs(network, {}, unit),
-        macs_after=total_macs(network, {r.name: len(r.intrinsic) for r in reports}, unit),
+        macs_after=total_macs(network, replaced, unit),
         macs_for=macs_for,
         seconds=time.perf_counter() - started,
         extra={} if polished is None else {"polish": asdict(polished)},
@@ -178,6 +215,8 @@ def _polish(
 def _inputs(
     model: nn.Module, method: str, calibration: Calibration | None, seed: int, polishing: bool
 ) -> Tensor | None:
+    if method == "prune" and calibration is not None:
+        return calibration_inputs(model, calibration, seed=seed)
     if method != "calibrated":
         if polishing and calibration is None:
             raise InputError("polish_minutes: a polish needs calibration pictures")
@@ -185,6 +224,11 @@ def _inputs(
     if calibration is None:
         raise InputError('calibration: method "calibrated" needs pictures')
     return calibration_inputs(model, calibration, seed=seed)
+
+
+def _dense(entry: TracedConvolution) -> nn.Conv2d:
+    assert isinstance(entry.module, nn.Conv2d)
+    return entry.module
 
 
 def _choose(
@@ -196,8 +240,7 @@ def _choose(
     selected, skipped = select_layers(model, network, layers)
     chosen: list[TracedConvolution] = []
     for entry in selected:
-        assert isinstance(entry.module, nn.Conv2d)
-        reason = too_few_channels(entry.module, ghost_ratio)
+        reason = too_few_channels(_dense(entry), ghost_ratio)
         if reason is None:
             chosen.append(entry)
         else:
@@ -209,10 +252,15 @@ def _choose(
 
 
 def _check_budget(
-    target_macs: float | None, max_drop: float | None, calibration: Calibration | None
+    target_macs: float | None,
+    max_drop: float | None,
+    calibration: Calibration | None,
+    method: str,
 ) -> None:
     if target_macs is None and max_drop is None:
         return
+    if method == "prune":
+        raise InputError('target_macs, max_drop: method "prune" takes one ghost_ratio')
     if target_macs is not None and max_drop is not None:
         raise InputError("target_macs, max_drop: found both; one of them is allowed")
     if target_macs is not None and not 0 < target_macs < 1:
@@ -226,7 +274,11 @@ def _check_budget(
 
 
 def _check_arguments(
-    ghost_ratio: float, method: str, settings: GhostSettings, polish_minutes: float | None
+    ghost_ratio: float,
+    method: str,
+    settings: GhostSettings,
+    ghost_op: str,
+    polish_minutes: float | None,
 ) -> None:
     max_shift, shift_scope = settings.max_shift, settings.shift_scope
     if not 0 <= ghost_ratio < 1:
@@ -239,5 +291,9 @@ def _check_arguments(
         raise InputError(f"shift_scope: found {shift_scope!r}; allowed are channel, layer")
     if polish_minutes is not None and not 0 <= polish_minutes < math.inf:
         raise InputError(f"polish_minutes: found {polish_minutes}; minutes from 0 are allowed")
-    if settings.affine and method == "kmeans":
-        raise InputError('affine: method "kmeans" copies filters and has no gains')
+    if settings.affine and method in ("kmeans", "prune"):
+        raise InputError(f'affine: method "{method}" has no gains')
+    if ghost_op not in ("shift", "depthwise"):
+        raise InputError(f"ghost_op: found {ghost_op!r}; allowed are shift, depthwise")
+    if ghost_op == "depthwise" and method == "prune":
+        raise InputError('ghost_op: method "prune" makes no ghosts')

@@ -21,7 +21,8 @@ class LayerReport:
         uses: How often one forward pass calls it.
         out_channels: C_out.
         intrinsic: The channels that are computed.
-        source: For each of the other channels, ascending, the channel that it is made from.
+        source: For each of the other channels, ascending, the channel that it is made from; empty
+            where they are pruned away.
         shifts: How many ghosts have each shift, by its text "dy,dx".
         relative_error: Squared error of the layer's output on the calibration pictures over the
             variance of the dense one's; without pictures that of the filters; None if not measured.
@@ -116,7 +117,7 @@ class ConversionReport:
         for heading in ("channels", "error", "shifted", "parameters", "MACs (M)"):
             table.add_column(heading, justify="right")
         for layer in self.layers:
-            ghosts = layer.out_channels - len(layer.intrinsic)
+            ghosts = len(layer.source)
             table.add_row(
                 layer.name if layer.uses == 1 else f"{layer.name} (x{layer.uses})",
                 f"{len(layer.intrinsic)} + {ghosts}",

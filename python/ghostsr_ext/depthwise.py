@@ -1,0 +1,107 @@
+"""GhostNet's way to make ghost channels, for comparison with shifting them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ghostsr_ext.nn import FusedConv2d, GhostConv2d
+
+
+class DepthwiseGhostConv2d(nn.Module):
+    """A convolution that makes part of its outputs by depthwise convolutions of the others.
+
+    The forward of ``GhostConv2d`` with a k x k filter for every ghost in the place of a shift and a
+    gain; a shift is the filter with a single one. Its cost is G * k * k multiply-adds a pixel.
+
+    Source: Han et al., "GhostNet: more features from cheap operations", CVPR 2020, figure 2.
+
+    Args:
+        primary: The convolution [N, C_in, H, W] to [N, I, H', W'], without activation.
+        ghost_channels: G.
+        size: k, odd.
+        activation: "none" or "relu".
+        residual_scale: Factor of the layer's output before the residual is added.
+
+    Attributes:
+        primary: The convolution to the intrinsic channels.
+        cheap: The depthwise convolution [N, G, H', W'] to the same shape.
+        source: int64 buffer [G], the intrinsic channel that each ghost is made from.
+        order: int64 buffer [I + G]; output p is concat(intrinsic, ghost)[order[p]].
+    """
+
+    source: Tensor
+    order: Tensor
+
+    def __init__(
+        self,
+        primary: nn.Conv2d,
+        ghost_channels: int,
+        size: int,
+        *,
+        activation: str = "none",
+        residual_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.primary = primary
+        self.cheap = nn.Conv2d(
+            ghost_channels, ghost_channels, size, padding=size // 2, groups=ghost_channels
+        )
+        self.activation = activation
+        self.residual_scale = residual_scale
+        self.register_buffer("source", torch.zeros(ghost_channels, dtype=torch.int64))
+        self.register_buffer("order", torch.arange(primary.out_channels + ghost_channels))
+
+    @classmethod
+    def from_shifts(cls, layer: GhostConv2d) -> DepthwiseGhostConv2d:
+        """Return the layer that computes what ``layer``, with frozen shifts, computes."""
+        primary = FusedConv2d(
+            layer.in_channels,
+            layer.intrinsic_channels,
+            layer.kernel_size,  # type: ignore[arg-type]
+            layer.stride,  # type: ignore[arg-type]
+            layer.padding,  # type: ignore[arg-type]
+            layer.dilation,  # type: ignore[arg-type]
+            layer.groups,
+            layer.bias is not None,
+            layer.padding_mode,
+        )
+        result = cls(
+            primary,
+            layer.ghost_channels,
+            2 * layer.max_shift + 1,
+            activation=layer.activation,
+            residual_scale=layer.residual_scale,
+        ).to(layer.weight.device, layer.weight.dtype)
+        with torch.no_grad():
+            primary.weight.copy_(layer.weight)
+            if layer.bias is not None and primary.bias is not None:
+                primary.bias.copy_(layer.bias)
+            rows, columns = (layer.selected_shift() + layer.max_shift).unbind(1)
+            ghosts = torch.arange(layer.ghost_channels, device=rows.device)
+            result.cheap.weight.zero_()
+            gain = 1.0 if layer.gain is None else layer.gain
+            result.cheap.weight[ghosts, 0, rows, columns] = gain
+            assert result.cheap.bias is not None
+            result.cheap.bias.zero_()
+            if layer.ghost_bias is not None:
+                result.cheap.bias.copy_(layer.ghost_bias)
+            result.source.copy_(layer.source)
+            result.order.copy_(layer.order)
+        result.requires_grad_(layer.weight.requires_grad)
+        return result.train(layer.training)
+
+    @property
+    def out_channels(self) -> int:
+        """C_out = I + G."""
+        return len(self.order)
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Convolve [N, C_in, H, W] to [N, C_out, H', W'], the shape that ``residual`` must have."""
+        computed = self.primary(input)
+        made = self.cheap(computed[:, self.source])
+        output = torch.cat([computed, made], dim=1)[:, self.order] * self.residual_scale
+        if residual is not None:
+            output = residual + output
+        return functional.relu(output) if self.activation == "relu" else output
