@@ -12,6 +12,7 @@ The tensors of a file are the state dict of the network. Its safetensors metadat
   ``affine`` and ``frozen`` (whether the shifts are a table rather than logits). Kernel, stride,
   padding, groups, activation and residual scale are those of the dense layer that the ghost layer
   replaces.
+- ``narrowed_layers``, ``depthwise_layers``: where needed, see ``comparison_layers``.
 - ``metadata``: free-form; by convention ``report`` (how the network was converted and what it
   reaches) and ``training`` (data, schedule, seed).
 
@@ -31,6 +32,12 @@ from torch import Tensor, nn
 
 import ghostsr_ext
 from ghostsr_ext.checkpoints.assembly import load_strictly
+from ghostsr_ext.checkpoints.comparison_layers import (
+    BLOCKS,
+    check_comparison_layers,
+    describe_comparison_layers,
+    replace_by_comparison_layers,
+)
 from ghostsr_ext.checkpoints.tensors import StoredTensors
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.files import atomic_write
@@ -73,6 +80,7 @@ def save_model(
         "ghost_layers": {
             name: _ghost_settings(layer) for name, layer in ghost_layers(model).items()
         },
+        **describe_comparison_layers(model),
         "metadata": dict(model.metadata if metadata is None else metadata),
     }
     try:
@@ -106,9 +114,14 @@ def build_native(stored: StoredTensors) -> SRModel:
             model = model_from_config(description["model"])
             for name, settings in description["ghost_layers"].items():
                 _replace_by_ghost_layer(model, name, settings)
+            replace_by_comparison_layers(model, description)
     except (InputError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{stored.path}: {error}") from error
     load_strictly(model, stored.tensors, stored.path)
+    try:
+        check_comparison_layers(model)
+    except InputError as error:
+        raise InputError(f"{stored.path}: {error}") from error
     model.metadata = description["metadata"]
     model.origin = {
         "file": str(stored.path),
@@ -133,8 +146,8 @@ def _description(stored: StoredTensors) -> dict[str, Any]:
         )
     description.setdefault("ghost_layers", {})
     description.setdefault("metadata", {})
-    for block in ("model", "ghost_layers", "metadata"):
-        if not isinstance(description.get(block), dict):
+    for block in ("model", "ghost_layers", "metadata", *BLOCKS):
+        if not isinstance(description.get(block, {} if block in BLOCKS else None), dict):
             raise InputError(f"{stored.path}: its metadata has no object {block!r}")
     return description
 
