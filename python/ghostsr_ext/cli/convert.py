@@ -17,6 +17,14 @@ class MethodName(str, Enum):
     kmeans = "kmeans"
     filters = "filters"
     calibrated = "calibrated"
+    prune = "prune"
+
+
+class GhostOperationName(str, Enum):
+    """How ghosts are made."""
+
+    shift = "shift"
+    depthwise = "depthwise"
 
 
 class Scope(str, Enum):
@@ -37,7 +45,7 @@ def convert_command(
         typer.Option(
             help="kmeans: the paper's clustering of filters, to be trained afterwards. filters: "
             "shifted filters, without pictures. calibrated: fitted to feature maps on pictures; "
-            "the default where pictures are given."
+            "the default where pictures are given. prune: filters removed, for comparison."
         ),
     ] = None,
     calibration: Annotated[
@@ -83,6 +91,10 @@ def convert_command(
     affine: Annotated[
         bool, typer.Option("--affine", help="Give ghosts a gain and a bias; not in the paper.")
     ] = False,
+    ghost_op: Annotated[
+        GhostOperationName,
+        typer.Option(help="depthwise: GhostNet's convolutions in place of shifts, for comparison."),
+    ] = GhostOperationName.shift,
     seed: Annotated[int, typer.Option(help="Of what is random.")] = 0,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the report here, as JSON.")
@@ -112,6 +124,7 @@ def convert_command(
             max_shift=max_shift,
             shift_scope=shift_scope.value,
             affine=affine,
+            ghost_op=ghost_op.value,
             seed=seed,
             target_macs=target_macs,
             max_drop=max_drop,
