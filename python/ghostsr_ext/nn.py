@@ -90,7 +90,12 @@ class FusedConv2d(nn.Conv2d):
         self.packed_weight = PackedWeightCache()
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Convolve [N, C_in, H, W] to [N, C_out, H', W'], the shape that ``residual`` must have."""
+        """Convolve [N, C_in, H, W] to [N, C_out, H', W'], the shape that ``residual`` must have.
+
+        A map without a batch, [C_in, H, W], becomes [C_out, H', W'].
+        """
+        if input.dim() == 3:
+            return _forward_unbatched(self, input, residual)
         no_table = torch.empty(0, dtype=torch.int64, device=input.device)
         padded, padding = _pad(self, input)
         result: Tensor = ops.ghost_conv(
@@ -261,7 +266,12 @@ class GhostConv2d(nn.Module):
         )
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Convolve [N, C_in, H, W] to [N, C_out, H', W'], the shape that ``residual`` must have."""
+        """Convolve [N, C_in, H, W] to [N, C_out, H', W'], the shape that ``residual`` must have.
+
+        A map without a batch, [C_in, H, W], becomes [C_out, H', W'].
+        """
+        if input.dim() == 3:
+            return _forward_unbatched(self, input, residual)
         padded, padding = _pad(self, input)
         arguments: dict[str, Any] = {
             "gain": self.gain,
@@ -495,6 +505,14 @@ def _store_selected_shift(
 def _epilogue_repr(activation: str, residual_scale: float) -> str:
     text = "" if activation == "none" else f", activation={activation}"
     return text if residual_scale == 1 else f"{text}, residual_scale={residual_scale}"
+
+
+def _forward_unbatched(
+    layer: FusedConv2d | GhostConv2d, input: Tensor, residual: Tensor | None
+) -> Tensor:
+    """Apply a layer to one map, as torch's convolutions allow."""
+    batch = None if residual is None else residual.unsqueeze(0)
+    return layer.forward(input.unsqueeze(0), batch).squeeze(0)
 
 
 def _pad(layer: FusedConv2d | GhostConv2d, input: Tensor) -> tuple[Tensor, tuple[int, int]]:

@@ -95,6 +95,17 @@ def test_positional_arguments_are_those_of_conv2d():
         assert layer.bias is None
 
 
+@pytest.mark.parametrize("kind", [FusedConv2d, GhostConv2d])
+@pytest.mark.parametrize("with_residual", [False, True])
+def test_a_map_without_a_batch_is_a_batch_of_one(kind, with_residual):
+    layer = kind(4, 6, 3, padding=1, activation="relu").eval()
+    image = torch.randn(4, 5, 7)
+    residual = torch.randn(6, 5, 7) if with_residual else None
+    batch = None if residual is None else residual[None]
+
+    assert torch.equal(layer(image, residual), layer(image[None], batch)[0])
+
+
 def test_half_the_channels_cost_half_the_parameters():
     dense = nn.Conv2d(64, 64, 3)
     ghost = GhostConv2d(64, 64, 3).freeze_shifts()
