@@ -27,7 +27,8 @@ RNG = np.random.default_rng(0)
 
 # Commands that are read, not run: their options must exist.
 ONLY_READ = ("ghostsr train", "ghostsr demo")
-# Commands that make what these tests run in, are these tests, or need several processes.
+# Commands that make what these tests run in, are these tests, change the user's shell, or need
+# several processes.
 LEFT_OUT = (
     "make ",
     "pip ",
@@ -36,6 +37,7 @@ LEFT_OUT = (
     "python -m cibuildwheel",
     "auditwheel ",
     "git clone",
+    "ghostsr --install-completion",
     "torchrun ",
 )
 SCRIPTS = "python benchmarks/"

@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import ghostsr_ext
 import pytest
@@ -66,3 +68,24 @@ def test_info_describes_a_checkpoint_of_ours(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "edsr, x2" in result.stdout
     assert "body.0.conv1" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [(["ex"], ["export"]), (["export", "--ghost"], ["--ghost-as"])],
+)
+def test_bash_completes_commands_and_options(words, expected):
+    script = (
+        'eval "$(ghostsr --show-completion)"\n'
+        f"COMP_WORDS=(ghostsr {' '.join(words)}); COMP_CWORD={len(words)}\n"
+        '_ghostsr_completion ghostsr; printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    folders = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={**os.environ, "PATH": folders},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.stdout.split() == expected, done.stderr
