@@ -29,7 +29,7 @@ test: test-install lint test-native test-python
 
 docs:
 	$(PYTHON) -m venv .venv-docs
-	$(DOCS)/python -m pip install --quiet "mkdocs>=1.6" "mkdocstrings[python]>=0.26" "pymdown-extensions>=10"
+	$(DOCS)/python -m pip install --quiet "mkdocs>=1.6" "mkdocstrings[python]>=0.26" "pymdown-extensions>=10" ruff
 	$(DOCS)/python -m mkdocs build --strict
 
 # The wheel is built once and kept in dist/, so that what is tested is what would be shipped.
