@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from ghost_networks import ghost_network
+from exported_networks import ghost_network
 from ghostsr_ext.checkpoints import load_model
 from ghostsr_ext.conversion import convert
 from ghostsr_ext.errors import GhostsrError, InputError

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ghost_networks import ghost_network
+from exported_networks import ghost_network
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.export import lower
 from ghostsr_ext.models.carn import CARN

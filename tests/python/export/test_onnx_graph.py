@@ -5,7 +5,7 @@ ONNX Runtime has no convolution in float64 on a CPU; the evaluator that comes wi
 
 import pytest
 import torch
-from ghost_networks import ghost_network
+from exported_networks import ghost_network
 from ghostsr_ext.checkpoints import load_model
 from ghostsr_ext.conversion import convert
 from ghostsr_ext.export import lower
