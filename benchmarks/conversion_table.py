@@ -122,8 +122,9 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
             continue
         dense = rows[file]["dense"]["scales"]
         for scale in dense:
-            for label, row in rows[file].items():
-                if "refused" in row:
+            for label in ("dense", *(arm.label for arm in ARMS)):
+                row = rows[file].get(label)
+                if row is None or "refused" in row:
                     continue
                 here = row["scales"][scale]
                 lines.append(

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 from ghostsr_ext.models import SRModel, create_model
-from ghostsr_ext.nn import FusedConv2d, GhostConv2d
+from ghostsr_ext.nn import FusedConv2d, GhostConv2d, convolution_arguments, epilogue_arguments
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -40,11 +40,11 @@ def make_network(
     network = create_model(name, scale=scale)
     if form != "dense":
         for layer in network.converted_by_default():
-            _exchange(network, layer, ghost_layer(network.get_submodule(layer), ghost_ratio))
+            network.set_submodule(layer, ghost_layer(network.get_submodule(layer), ghost_ratio))
     if form != "ours" and plain:
         for layer, module in list(network.named_modules()):
             if isinstance(module, FusedConv2d | GhostConv2d):
-                _exchange(network, layer, PlainConv2d(module, ghosts_by))
+                network.set_submodule(layer, PlainConv2d(module, ghosts_by))
     return network.eval().requires_grad_(False)
 
 
@@ -54,15 +54,9 @@ def ghost_layer(dense: nn.Module, ghost_ratio: float) -> GhostConv2d:
     layer = GhostConv2d(
         dense.in_channels,
         dense.out_channels,
-        dense.kernel_size,  # type: ignore[arg-type]
-        dense.stride,  # type: ignore[arg-type]
-        dense.padding,  # type: ignore[arg-type]
-        dense.dilation,  # type: ignore[arg-type]
-        dense.groups,
-        dense.bias is not None,
+        **convolution_arguments(dense),
         ghost_ratio=ghost_ratio,
-        activation=dense.activation,
-        residual_scale=dense.residual_scale,
+        **epilogue_arguments(dense),
     )
     generator = torch.Generator().manual_seed(0)
     ghosts = layer.ghost_channels
@@ -177,8 +171,3 @@ class SlicedGhosts(nn.Module):
             top, left = self.reach + dy, self.reach + dx
             pieces.append(padded[:, source, top : top + height, left : left + width])
         return torch.cat(pieces, 1)[:, self.order]
-
-
-def _exchange(network: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, module)

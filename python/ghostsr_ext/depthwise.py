@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ghostsr_ext.nn import FusedConv2d, GhostConv2d
+from ghostsr_ext.nn import FusedConv2d, GhostConv2d, convolution_arguments, epilogue_arguments
 
 
 class DepthwiseGhostConv2d(nn.Module):
@@ -59,20 +59,13 @@ class DepthwiseGhostConv2d(nn.Module):
         primary = FusedConv2d(
             layer.in_channels,
             layer.intrinsic_channels,
-            layer.kernel_size,  # type: ignore[arg-type]
-            layer.stride,  # type: ignore[arg-type]
-            layer.padding,  # type: ignore[arg-type]
-            layer.dilation,  # type: ignore[arg-type]
-            layer.groups,
-            layer.bias is not None,
-            layer.padding_mode,
+            **convolution_arguments(layer),
         )
         result = cls(
             primary,
             layer.ghost_channels,
             2 * layer.max_shift + 1,
-            activation=layer.activation,
-            residual_scale=layer.residual_scale,
+            **epilogue_arguments(layer),
         ).to(layer.weight.device, layer.weight.dtype)
         with torch.no_grad():
             primary.weight.copy_(layer.weight)

@@ -507,6 +507,27 @@ def _epilogue_repr(activation: str, residual_scale: float) -> str:
     return text if residual_scale == 1 else f"{text}, residual_scale={residual_scale}"
 
 
+def convolution_arguments(layer: nn.Conv2d | GhostConv2d) -> dict[str, Any]:
+    """Return the arguments of a convolution apart from its channels, dtype and device."""
+    return {
+        "kernel_size": layer.kernel_size,
+        "stride": layer.stride,
+        "padding": layer.padding,
+        "dilation": layer.dilation,
+        "groups": layer.groups,
+        "bias": layer.bias is not None,
+        "padding_mode": layer.padding_mode,
+    }
+
+
+def epilogue_arguments(layer: nn.Module) -> dict[str, Any]:
+    """Return the arguments of what follows a convolution; those of nothing for plain layers."""
+    return {
+        "activation": getattr(layer, "activation", "none"),
+        "residual_scale": getattr(layer, "residual_scale", 1.0),
+    }
+
+
 def _forward_unbatched(
     layer: FusedConv2d | GhostConv2d, input: Tensor, residual: Tensor | None
 ) -> Tensor:

@@ -17,7 +17,7 @@ from torch import nn
 from ghostsr_ext.depthwise import DepthwiseGhostConv2d
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel, model_from_config
-from ghostsr_ext.nn import FusedConv2d
+from ghostsr_ext.nn import FusedConv2d, convolution_arguments, epilogue_arguments
 
 BLOCKS = ("narrowed_layers", "depthwise_layers")
 
@@ -50,7 +50,8 @@ def replace_by_comparison_layers(model: nn.Module, description: Mapping[str, Any
     """
     for name, settings in description.get("narrowed_layers", {}).items():
         dense = _convolution(model, name)
-        _put(model, name, _like(dense, settings["in_channels"], settings["out_channels"]))
+        narrowed = _like(dense, settings["in_channels"], settings["out_channels"])
+        model.set_submodule(name, narrowed)
     for name, settings in description.get("depthwise_layers", {}).items():
         dense = _convolution(model, name)
         intrinsic, size = settings["intrinsic_channels"], settings["size"]
@@ -62,10 +63,9 @@ def replace_by_comparison_layers(model: nn.Module, description: Mapping[str, Any
             primary,
             dense.out_channels - intrinsic,
             size,
-            activation=dense.activation,
-            residual_scale=dense.residual_scale,
+            **epilogue_arguments(dense),
         )
-        _put(model, name, layer)
+        model.set_submodule(name, layer)
 
 
 def check_comparison_layers(model: nn.Module) -> None:
@@ -94,18 +94,6 @@ def _like(dense: FusedConv2d, in_channels: int, out_channels: int) -> FusedConv2
     return FusedConv2d(
         in_channels,
         out_channels,
-        dense.kernel_size,  # type: ignore[arg-type]
-        dense.stride,  # type: ignore[arg-type]
-        dense.padding,  # type: ignore[arg-type]
-        dense.dilation,  # type: ignore[arg-type]
-        dense.groups,
-        dense.bias is not None,
-        dense.padding_mode,
-        activation=dense.activation,
-        residual_scale=dense.residual_scale,
+        **convolution_arguments(dense),
+        **epilogue_arguments(dense),
     )
-
-
-def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, layer)

@@ -42,7 +42,12 @@ from ghostsr_ext.checkpoints.tensors import StoredTensors
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.files import atomic_write
 from ghostsr_ext.models import SRModel, model_from_config
-from ghostsr_ext.nn import GhostConv2d, ghost_layers
+from ghostsr_ext.nn import (
+    GhostConv2d,
+    convolution_arguments,
+    epilogue_arguments,
+    ghost_layers,
+)
 
 FORMAT_VERSION = 1
 METADATA_KEY = "ghostsr"
@@ -170,19 +175,12 @@ def _replace_by_ghost_layer(model: nn.Module, name: str, settings: Mapping[str, 
     layer = GhostConv2d(
         dense.in_channels,
         dense.out_channels,
-        dense.kernel_size,  # type: ignore[arg-type]
-        dense.stride,  # type: ignore[arg-type]
-        dense.padding,  # type: ignore[arg-type]
-        dense.dilation,  # type: ignore[arg-type]
-        dense.groups,
-        dense.bias is not None,
-        dense.padding_mode,
+        **convolution_arguments(dense),
         ghost_ratio=settings["ghost_ratio"],
         max_shift=settings["max_shift"],
         shift_scope=settings["shift_scope"],
         affine=settings["affine"],
-        activation=getattr(dense, "activation", "none"),
-        residual_scale=getattr(dense, "residual_scale", 1.0),
+        **epilogue_arguments(dense),
     )
     if layer.intrinsic_channels != settings["intrinsic_channels"]:
         raise InputError(
@@ -192,8 +190,7 @@ def _replace_by_ghost_layer(model: nn.Module, name: str, settings: Mapping[str, 
     if settings["frozen"]:
         # As frozen layers are; their table is read from the file.
         layer.logits = None
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, layer)
+    model.set_submodule(name, layer)
 
 
 def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

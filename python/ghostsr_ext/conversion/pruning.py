@@ -20,7 +20,7 @@ from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.conversion.statistics import Statistics, border, gather_statistics
 from ghostsr_ext.conversion.tracing import Trace, TracedConvolution, forward_arguments
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.nn import FusedConv2d
+from ghostsr_ext.nn import FusedConv2d, convolution_arguments, epilogue_arguments
 
 _SEARCH_STEPS = 24
 
@@ -212,26 +212,13 @@ def _narrowed(
                 for group in range(layer.groups)
             ]
         )
-    arguments = (
-        weight.shape[1] * layer.groups,
-        weight.shape[0],
-        layer.kernel_size,
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        layer.groups,
-        layer.bias is not None,
-        layer.padding_mode,
-    )
+    in_channels, out_channels = weight.shape[1] * layer.groups, weight.shape[0]
+    arguments = convolution_arguments(layer)
     result: nn.Conv2d
     if isinstance(layer, FusedConv2d):
-        result = FusedConv2d(
-            *arguments,  # type: ignore[arg-type]
-            activation=layer.activation,
-            residual_scale=layer.residual_scale,
-        )
+        result = FusedConv2d(in_channels, out_channels, **arguments, **epilogue_arguments(layer))
     else:
-        result = nn.Conv2d(*arguments)  # type: ignore[arg-type]
+        result = nn.Conv2d(in_channels, out_channels, **arguments)
     result.to(weight.device, weight.dtype)
     result.weight.copy_(weight)
     if layer.bias is not None and result.bias is not None:

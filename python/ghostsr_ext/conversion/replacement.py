@@ -9,5 +9,4 @@ def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put ``new`` wherever ``model`` has ``old``, which may be under several names."""
     places = [name for name, m in model.named_modules(remove_duplicate=False) if m is old]
     for place in places:
-        parent, _, child = place.rpartition(".")
-        setattr(model.get_submodule(parent), child, new)
+        model.set_submodule(place, new)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ghostsr_ext.conversion.settings import GhostSettings
-from ghostsr_ext.nn import GhostConv2d, ghost_count
+from ghostsr_ext.nn import GhostConv2d, convolution_arguments, epilogue_arguments, ghost_count
 
 Indices = NDArray[np.int64]
 
@@ -89,19 +89,12 @@ def build_ghost_layer(
     layer = GhostConv2d(
         dense.in_channels,
         dense.out_channels,
-        dense.kernel_size,  # type: ignore[arg-type]
-        dense.stride,  # type: ignore[arg-type]
-        dense.padding,  # type: ignore[arg-type]
-        dense.dilation,  # type: ignore[arg-type]
-        dense.groups,
-        dense.bias is not None,
-        dense.padding_mode,
+        **convolution_arguments(dense),
         ghost_ratio=ghost_ratio,
         max_shift=settings.max_shift,
         shift_scope=settings.shift_scope,
         affine=fit.gain is not None,
-        activation=getattr(dense, "activation", "none"),
-        residual_scale=getattr(dense, "residual_scale", 1.0),
+        **epilogue_arguments(dense),
         device=dense.weight.device,
         dtype=dense.weight.dtype,
     )

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
-from ghostsr_ext.nn import FusedConv2d, GhostConv2d
+from ghostsr_ext.nn import FusedConv2d, GhostConv2d, convolution_arguments
 
 GhostForm = Literal["depthwise", "slices"]
 GHOST_FORMS: tuple[str, ...] = get_args(GhostForm)
@@ -238,13 +238,7 @@ def _plain_conv(layer: FusedConv2d | GhostConv2d, outputs: int, factor: float) -
     conv = nn.Conv2d(
         layer.in_channels,
         outputs,
-        layer.kernel_size,  # type: ignore[arg-type]
-        layer.stride,  # type: ignore[arg-type]
-        layer.padding,  # type: ignore[arg-type]
-        layer.dilation,  # type: ignore[arg-type]
-        layer.groups,
-        layer.bias is not None,
-        layer.padding_mode,  # type: ignore[arg-type]
+        **convolution_arguments(layer),
     )
     conv.weight.data = layer.weight.detach() * factor
     if conv.bias is not None and layer.bias is not None:
@@ -263,5 +257,4 @@ def _replace_layers(network: nn.Module, ghost_as: GhostForm) -> None:
             lowered.setdefault(module, _DenseLayer(module))
         else:
             continue
-        parent, _, child = name.rpartition(".")
-        setattr(network.get_submodule(parent), child, lowered[module])
+        network.set_submodule(name, lowered[module])
