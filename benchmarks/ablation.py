@@ -1,7 +1,7 @@
 """Train GhostSR networks that differ in one thing each, for equal steps, and print one table.
 
 The base is a fine-tuning of converted published weights. Each arm changes some settings; all see
-the same patches. It takes steps x arms x about 0.7 s on 2 cores:
+the same patches. ``--arm`` takes some of them, so that several processes can share the work:
 
     python benchmarks/ablation.py --data ../shared/data --steps 500 --output docs/ablation.md
 
@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,13 +19,14 @@ from typing import Annotated, Any
 import torch
 import typer
 from ghostsr_ext.checkpoints import load_model
-from ghostsr_ext.conversion import METHODS
 from ghostsr_ext.datasets import open_picture_set
 from ghostsr_ext.evaluation import evaluate
-from ghostsr_ext.files import atomic_write
+from ghostsr_ext.models import SRModel
+from ghostsr_ext.nn import ghost_layers
 from ghostsr_ext.profiling import cost
 from ghostsr_ext.training import config_from_values, train
 from ghostsr_ext.training.run_folder import RunFolder
+from measuring import markdown_table, write_section
 
 DEFAULT_DATA = Path(os.environ.get("GHOSTSR_DATA", "../shared/data"))
 
@@ -37,30 +36,53 @@ class Arm:
     """One row of the table.
 
     Attributes:
+        name: Of its run folder.
         label: What differs from the base.
         settings: Overrides, as of ``ghostsr train --set``.
     """
 
+    name: str
     label: str
     settings: tuple[str, ...] = ()
 
 
 ARMS = (
-    Arm("base: calibrated, learned shifts per channel, distilled"),
-    Arm("k-means start", ("conversion.method=kmeans",)),
-    Arm("fixed shifts", ("shifts.mode=fixed",)),
-    Arm("k-means start, fixed shifts", ("conversion.method=kmeans", "shifts.mode=fixed")),
-    Arm("one shift a layer", ("shifts.scope=layer",)),
-    Arm("Gumbel noise to the end of learning", ("shifts.noise_until=1",)),
-    Arm("gain and bias a ghost", ("conversion.affine=true",)),
-    Arm("no distillation", ("distillation.output=0", "distillation.target=1")),
-    Arm("distilled features too", ("distillation.features=0.01",)),
-    Arm("no averaged weights", ("training.ema_decay=1e-9",)),
+    Arm("base", "base: calibrated, shifts learned per channel, distilled"),
+    Arm("fixed", "shifts fixed", ("shifts.mode=fixed",)),
+    Arm("layer", "one shift a layer", ("shifts.scope=layer",)),
+    Arm("noise", "Gumbel noise to the end of learning", ("shifts.noise_until=1",)),
+    Arm("kmeans", "k-means start", ("conversion.method=kmeans",)),
     Arm(
+        "kmeans_fixed",
+        "k-means start, shifts fixed (at none)",
+        ("conversion.method=kmeans", "shifts.mode=fixed"),
+    ),
+    Arm("affine", "gain and bias for each ghost", ("conversion.affine=true",)),
+    Arm("target", "no distillation", ("distillation.output=0", "distillation.target=1")),
+    Arm("features", "features distilled too", ("distillation.features=0.01",)),
+    Arm("last", "weights not averaged", ("training.ema_decay=1e-9",)),
+    Arm(
+        "scratch",
         "converted layers from scratch",
         ("conversion.method=scratch", "distillation.teacher={weights}"),
     ),
+    Arm("depthwise", "depthwise ghosts, equal multiply-adds", ("conversion.ghost_op=depthwise",)),
+    Arm("prune", "pruned, equal multiply-adds", ("conversion.method=prune",)),
 )
+
+LEARNING_RATE = 2e-4
+CONFIDENCE = 1.0
+FREEZE_AT = 0.5
+
+
+def logit_rate(steps: int) -> float:
+    """Return the learning rate of the logits over that of the weights.
+
+    Adam moves a logit by about its rate a step. With this one, a shift can pass the first choice
+    only if both logits move the same way nearly all the time until shifts are frozen: the cosine
+    schedule averages 0.82 over the first half.
+    """
+    return 1.25 * CONFIDENCE / (2 * 0.82 * LEARNING_RATE * FREEZE_AT * steps)
 
 
 def base(weights: Path, data: Path, steps: int, threads: int) -> dict[str, Any]:
@@ -68,7 +90,12 @@ def base(weights: Path, data: Path, steps: int, threads: int) -> dict[str, Any]:
     return {
         "model": {"init": str(weights)},
         "conversion": {"method": "calibrated", "ghost_ratio": 0.5},
-        "shifts": {"noise_until": 0.0, "confidence": 1.0, "lr_factor": 10.0, "freeze_at": 0.5},
+        "shifts": {
+            "noise_until": 0.0,
+            "confidence": CONFIDENCE,
+            "lr_factor": logit_rate(steps),
+            "freeze_at": FREEZE_AT,
+        },
         "data": {
             "train": [str(data / "T91"), str(data / "BSD200")],
             "patch": 32,
@@ -79,24 +106,32 @@ def base(weights: Path, data: Path, steps: int, threads: int) -> dict[str, Any]:
         "training": {
             "steps": steps,
             "batch_size": 16,
-            "lr": 2e-4,
+            "lr": LEARNING_RATE,
             "ema_decay": 0.99,
             "threads": threads,
         },
+        "logging": {"every": 10},
         "schedule": {"warmup": 10},
         "checkpoints": {"every": steps},
     }
 
 
-def trained(
-    arm: Arm, number: int, settings: dict[str, Any], runs: Path, weights: Path
-) -> dict[str, Any]:
+def moved_shifts(before: SRModel, after: SRModel) -> float:
+    """Return the part of all ghosts whose shift is another one after training."""
+    starts, ends = ghost_layers(before), ghost_layers(after)
+    moved = total = 0
+    for name, layer in ends.items():
+        moved += int((layer.shift != starts[name].shift).any(dim=1).sum())
+        total += layer.ghost_channels
+    return moved / total if total else 0.0
+
+
+def trained(arm: Arm, settings: dict[str, Any], runs: Path, weights: Path) -> dict[str, Any]:
     """Train an arm, or read what an earlier start of this script has trained."""
-    run = RunFolder(runs / f"arm{number:02d}")
+    run = RunFolder(runs / arm.name)
     config = config_from_values(
         settings, arm.label, [setting.format(weights=weights) for setting in arm.settings]
     )
-    started = time.perf_counter()
     if not run.final.exists():
         train(config, run.path, resume=run.config.exists())
     pictures = open_picture_set(config.validation.sets[0])
@@ -111,23 +146,26 @@ def trained(
         "parameters": total.parameters,
         "macs": total.macs,
         "entropy": [entropies[0], entropies[-1]] if entropies else None,
-        "seconds": time.perf_counter() - started,
+        "moved": moved_shifts(initial, final) if entropies else None,
     }
 
 
-def table(dense: float, rows: list[dict[str, Any]], steps: int) -> str:
+def table(dense: float, rows: list[dict[str, Any]]) -> str:
     """Lay the arms out as Markdown."""
     lines = [
-        f"| arm, {steps} steps | before | after | less than dense ({dense:.3f} dB) | entropy |",
-        "|---|---|---|---|---|",
+        {
+            "arm": row["label"],
+            "before": f"{row['start']:.2f}",
+            "after": f"{row['end']:.3f}",
+            "to dense": f"{row['end'] - dense:+.3f}",
+            "parameters (K)": f"{row['parameters'] / 1e3:,.0f}",
+            "MACs (G)": f"{row['macs'] / 1e9:.1f}",
+            "entropy": "" if row["entropy"] is None else "{:.3f} to {:.3f}".format(*row["entropy"]),
+            "shifts moved": "" if row["moved"] is None else f"{row['moved']:.1%}",
+        }
+        for row in rows
     ]
-    for row in rows:
-        entropy = "" if row["entropy"] is None else "{:.2f} to {:.2f}".format(*row["entropy"])
-        lines.append(
-            f"| {row['label']} | {row['start']:.3f} | {row['end']:.3f} | "
-            f"{dense - row['end']:.3f} | {entropy} |"
-        )
-    return "\n".join(lines) + "\n"
+    return markdown_table(lines)
 
 
 def main(
@@ -138,30 +176,26 @@ def main(
     steps: Annotated[int, typer.Option(help="Of each arm.")] = 500,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: torch's choice.")] = 0,
     runs: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs/ablation"),
-    output: Annotated[Path | None, typer.Option(help="Markdown file to write.")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="Names of arms; all by default.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Page to write the table into.")] = None,
 ) -> None:
-    """Train all arms and print the table."""
+    """Train the arms and print the table."""
     weights = data / "weights" / "edsr_r8f64_x2.pth" if weights is None else weights
     dense_model = load_model(weights)
     dense = evaluate(dense_model, open_picture_set(data / "Set5"), dense_model.scale).psnr
+    settings = base(weights, data, steps, threads)
     rows = []
-    for number, arm in enumerate(ARMS):
-        settings = base(weights, data, steps, threads)
-        if "calibrated" not in METHODS and not any("method" in key for key in arm.settings):
-            print(f"left out: {arm.label} (this release has no calibrated conversion)")
-            continue
-        rows.append(trained(arm, number, settings, runs, weights))
-        print(rows[-1], flush=True)
-    text = table(dense, rows, steps)
+    for candidate in ARMS:
+        if candidate.name in (arm or [candidate.name]):
+            rows.append(trained(candidate, settings, runs, weights))
+            print(rows[-1], flush=True)
+    text = (
+        f"{table(dense, rows)}\n{weights.name}, dense {dense:.3f} dB; {steps} steps each, "
+        f"torch {torch.__version__}."
+    )
     print(text)
     if output is not None:
-        machine = f"{platform.processor() or platform.machine()}, torch {torch.__version__}"
-        heading = (
-            f"# Ablation of the training\n\nFrom {weights.name}, PSNR on Y of Set5 in dB, "
-            f"{machine}. Made by `benchmarks/ablation.py --steps {steps}`.\n\n"
-        )
-        with atomic_write(output, overwrite=True) as temporary:
-            temporary.write_text(heading + text, encoding="utf-8")
+        write_section(output, "ablation", text)
 
 
 if __name__ == "__main__":

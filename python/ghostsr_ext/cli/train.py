@@ -29,6 +29,7 @@ class Conversion(str, Enum):
     filters = "filters"
     calibrated = "calibrated"
     scratch = "scratch"
+    prune = "prune"
 
 
 def train_command(

@@ -51,11 +51,17 @@ class ModelConfig(Section):
 class ConversionConfig(Section):
     """How the dense network becomes a GhostSR network before training."""
 
-    method: Literal["none", "kmeans", "filters", "calibrated", "scratch"] = Field(
+    method: Literal["none", "kmeans", "filters", "calibrated", "scratch", "prune"] = Field(
         default="none",
         description="kmeans is the paper's; filters chooses shifts too, without pictures; "
         "calibrated fits each layer on training pictures; scratch keeps no filter: new weights, "
-        "ghosts of the first channels in their order.",
+        "ghosts of the first channels in their order; prune removes filters down to the same "
+        "multiply-adds, for comparison.",
+    )
+    ghost_op: Literal["shift", "depthwise"] = Field(
+        default="shift",
+        description="depthwise puts GhostNet's operation in the place of shifts, at the same "
+        "multiply-adds, for comparison.",
     )
     ghost_ratio: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.5, description="Part of a layer's outputs that is made by shifting."
@@ -73,6 +79,12 @@ class ConversionConfig(Section):
     pictures: Count = Field(
         default=64, description="Training patches that the calibration looks at."
     )
+
+    @model_validator(mode="after")
+    def _makes_ghosts(self) -> ConversionConfig:
+        if self.ghost_op != "shift" and self.method in ("scratch", "prune"):
+            raise ValueError(f"ghost_op: {self.ghost_op} does not go with method {self.method}")
+        return self
 
 
 class ShiftConfig(Section):

@@ -22,6 +22,7 @@ _METHODS: dict[str, Method] = {
     "kmeans": "kmeans",
     "filters": "filters",
     "calibrated": "calibrated",
+    "prune": "prune",
     # Which channels are ghosts is all that is kept of it.
     "scratch": "kmeans",
 }
@@ -92,7 +93,7 @@ def convert_network(dense: SRModel, config: Config, batches: PatchBatches) -> SR
     if ghost_layers(dense):
         raise InputError("conversion.method: the network is converted already; use none")
     calibration = None
-    if settings.method == "calibrated":
+    if settings.method in ("calibrated", "prune"):
         calibration = _calibration_pictures(batches, settings.pictures)
     converted, _ = convert(
         dense,
@@ -103,6 +104,7 @@ def convert_network(dense: SRModel, config: Config, batches: PatchBatches) -> SR
         max_shift=settings.max_shift,
         shift_scope=config.shifts.scope,
         affine=settings.affine,
+        ghost_op=settings.ghost_op,
         seed=config.training.seed,
     )
     if settings.method == "scratch":

@@ -9,6 +9,7 @@ import pytest
 import torch
 from ghostsr_ext.checkpoints import load_model, save_model
 from ghostsr_ext.datasets import open_picture_set
+from ghostsr_ext.depthwise import DepthwiseGhostConv2d
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.evaluation import evaluate
 from ghostsr_ext.models import create_model
@@ -164,6 +165,32 @@ def test_every_arm_trains(make_config, tmp_path, method, mode):
 
     ghosts = ghost_layers(load_model(tmp_path / "run" / "final.safetensors"))
     assert len(ghosts) == (0 if method == "none" else 2)
+
+
+def test_a_pruned_network_trains(make_config, tmp_path):
+    config = make_config(conversion={"method": "prune"})
+
+    train(config, tmp_path / "run")
+
+    pruned = load_model(tmp_path / "run" / "final.safetensors")
+    assert not ghost_layers(pruned)
+    assert pruned.body[0].conv1.out_channels < config.model.arguments["features"]
+
+
+def test_a_network_with_depthwise_ghosts_trains(make_config, tmp_path):
+    config = make_config(
+        model={"arguments": {"scale": 2, "blocks": 1, "features": 8, "value_range": 1.0}},
+        conversion={"method": "calibrated", "ghost_op": "depthwise"},
+    )
+
+    train(config, tmp_path / "run")
+
+    initial, final = (
+        load_model(tmp_path / "run" / f"{name}.safetensors").body[0].conv1
+        for name in ("initial", "final")
+    )
+    assert isinstance(final, DepthwiseGhostConv2d)
+    assert not torch.equal(initial.cheap.weight, final.cheap.weight)
 
 
 def test_a_conversion_for_one_shift_a_layer_is_made_for_it(make_config, tmp_path):
