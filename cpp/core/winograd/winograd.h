@@ -19,7 +19,7 @@
 #include <cstdint>
 
 #include "core/channel_plan.h"
-#include "core/function_ref.h"
+#include "core/parallel_for.h"
 
 namespace ghostsr::winograd {
 
@@ -88,12 +88,6 @@ struct Arguments {
   const Stages* stages =
       nullptr;  // the compiled kernels to use (stages.h), or null for this process's SIMD level
 };
-
-// Calls body(begin, end) on disjoint ranges that cover [0, count), from any number of threads, and returns
-// when all calls have returned. at::parallel_for with a grain of 1 is one, and so is a plain call of body(0,
-// count).
-using ParallelFor =
-    FunctionRef<void(std::int64_t count, FunctionRef<void(std::int64_t begin, std::int64_t end)> body)>;
 
 // The number of floats that `run` needs as workspace: a few rows of Y for each worker, whatever the height.
 // Raises std::invalid_argument as `run` does.

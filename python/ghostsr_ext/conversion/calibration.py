@@ -187,6 +187,9 @@ class _Stage(nn.Module):
         statistics = [reduce(add, uses) for uses in zip(*self._statistics.values(), strict=True)]
         self.found = fit_statistics(self.dense, statistics, self._ratio, self._settings)
         self.ghost = build_ghost_layer(self.dense, self.found, self._ratio, self._settings)
+        if self.uses == 1:
+            # A layer of 256 channels has 100 MB of them.
+            self._statistics.clear()
         self.fitted(self.name)
 
     @staticmethod

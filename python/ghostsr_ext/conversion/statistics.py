@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Sums over this many positions are exact enough in float32; they are added up in float64.
-_CHUNK = 16384
+from ghostsr_ext.conversion.correlation import correlate
 
 
 @dataclass
@@ -121,71 +120,58 @@ def _by_lags(
     layer: nn.Conv2d, inputs: Tensor, targets: Tensor, candidates: list[tuple[int, int]]
 ) -> Statistics:
     offsets = kernel_offsets(layer)
-    margin_y = 2 * max(abs(dy) for dy, _ in offsets) + max(abs(dy) for dy, _ in candidates)
-    margin_x = 2 * max(abs(dx) for _, dx in offsets) + max(abs(dx) for _, dx in candidates)
-    mean = targets.double().mean(dim=(0, 2, 3))
-    centred = targets - mean.to(targets.dtype)[:, None, None]
-    row = inputs.shape[3] + margin_x
-    flat_inputs = _flatten(inputs, margin_y, margin_x)
-    flat_targets = _flatten(centred, margin_y, margin_x)
-    lags: dict[tuple[int, int], Tensor] = {}
+    mean, centred, energy = _centred(targets)
     channels, filters = inputs.shape[1], len(offsets)
-    gram = inputs.new_zeros(channels, filters, channels, filters, dtype=torch.float64)
-    for u, (uy, ux) in enumerate(offsets):
-        for v, (vy, vx) in enumerate(offsets):
-            lag = (vy - uy, vx - ux)
-            if lag not in lags:
-                opposite = lags.get((-lag[0], -lag[1]))
-                lags[lag] = (
-                    _correlation(flat_inputs, flat_inputs, lag[0] * row + lag[1])
-                    if opposite is None
-                    else opposite.T
-                )
-            gram[:, u, :, v] = lags[lag]
-    crossed: dict[tuple[int, int], Tensor] = {}
-    cross = inputs.new_zeros(
-        len(candidates), targets.shape[1], channels, filters, dtype=torch.float64
-    )
-    for k, (ky, kx) in enumerate(candidates):
-        for u, (uy, ux) in enumerate(offsets):
-            lag = (uy + ky, ux + kx)
-            if lag not in crossed:
-                crossed[lag] = _correlation(flat_targets, flat_inputs, lag[0] * row + lag[1])
-            cross[k, :, :, u] = crossed[lag]
+    lags = {
+        (u, v): _sum(offsets[v], offsets[u], -1) for u in range(filters) for v in range(filters)
+    }
+    sums = correlate(inputs, inputs, lags.values())
+    gram = torch.zeros(channels, filters, channels, filters, dtype=torch.float64)
+    for (u, v), lag in lags.items():
+        gram[:, u, :, v] = sums[lag]
+    lags = {
+        (k, u): _sum(offsets[u], candidates[k])
+        for k in range(len(candidates))
+        for u in range(filters)
+    }
+    sums = correlate(centred, inputs, lags.values())
+    cross = torch.zeros(len(candidates), targets.shape[1], channels, filters, dtype=torch.float64)
+    for (k, u), lag in lags.items():
+        cross[k, :, :, u] = sums[lag]
     size = channels * filters
-    total = inputs.double().sum(dim=(0, 2, 3))
+    total = _channel_sum(inputs)
     return Statistics(
-        gram.view(size, size).cpu(),
-        total[:, None].expand(channels, filters).reshape(size).cpu(),
-        cross.view(len(candidates), targets.shape[1], size).cpu(),
-        centred.double().square().sum(dim=(0, 2, 3)).cpu(),
-        mean.cpu(),
+        gram.view(size, size),
+        total[:, None].expand(channels, filters).reshape(size),
+        cross.view(len(candidates), targets.shape[1], size),
+        energy,
+        mean,
         targets[:, 0].numel(),
     )
 
 
-def _flatten(maps: Tensor, margin_y: int, margin_x: int) -> Tensor:
-    """Lay maps out as [C, L], far enough apart that a lag never reaches the next row or map."""
-    padded = functional.pad(maps, (0, margin_x, 0, margin_y))
-    return padded.transpose(0, 1).reshape(maps.shape[1], -1)
+def _sum(first: tuple[int, int], second: tuple[int, int], sign: int = 1) -> tuple[int, int]:
+    return first[0] + sign * second[0], first[1] + sign * second[1]
 
 
-def _correlation(first: Tensor, second: Tensor, lag: int) -> Tensor:
-    """Return the sum over p of first[i, p] * second[j, p + lag], [I, J] in float64."""
-    length = first.shape[1]
-    start, stop = max(0, -lag), min(length, length - lag)
-    total = first.new_zeros(first.shape[0], second.shape[0], dtype=torch.float64)
-    for begin in range(start, stop, _CHUNK):
-        end = min(begin + _CHUNK, stop)
-        total += first[:, begin:end] @ second[:, begin + lag : end + lag].T
-    return total
+def _channel_sum(maps: Tensor) -> Tensor:
+    # Picture by picture, because a copy of all maps in float64 would double the memory.
+    sums = [picture.double().sum(dim=(1, 2)) for picture in maps]
+    return torch.stack(sums).sum(0).cpu()
+
+
+def _centred(targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the channels' means, the targets less them, and what is left of their energy."""
+    mean = _channel_sum(targets) / targets[:, 0].numel()
+    centred = targets - mean.to(targets)[:, None, None]
+    squares = [picture.double().square().sum(dim=(1, 2)) for picture in centred]
+    return mean, centred, torch.stack(squares).sum(0).cpu()
 
 
 def _by_patches(
     layer: nn.Conv2d, inputs: Tensor, targets: Tensor, candidates: list[tuple[int, int]]
 ) -> Statistics:
-    mean = targets.double().mean(dim=(0, 2, 3))
-    centred = targets - mean.to(targets.dtype)[:, None, None]
+    mean, centred, energy = _centred(targets)
     filter_size = inputs.shape[1] * layer.kernel_size[0] * layer.kernel_size[1]
     gram = inputs.new_zeros(filter_size, filter_size, dtype=torch.float64)
     patch_sum = inputs.new_zeros(filter_size, dtype=torch.float64)
@@ -203,8 +189,8 @@ def _by_patches(
         gram.cpu(),
         patch_sum.cpu(),
         cross.cpu(),
-        centred.double().square().sum(dim=(0, 2, 3)).cpu(),
-        mean.cpu(),
+        energy,
+        mean,
         targets[:, 0].numel(),
     )
 

@@ -1,0 +1,36 @@
+// Correlations of whole maps at small lags: the sums that choose and refit filters during conversion.
+//
+// A map is cut into tiles, and each tile is multiplied with its surroundings in the frequency domain, where
+// all lags together cost little more than one product of the maps: a ninth of the multiplications at the 25
+// lags of a 3x3 filter.
+#pragma once
+
+#include <cstdint>
+
+#include "core/geometry.h"
+#include "core/parallel_for.h"
+
+namespace ghostsr {
+
+// The largest lag along one axis.
+constexpr int64_t kMaxCorrelationReach = 8;
+
+struct MapCorrelation {
+  Extent extent;
+  const float* first;  // [batch, first_channels, height, width], dense
+  int64_t first_channels;
+  const float* second;  // [batch, second_channels, height, width], dense; may be `first`
+  int64_t second_channels;
+  int64_t reach_y;  // 0..kMaxCorrelationReach
+  int64_t reach_x;
+};
+
+// With ly in -reach_y..reach_y and lx in -reach_x..reach_x, writes
+//   sums[ly + reach_y, lx + reach_x, i, j] =
+//       sum over n, y, x of first[n, i, y, x] * second[n, j, y + ly, x + lx],
+// maps being zero outside. Products of some 65 thousand positions are summed in float32, and those sums in
+// double. The result does not depend on how `parallel` cuts the work. A NaN spoils all sums of its channel.
+// Where `second` is `first`, sums[l, i, j] and sums[-l, j, i] are equal to the last bit.
+void correlate_maps(const MapCorrelation& maps, double* sums, ParallelFor parallel);
+
+}  // namespace ghostsr
