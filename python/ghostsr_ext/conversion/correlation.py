@@ -39,35 +39,49 @@ def correlate(first: Tensor, second: Tensor, lags: Iterable[Lag]) -> dict[Lag, T
 
 
 def _all_at_once(first: Tensor, second: Tensor, lags: list[Lag], reach: Lag) -> dict[Lag, Tensor]:
-    arrays = [first.detach().contiguous().numpy()] * 2
-    if second is not first:
-        arrays[1] = second.detach().contiguous().numpy()
+    maps = first.detach().contiguous().numpy()
+    others = maps if second is first else second.detach().contiguous().numpy()
     sums = torch.from_numpy(
-        _native.correlate_maps(*arrays, *reach, threads=torch.get_num_threads())
+        _native.correlate_maps(maps, others, *reach, threads=torch.get_num_threads())
     )
     return {lag: sums[lag[0] + reach[0], lag[1] + reach[1]] for lag in lags}
 
 
 def _one_by_one(first: Tensor, second: Tensor, lags: list[Lag], reach: Lag) -> dict[Lag, Tensor]:
     row = first.shape[3] + reach[1]
-    flat_first = _flatten(first, reach)
-    flat_second = flat_first if second is first else _flatten(second, reach)
+    flat_first = flatten(first, reach)
+    flat_second = flat_first if second is first else flatten(second, reach)
     sums: dict[Lag, Tensor] = {}
     for dy, dx in lags:
         opposite = sums.get((-dy, -dx)) if second is first else None
         sums[dy, dx] = (
-            _at_lag(flat_first, flat_second, dy * row + dx) if opposite is None else opposite.T
+            one_lag(flat_first, flat_second, dy * row + dx) if opposite is None else opposite.T
         )
     return {lag: total.cpu() for lag, total in sums.items()}
 
 
-def _flatten(maps: Tensor, margin: Lag) -> Tensor:
-    """Lay maps out as [C, L], far enough apart that a lag never reaches the next row or map."""
+def flatten(maps: Tensor, margin: Lag) -> Tensor:
+    """Lay maps out side by side, far enough apart that no lag reaches the next row or map.
+
+    Args:
+        maps: [N, C, H, W].
+        margin: The largest lag in rows and columns.
+
+    Returns:
+        [C, L]; a lag of one row is W + margin[1] positions.
+    """
     padded = functional.pad(maps, (0, margin[1], 0, margin[0]))
     return padded.transpose(0, 1).reshape(maps.shape[1], -1)
 
 
-def _at_lag(first: Tensor, second: Tensor, lag: int) -> Tensor:
+def one_lag(first: Tensor, second: Tensor, lag: int) -> Tensor:
+    """Return the sum over p of first[i, p] * second[j, p + lag], float64 [I, J].
+
+    Args:
+        first: [I, L], as ``flatten`` lays it out.
+        second: [J, L].
+        lag: In positions.
+    """
     length = first.shape[1]
     start, stop = max(0, -lag), min(length, length - lag)
     total = first.new_zeros(first.shape[0], second.shape[0], dtype=torch.float64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ class EigenbasisAdam:
     def __init__(self, model: nn.Module, run: Callable[[], object]) -> None:
         moments = _input_moments(model, run)
         self._layers = [
-            _Layer(module, moments[name])
+            _Layer(module, moments.pop(name))
             for name, module in model.named_modules()
             if name in moments and module.weight.requires_grad
         ]
@@ -103,7 +103,7 @@ class _Layer:
 
 
 @torch.no_grad()
-def _input_moments(model: nn.Module, run: Callable[[], object]) -> Mapping[str, Tensor]:
+def _input_moments(model: nn.Module, run: Callable[[], object]) -> dict[str, Tensor]:
     """Return the mean of patch times patch' for each group of each convolution, [groups, D, D]."""
     moments: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(0)
