@@ -131,7 +131,7 @@ def main(
 ) -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    print(layers_table(features, blocks, layers, crops))
+    print(layers_table(features, blocks, layers, crops), flush=True)
     print(statistics_table(features, crops, rounds))
     print(conditions_text(conditions(rounds, threads, Clock.PROCESSOR)))
 
