@@ -1,4 +1,4 @@
-"""Time the calibrated conversion of an EDSR layer by layer, and its statistics by two ways.
+"""Time the calibrated conversion of an EDSR: its layers, its final steps and its statistics.
 
     python benchmarks/conversion_time.py --features 256 --blocks 32 --layers 4
 
@@ -20,7 +20,9 @@ import typer
 from ghostsr_ext import _native
 from ghostsr_ext.conversion import convert
 from ghostsr_ext.conversion.correlation import flatten, one_lag
+from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.models import create_model
+from ghostsr_ext.nn import GhostConv2d, convolution_arguments, epilogue_arguments
 from measuring import Clock, conditions, conditions_text, markdown_table, run_interleaved
 from torch import Tensor
 
@@ -121,6 +123,38 @@ def layers_table(features: int, blocks: int, layers: int, crops: int) -> str:
     return markdown_table(rows)
 
 
+def finish_table(features: int, blocks: int) -> str:
+    """Time what the final steps are made of, once each."""
+    dense = create_model("edsr", features=features, blocks=blocks, scale=2).eval()
+    ghost = create_model("edsr", features=features, blocks=blocks, scale=2).eval()
+    for name in ghost.converted_by_default():
+        layer = ghost.get_submodule(name)
+        arguments = {**convolution_arguments(layer), **epilogue_arguments(layer)}
+        replacement = GhostConv2d(layer.in_channels, layer.out_channels, **arguments)
+        replacement.freeze_shifts()
+        replace_module(ghost, layer, replacement)
+    images = torch.rand(4, 3, SIDE, SIDE) * 255
+    moment = torch.randn(9 * features, 8192)
+    moment = moment @ moment.T
+
+    def wanted() -> None:
+        with torch.no_grad():
+            dense(images)
+
+    parts = {
+        "dense network on 4 crops": wanted,
+        "directions of one layer": lambda: torch.linalg.eigh(moment),
+        "forward and backward of 4 crops": lambda: ghost(images).square().mean().backward(),
+    }
+    seconds = run_interleaved(parts, 1, Clock.PROCESSOR, warmup=0)
+    return markdown_table(
+        [
+            {"part of the final steps": name, "processor s": f"{runs[0]:.1f}"}
+            for name, runs in seconds.items()
+        ]
+    )
+
+
 def main(
     features: Annotated[int, typer.Option(min=8)] = 256,
     blocks: Annotated[int, typer.Option(min=1)] = 32,
@@ -132,6 +166,7 @@ def main(
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     print(layers_table(features, blocks, layers, crops), flush=True)
+    print(finish_table(features, blocks), flush=True)
     print(statistics_table(features, crops, rounds))
     print(conditions_text(conditions(rounds, threads, Clock.PROCESSOR)))
 
