@@ -58,8 +58,8 @@ test-sanitizers:
 	for sanitizer in address thread; do \
 	  PATH="$(CURDIR)/$(TEST):$$PATH" cmake -S . -B build/$$sanitizer -G Ninja -DGHOSTSR_EXTENSION=OFF -DGHOSTSR_TESTS=ON \
 	    -DGHOSTSR_SANITIZE=$$sanitizer -DCMAKE_BUILD_TYPE=RelWithDebInfo && \
-	  PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/$$sanitizer --target winograd_test && \
-	  build/$$sanitizer/tests/native/winograd_test --gtest_brief=1 || exit 1; \
+	  PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/$$sanitizer --target fused_test && \
+	  build/$$sanitizer/tests/native/fused_test --gtest_brief=1 || exit 1; \
 	done
 
 test-python:

@@ -1,4 +1,4 @@
-// Whole 3x3 layers of published networks: dense, and at a ghost ratio of 0.5 with and without a residual.
+// Whole layers of published networks: dense, and at a ghost ratio of 0.5 with and without a residual.
 //
 // direct_flops counts the multiply-adds of the dense layer's definition, so that a ghost layer and a Winograd
 // one may pass the ceiling; ceiling_share is theirs over what the measured peak could do in the same time.
@@ -8,14 +8,14 @@
 #include <vector>
 
 #include "ceilings.h"
-#include "core/winograd/winograd.h"
+#include "core/fused/convolution.h"
 #include "workers.h"
 
 namespace ghostsr::bench {
 namespace {
 
-using winograd::Arguments;
-using winograd::Shape;
+using fused::Arguments;
+using fused::Shape;
 
 struct NamedLayer {
   const char* name;
@@ -23,6 +23,8 @@ struct NamedLayer {
   std::int64_t out;
   std::int64_t height;
   std::int64_t width;
+  std::int64_t groups = 1;
+  std::int64_t kernel = 3;
 };
 
 constexpr NamedLayer kLayers[] = {
@@ -38,6 +40,11 @@ constexpr NamedLayer kLayers[] = {
     {"rdn_dense_layer_1", 64, 64, 96, 96},
     {"rdn_dense_layer_8", 512, 64, 96, 96},
     {"carn_body", 64, 64, 180, 320},
+    {"carn_fusion_1", 128, 64, 96, 96, 1, 1},
+    {"carn_fusion_3", 256, 64, 96, 96, 1, 1},
+    {"carn_m_body", 64, 64, 96, 96, 4},
+    {"carn_m_body_pointwise", 64, 64, 96, 96, 1, 1},
+    {"carn_m_upsampler", 64, 256, 96, 96, 4},
     {"carn_m_reduced_body", 32, 32, 180, 320},
 };
 
@@ -48,12 +55,17 @@ class LayerData {
   LayerData(const NamedLayer& layer, Kind kind) {
     const std::int64_t ghost = kind == Kind::dense ? 0 : layer.out / 2;
     Shape& shape = arguments.shape;
-    shape = Shape{1, layer.in, layer.height, layer.width, layer.out - ghost, ghost, 1, 1};
+    const std::int64_t padding = (layer.kernel - 1) / 2;
+    shape = Shape{1,     layer.in, layer.height, layer.width,  layer.out - ghost,
+                  ghost, padding,  padding,      layer.groups, layer.kernel};
     input.assign(static_cast<std::size_t>(layer.height * layer.width * layer.in), 0.5F);
     output.resize(static_cast<std::size_t>(layer.height * layer.width * layer.out));
-    weight.assign(static_cast<std::size_t>(shape.intrinsic * layer.in * 9), 0.01F);
-    packed.resize(winograd::packed_size(shape.intrinsic, layer.in));
-    winograd::pack({weight.data(), shape.intrinsic, layer.in, layer.in * 9, 9, 3, 1}, packed.data());
+    const fused::WeightSize size = shape.weight_size();
+    const std::int64_t taps = size.kernel * size.kernel;
+    weight.assign(static_cast<std::size_t>(shape.intrinsic * size.in * taps), 0.01F);
+    packed.resize(fused::packed_size(size));
+    fused::pack({weight.data(), size, size.out * size.in * taps, size.in * taps, taps, size.kernel, 1},
+                packed.data());
     bias.assign(static_cast<std::size_t>(shape.intrinsic), 0.1F);
 
     // Neighbouring channels come from unrelated places, as in a converted network.
@@ -104,12 +116,13 @@ class LayerData {
 void run_layer(benchmark::State& state, const NamedLayer& layer, Kind kind, int threads) {
   const LayerData data(layer, kind);
   Workers workers(threads);
-  std::vector<float> workspace(winograd::workspace_size(data.arguments, threads));
+  std::vector<float> workspace(fused::workspace_size(data.arguments, threads));
   for (auto _ : state) {
-    winograd::run(data.arguments, threads, workspace.data(), workers);
+    fused::run(data.arguments, threads, workspace.data(), workers);
   }
   const auto pixels = static_cast<double>(layer.height * layer.width);
-  const double flops = 2.0 * 9.0 * pixels * static_cast<double>(layer.in * layer.out);
+  const auto taps = static_cast<double>(layer.kernel * layer.kernel);
+  const double flops = 2.0 * taps * pixels * static_cast<double>(layer.in / layer.groups * layer.out);
   const double streams = static_cast<double>(layer.in + layer.out * (kind == Kind::ghost_residual ? 2 : 1));
   using benchmark::Counter;
   state.counters["direct_flops"] = Counter(flops, Counter::kIsIterationInvariantRate);

@@ -1,20 +1,20 @@
 // The stages of one block of tiles, each by itself on one thread, at the block sizes that a layer uses.
-#include "core/winograd/stages.h"
+#include "core/fused/stages.h"
 
 #include <benchmark/benchmark.h>
 
 #include <vector>
 
 #include "ceilings.h"
-#include "core/winograd/blocking.h"
-#include "core/winograd/channel_groups.h"
-#include "core/winograd/packed_weight.h"
-#include "core/winograd/winograd.h"
+#include "core/fused/blocking.h"
+#include "core/fused/channel_groups.h"
+#include "core/fused/convolution.h"
+#include "core/fused/packed_weight.h"
 
 namespace ghostsr::bench {
 namespace {
 
-using namespace winograd;
+using namespace fused;
 using benchmark::Counter;
 
 // One block in the middle of a ghost layer of state.range(0) channels, on a map 96 pixels wide.
@@ -22,7 +22,7 @@ class Block {
  public:
   explicit Block(const benchmark::State& state)
       : channels(static_cast<int>(state.range(0))),
-        stages(winograd::stages(simd_level())),
+        stages(fused::stages(simd_level())),
         shape{1, channels, kHeight, kWidth, channels / 2, channels / 2, 1, 1},
         blocking(make_blocking(shape, 1, 1, stages.kernel_rows)) {
     const auto size = [](std::ptrdiff_t floats) { return static_cast<std::size_t>(floats); };
@@ -30,7 +30,7 @@ class Block {
     patch.resize(size(kComponents * std::ptrdiff_t{blocking.padded_in}));
     transformed.resize(size(kComponents * blocking.input_component_floats));
     products.resize(size(kComponents * blocking.output_component_floats));
-    weight.assign(packed_size(shape.intrinsic, channels), 0.01F);
+    weight.assign(packed_size(shape.weight_size()), 0.01F);
     bias.assign(size(blocking.padded_intrinsic), 0.1F);
     rows.assign(size(blocking.ring_rows * blocking.row_floats), 0.25F);
     chunk.resize(size(std::ptrdiff_t{blocking.chunk_pixels} * channels + kGroup));
@@ -90,8 +90,14 @@ BENCHMARK(input_transform)->Name("stage/input_transform")->Arg(32)->Arg(64)->Arg
 
 void multiply(benchmark::State& state) {
   Block block(state);
-  const Product product{block.v,           block.m,        block.weight.data(),
-                        block.tiles.count, block.channels, block.blocking.padded_intrinsic,
+  const Product product{{block.v.data, block.v.row_stride, block.v.component_stride},
+                        block.m,
+                        block.weight.data(),
+                        nullptr,
+                        kComponents,
+                        block.tiles.count,
+                        block.channels,
+                        block.blocking.padded_intrinsic,
                         {nullptr, 0, 0, 0}};
   for (auto _ : state) {
     block.stages.multiply(product);
@@ -112,7 +118,8 @@ BENCHMARK(multiply)->Name("stage/multiply")->Arg(32)->Arg(64)->Arg(256);
 void output_transform(benchmark::State& state) {
   Block block(state);
   for (auto _ : state) {
-    block.stages.transform_output(block.m, block.tiles, block.bias.data(), block.ring);
+    block.stages.transform_output(block.m, block.tiles, block.bias.data(),
+                                  {0, block.blocking.padded_intrinsic}, block.ring);
     benchmark::ClobberMemory();
   }
   report(state, block.tiles.count,
@@ -135,7 +142,9 @@ void epilogue(benchmark::State& state) {
   }
   const ChannelPlan plan = make_channel_plan(block.shape.intrinsic, block.shape.ghost, source.data(),
                                              shift.data(), nullptr, nullptr, order.data());
-  const std::vector<ChannelGroup> groups = make_channel_groups(plan, block.blocking.padded_intrinsic);
+  const std::vector<ChannelGroup> groups =
+      make_channel_groups(plan, {static_cast<int>(block.shape.intrinsic), block.blocking.padded_group,
+                                 block.blocking.padded_intrinsic});
   const Epilogue epilogue{groups.data(),
                           block.channels,
                           block.blocking.padded_intrinsic,
@@ -165,9 +174,10 @@ BENCHMARK(epilogue)
 void pack_weight(benchmark::State& state) {
   const std::int64_t channels = state.range(0);
   std::vector<float> weight(static_cast<std::size_t>(channels * channels * 9), 0.01F);
-  std::vector<float> packed(packed_size(channels, channels));
+  std::vector<float> packed(packed_size({channels, channels}));
   for (auto _ : state) {
-    pack(Weight{weight.data(), channels, channels, channels * 9, 9, 3, 1}, packed.data());
+    pack(Weight{weight.data(), {channels, channels}, channels * channels * 9, channels * 9, 9, 3, 1},
+         packed.data());
     benchmark::ClobberMemory();
   }
 }

@@ -108,6 +108,13 @@ void check_map(const char* argument, const Tensor& found) {
   }
 }
 
+void check_groups(int64_t groups, const Tensor& weight) {
+  if (groups < 1 || weight.size(0) % groups != 0) {
+    fail("groups: found " + std::to_string(groups) + "; a divisor of the weight's " +
+         std::to_string(weight.size(0)) + " filters is needed");
+  }
+}
+
 void check_convolution(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
                        const ConvolutionGeometry& geometry) {
   check_map("input", input);
@@ -118,10 +125,7 @@ void check_convolution(const Tensor& input, const Tensor& weight, const Optional
   check_pair("dilation", geometry.dilation, 1);
   const int64_t groups = geometry.groups;
   const int64_t intrinsic = weight.size(0);
-  if (groups < 1 || intrinsic % groups != 0) {
-    fail("groups: found " + std::to_string(groups) + "; a divisor of the weight's " +
-         std::to_string(intrinsic) + " filters is needed");
-  }
+  check_groups(groups, weight);
   if (weight.numel() < 1) {
     fail("weight: found shape " + size_text(weight) +
          "; at least one filter of one channel and 1x1 elements is needed");

@@ -8,6 +8,9 @@ namespace ghostsr::ops {
 
 constexpr int64_t kMaxShift = 7;
 
+// Whether the weight's filters can be cut into this many groups.
+void check_groups(int64_t groups, const Tensor& weight);
+
 void check_convolution(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
                        const ConvolutionGeometry& geometry);
 

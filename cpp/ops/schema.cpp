@@ -9,9 +9,9 @@ STABLE_TORCH_LIBRARY(ghostsr, library) {
       "convolution_backward(Tensor grad_output, Tensor input, Tensor weight, "
       "int[2] stride, int[2] padding, int[2] dilation, int groups, bool[3] output_mask) "
       "-> (Tensor, Tensor, Tensor)");
-  library.def("pack_weight(Tensor weight) -> Tensor");
+  library.def("pack_weight(Tensor weight, int groups=1) -> Tensor");
   library.def(
-      "takes_winograd(Tensor input, Tensor weight, int[2] stride, int[2] padding, int[2] dilation, int groups, "
+      "takes_packed_weight(Tensor input, Tensor weight, int[2] stride, int[2] padding, int[2] dilation, int groups, "
       "int ghosts) -> bool");
   library.def(
       "ghost_conv(Tensor input, Tensor weight, Tensor? bias, Tensor source, Tensor shift, *, "

@@ -13,9 +13,9 @@ from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.models.tracing import trace_calls
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
-from ghostsr_ext.ops import pack_weight, takes_winograd
+from ghostsr_ext.ops import pack_weight, takes_packed_weight
 
-ConvolutionPath = Literal["winograd", "torch"]
+ConvolutionPath = Literal["winograd", "pointwise", "torch"]
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class LayerPath:
 
     Attributes:
         name: The layer's name in the network.
-        path: ``"winograd"`` for the package's fused 3x3 kernel, ``"torch"`` for torch's convolution
-            and what follows it in a second pass.
-        packed_bytes: Memory of the transformed weight, which the layer keeps from its first run
-            with fixed shifts; 0 on the other path.
+        path: ``"winograd"`` for the package's fused 3x3 kernel, ``"pointwise"`` for its fused 1x1
+            kernel, ``"torch"`` for torch's convolution and what follows it in a second pass.
+        packed_bytes: Memory of the packed weight, which the layer keeps from its first run
+            with fixed shifts; 0 on torch's path.
     """
 
     name: str
@@ -41,7 +41,8 @@ def convolution_paths(
     """Return the path of each layer that the network uses, in the order of their first use.
 
     Nothing is computed. The environment variable ``GHOSTSR_CONVOLUTION`` counts as it does when the
-    network runs. A layer that runs at several sizes is on the Winograd path if any of them is.
+    network runs. A layer that runs at several sizes is on the package's own path if any
+    of them is.
 
     Args:
         model: The network.
@@ -61,30 +62,28 @@ def convolution_paths(
     height, width = (math.ceil(size / enlargement) for size in hr_size)
     paths: dict[str, LayerPath] = {}
     for call in trace_calls(model, (1, model.channels, height, width), {"scale": scale}):
-        winograd = _takes_winograd(call.module, call.input_shape)
-        if call.name not in paths or winograd:
+        path = _path(call.module, call.input_shape)
+        if call.name not in paths or path != "torch":
             paths[call.name] = LayerPath(
-                call.name,
-                "winograd" if winograd else "torch",
-                _packed_bytes(call.module) if winograd else 0,
+                call.name, path, 0 if path == "torch" else _packed_bytes(call.module)
             )
     return tuple(paths.values())
 
 
-def _takes_winograd(layer: nn.Module, input_shape: tuple[int, ...]) -> bool:
+def _path(layer: nn.Module, input_shape: tuple[int, ...]) -> ConvolutionPath:
     if not isinstance(layer, FusedConv2d | GhostConv2d):
-        return False
+        return "torch"
     batch, channels, height, width = input_shape
     padding = layer.padding
     if padding == "valid":
         padding = (0, 0)
     elif padding == "same":
-        # Right for 3x3 kernels without dilation; others never take this path.
-        padding = (1, 1)
+        # Right for kernels without dilation; others never take another path than torch's.
+        padding = tuple((side - 1) // 2 for side in layer.weight.shape[2:])
     if layer.padding_mode != "zeros":
         height, width = height + 2 * int(padding[0]), width + 2 * int(padding[1])
         padding = (0, 0)
-    taken: bool = takes_winograd(
+    taken = takes_packed_weight(
         torch.empty((batch, channels, height, width), memory_format=torch.channels_last),
         torch.empty(layer.weight.shape, memory_format=torch.channels_last),
         layer.stride,
@@ -93,9 +92,11 @@ def _takes_winograd(layer: nn.Module, input_shape: tuple[int, ...]) -> bool:
         layer.groups,
         layer.ghost_channels if isinstance(layer, GhostConv2d) else 0,
     )
-    return taken
+    if not taken:
+        return "torch"
+    return "pointwise" if layer.weight.shape[2] == 1 else "winograd"
 
 
 def _packed_bytes(layer: nn.Module) -> int:
     assert isinstance(layer.weight, torch.Tensor)
-    return int(pack_weight(layer.weight.to("meta")).nbytes)
+    return int(pack_weight(layer.weight.to("meta"), layer.groups).nbytes)

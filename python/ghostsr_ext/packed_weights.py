@@ -1,11 +1,12 @@
-"""Weights kept in the form that the CPU kernel wants.
+"""Weights kept in the form that the CPU kernels want.
 
-The kernel transforms the filters of a 3x3 layer before it uses them. A layer keeps the transformed
-copy, which takes four times the memory of its weight, and makes a new one when the parameter
-changes. The operator itself compares a fingerprint of the weight with the copy's, so that a copy
-made stale behind the parameter's back (through ``.data``, or by another thread) costs time and
-never a wrong result. While another thread writes to a weight, a layer computes with what it reads:
-each value of the weight once, the old one or the new one.
+The kernels read the filters of a 1x1 layer in another order and transform those of a 3x3 layer. A
+layer keeps this packed copy, which takes as much memory as its weight, or four times as much for a
+3x3 layer, and makes a new one when the parameter changes. The operator itself compares a
+fingerprint of the weight with the copy's, so that a copy made stale behind the parameter's back
+(through ``.data``, or by another thread) costs time and never a wrong result. While another thread
+writes to a weight, a layer computes with what it reads: each value of the weight once, the old one
+or the new one.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ghostsr_ext.ops import pack_weight, takes_winograd
+from ghostsr_ext.ops import pack_weight, takes_packed_weight
 
 
 class PackedWeightCache:
-    """The transformed copy of one layer's weight, never copied, pickled or saved with it."""
+    """The packed copy of one layer's weight, never copied, pickled or saved with it."""
 
     def __init__(self) -> None:
         # One tuple, replaced as a whole, so that threads see a matching key and copy.
@@ -39,7 +40,7 @@ class PackedWeightCache:
     def get(
         self, layer: nn.Conv2d | nn.Module, input: Tensor, padding: tuple[int, int]
     ) -> Tensor | None:
-        """Return the transformed weight of ``layer``, or None where the layer will not use it.
+        """Return the packed weight of ``layer``, or None where the layer will not use it.
 
         Args:
             layer: A dense or ghost convolution.
@@ -53,7 +54,7 @@ class PackedWeightCache:
         key = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
         entry = self._entry
         if entry is None or entry[0] != key:
-            entry = (key, pack_weight(weight.detach()))
+            entry = (key, pack_weight(weight.detach(), layer.groups))
             self._entry = entry
         return entry[1]
 
@@ -67,7 +68,7 @@ def _is_usable(layer: Any, weight: Tensor, input: Tensor, padding: tuple[int, in
         and input.device.type == weight.device.type == "cpu"
         and input.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
-        and takes_winograd(
+        and takes_packed_weight(
             input,
             weight,
             layer.stride,
@@ -80,6 +81,6 @@ def _is_usable(layer: Any, weight: Tensor, input: Tensor, padding: tuple[int, in
 
 
 def packed_weight_bytes(model: nn.Module) -> int:
-    """Return the memory that transformed copies of the weights of ``model`` take now, in bytes."""
+    """Return the memory that packed copies of the weights of ``model`` take now, in bytes."""
     caches = (getattr(module, "packed_weight", None) for module in model.modules())
     return sum(cache.nbytes for cache in caches if isinstance(cache, PackedWeightCache))

@@ -1,5 +1,3 @@
-#include "core/winograd/winograd.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -10,42 +8,12 @@
 #include <tuple>
 #include <vector>
 
-#include "core/winograd/stages.h"
-#include "winograd_layer.h"
+#include "core/fused/convolution.h"
+#include "fused_layer.h"
 
-namespace ghostsr::winograd {
-
-namespace wide {
-extern const Stages table;
-}
+namespace ghostsr::fused {
 
 namespace {
-
-// The rounding of F(4x4, 3x3) in float32, relative to the output's root mean square.
-constexpr double kTolerance = 2e-6;
-
-struct Level {
-  const char* name;
-  const Stages* stages;
-};
-
-std::vector<Level> levels() {
-  std::vector<Level> levels = {{"wide", &wide::table}};
-  for (const SimdLevel level : {SimdLevel::portable, SimdLevel::avx2, SimdLevel::avx512}) {
-    if (level <= supported_simd_level()) {
-      levels.push_back({simd_level_name(level), &stages(level)});
-    }
-  }
-  return levels;
-}
-
-void expect_right_at_every_level(const Layer& layer) {
-  const std::vector<double> expected = layer.expected();
-  for (const Level& level : levels()) {
-    EXPECT_LE(relative_error(layer.computed(level.stages), expected), kTolerance)
-        << "at level " << level.name;
-  }
-}
 
 Shape shape_of(std::int64_t batch, std::int64_t in, std::int64_t height, std::int64_t width,
                std::int64_t intrinsic, std::int64_t ghost, std::int64_t padding = 1) {
@@ -93,6 +61,21 @@ TEST_P(WinogradPadding, EachAxisIsPaddedByZeros) {
 
 INSTANTIATE_TEST_SUITE_P(Paddings, WinogradPadding,
                          testing::Combine(testing::Values(0, 1, 2), testing::Values(0, 1, 2)));
+
+// Groups
+
+class WinogradGroups : public testing::TestWithParam<std::tuple<int, int, int>> {};
+
+TEST_P(WinogradGroups, EachGroupReadsItsOwnChannels) {
+  const auto [groups, in, intrinsic] = GetParam();
+  Shape shape = shape_of(2, groups * in, 9, 14, groups * intrinsic, 13);
+  shape.groups = groups;
+  expect_right_at_every_level(Layer(shape, {.with_gain = true, .with_residual = true}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Groups, WinogradGroups,
+                         testing::Combine(testing::Values(2, 3, 4), testing::Values(1, 5, 8, 16),
+                                          testing::Values(1, 3, 8, 20)));
 
 // The epilogue
 
@@ -172,9 +155,9 @@ TEST(Winograd, PackingTwiceGivesTheSameBytes) {
   for (std::size_t i = 0; i < weight.size(); ++i) {
     weight[i] = std::sin(static_cast<float>(i));
   }
-  std::vector<float> first(packed_size(10, 7), -1.0F);
-  std::vector<float> second(packed_size(10, 7), 1.0F);
-  const Weight view{weight.data(), 10, 7, 63, 9, 3, 1};
+  std::vector<float> first(packed_size({10, 7}), -1.0F);
+  std::vector<float> second(packed_size({10, 7}), 1.0F);
+  const Weight view{weight.data(), {10, 7}, 630, 63, 9, 3, 1};
   pack(view, first.data());
   pack(view, second.data());
   EXPECT_EQ(first, second);
@@ -198,7 +181,7 @@ TEST(Winograd, TransposedWeightGivesTheGradientOfTheInput) {
   const auto convolve = [&](const std::vector<float>& input, std::int64_t in, std::int64_t out,
                             std::int64_t height, std::int64_t width, std::int64_t padding,
                             const Weight& view) {
-    std::vector<float> packed(packed_size(out, in));
+    std::vector<float> packed(packed_size({out, in}));
     pack(view, packed.data());
     const ChannelPlan channels = make_channel_plan(out, 0, nullptr, nullptr, nullptr, nullptr, nullptr);
     Arguments arguments;
@@ -229,8 +212,8 @@ TEST(Winograd, TransposedWeightGivesTheGradientOfTheInput) {
     const std::int64_t out_width = kWidth + 2 * padding - 2;
     const auto x = wave(kHeight * kWidth * kIn, 0.3);
     const auto gradient = wave(static_cast<std::size_t>(out_height * out_width * kOut), 0.9);
-    const Weight forward{weight.data(), kOut, kIn, kIn * 9, 9, 3, 1};
-    const Weight transposed{weight.data() + 8, kIn, kOut, 9, kIn * 9, -3, -1};
+    const Weight forward{weight.data(), {kOut, kIn}, kOut * kIn * 9, kIn * 9, 9, 3, 1};
+    const Weight transposed{weight.data() + 8, {kIn, kOut}, kOut * kIn * 9, 9, kIn * 9, -3, -1};
     const auto y = convolve(x, kIn, kOut, kHeight, kWidth, padding, forward);
     const auto dx = convolve(gradient, kOut, kIn, out_height, out_width, 2 - padding, transposed);
     EXPECT_NEAR(product(y, gradient), product(x, dx), 1e-3) << "at padding " << padding;
@@ -288,21 +271,21 @@ TEST(Winograd, NanReachesEveryOutputThatReadsIt) {
 // The choice of the path
 
 TEST(WinogradWins, OnTheLayersOfSuperResolutionNetworks) {
-  EXPECT_TRUE(winograd_wins(shape_of(1, 64, 128, 128, 32, 32)));
-  EXPECT_TRUE(winograd_wins(shape_of(1, 256, 96, 96, 128, 128)));
-  EXPECT_TRUE(winograd_wins(shape_of(16, 64, 48, 48, 64, 0)));
+  EXPECT_TRUE(fused_wins(shape_of(1, 64, 128, 128, 32, 32)));
+  EXPECT_TRUE(fused_wins(shape_of(1, 256, 96, 96, 128, 128)));
+  EXPECT_TRUE(fused_wins(shape_of(16, 64, 48, 48, 64, 0)));
 }
 
-TEST(WinogradWins, NotOnThePictureItself) { EXPECT_FALSE(winograd_wins(shape_of(1, 3, 128, 128, 64, 0))); }
+TEST(WinogradWins, NotOnThePictureItself) { EXPECT_FALSE(fused_wins(shape_of(1, 3, 128, 128, 64, 0))); }
 
 TEST(WinogradWins, NotOnMapsLowerOrNarrowerThanATile) {
-  EXPECT_FALSE(winograd_wins(shape_of(1, 64, 3, 128, 32, 32)));
-  EXPECT_FALSE(winograd_wins(shape_of(1, 64, 128, 3, 32, 32)));
+  EXPECT_FALSE(fused_wins(shape_of(1, 64, 3, 128, 32, 32)));
+  EXPECT_FALSE(fused_wins(shape_of(1, 64, 128, 3, 32, 32)));
 }
 
 TEST(WinogradWins, NotWhereLargeWeightsServeOneTile) {
-  EXPECT_FALSE(winograd_wins(shape_of(1, 256, 4, 4, 128, 128)));
-  EXPECT_TRUE(winograd_wins(shape_of(1, 64, 4, 4, 32, 32)));
+  EXPECT_FALSE(fused_wins(shape_of(1, 256, 4, 4, 128, 128)));
+  EXPECT_TRUE(fused_wins(shape_of(1, 64, 4, 4, 32, 32)));
 }
 
 // Refusals
@@ -341,4 +324,4 @@ TEST(Winograd, ShiftsBeyondTheLargestAreRefused) {
 }
 
 }  // namespace
-}  // namespace ghostsr::winograd
+}  // namespace ghostsr::fused

@@ -24,6 +24,7 @@ class _Ghosts(SRModel):
         self.same = FusedConv2d(24, 16, 3, padding="same")
         self.pointwise = FusedConv2d(16, 16, 1)
         self.grouped = GhostConv2d(16, 16, 3, padding=1, groups=2)
+        self.strided = FusedConv2d(16, 16, 3, stride=2, padding=1)
         self.plain = nn.Conv2d(16, 3, 3, padding=1)
 
     def upscale(self, image, scale):
@@ -51,15 +52,16 @@ def small_edsr():
     return EDSR(scale=2, blocks=1, features=16)
 
 
-def test_only_fused_3x3_layers_of_one_group_with_enough_channels_take_winograd():
+def test_fused_layers_of_enough_channels_take_the_path_of_their_kernel():
     assert _paths(_Ghosts(), (32, 32)) == {
         "entry": "torch",
         "ghost": "winograd",
         "reflecting": "winograd",
         "valid": "winograd",
         "same": "winograd",
-        "pointwise": "torch",
-        "grouped": "torch",
+        "pointwise": "pointwise",
+        "grouped": "winograd",
+        "strided": "torch",
         "plain": "torch",
     }
 

@@ -1,4 +1,4 @@
-"""A layer keeps its transformed weight, and never computes with one of other values."""
+"""A layer keeps its packed weight, and never computes with one of other values."""
 
 import copy
 import io
@@ -16,6 +16,13 @@ INPUT = torch.randn(1, 16, 12, 12, generator=torch.Generator().manual_seed(0)).t
 )
 # 36 floats for each of 8 filters and 16 input channels, and a fingerprint of 8 bytes.
 PACKED_BYTES = 4 * 36 * 8 * 16 + 8
+PACKED_BYTES_BY_KIND = {
+    "ghost": PACKED_BYTES,
+    "fused": PACKED_BYTES,
+    # The 4 filters of each group are padded to 8.
+    "grouped": 4 * 36 * 2 * 8 * 8 + 8,
+    "pointwise": 4 * 8 * 16 + 8,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -30,18 +37,23 @@ def _winograd(monkeypatch):
 def _make_layer(kind="ghost"):
     if kind == "fused":
         return FusedConv2d(16, 8, 3, padding=1)
-    layer = GhostConv2d(16, 16, 3, padding=1)
+    if kind == "pointwise":
+        layer = GhostConv2d(16, 16, 1)
+    else:
+        layer = GhostConv2d(16, 16, 3, padding=1, groups=2 if kind == "grouped" else 1)
     layer.set_tables(torch.arange(8), torch.ones(8, 2, dtype=torch.int64))
     return layer.freeze_shifts()
 
 
-@pytest.fixture(params=["ghost", "fused"])
-def layer(request):
+@pytest.fixture(params=PACKED_BYTES_BY_KIND)
+def layer(request, monkeypatch):
     """A layer that has just packed its weight."""
+    if request.param == "pointwise":
+        monkeypatch.setenv("GHOSTSR_CONVOLUTION", "pointwise")
     layer = _make_layer(request.param)
     with torch.no_grad():
         layer(INPUT)
-    assert packed_weight_bytes(layer) == PACKED_BYTES
+    assert packed_weight_bytes(layer) == PACKED_BYTES_BY_KIND[request.param]
     return layer
 
 
@@ -56,7 +68,8 @@ def _expected(layer):
             layer.bias.double(),
             source,
             shift,
-            padding=(1, 1),
+            padding=layer.padding,
+            groups=layer.groups,
         )
 
 
@@ -276,7 +289,7 @@ def test_nothing_is_packed_while_a_gradient_is_recorded():
 
 
 def test_an_unchanged_weight_is_packed_once(layer, monkeypatch):
-    def refuse(weight):
+    def refuse(weight, groups):
         raise AssertionError("packed again")
 
     monkeypatch.setattr("ghostsr_ext.packed_weights.pack_weight", refuse)
@@ -292,11 +305,11 @@ def test_an_unchanged_weight_is_packed_once(layer, monkeypatch):
         ((16, 16, 3, 2, 1), INPUT),
         ((16, 16, 5, 1, 2), INPUT),
         ((16, 16, 3, 1, 2, 2), INPUT),
-        ((16, 16, 3, 1, 1, 1, 2), INPUT),
+        ((16, 16, 1), INPUT),
         ((16, 16, 3, 1, 1), INPUT.contiguous()),
         ((16, 16, 3, 1, 1), INPUT.double()),
     ],
-    ids=["stride", "kernel", "dilation", "groups", "contiguous", "float64"],
+    ids=["stride", "kernel", "dilation", "1x1", "contiguous", "float64"],
 )
 def test_layers_that_take_another_path_pack_nothing(arguments, input):
     layer = FusedConv2d(*arguments).to(input.dtype)
@@ -305,6 +318,16 @@ def test_layers_that_take_another_path_pack_nothing(arguments, input):
         layer(input)
 
     assert packed_weight_bytes(layer) == 0
+
+
+def test_a_layer_regrouped_packs_again():
+    layer = _make_layer("grouped")
+    with torch.no_grad():
+        layer.groups = 1
+        layer(INPUT[:, :8].contiguous(memory_format=torch.channels_last))
+        layer.groups = 2
+
+    _assert_current(layer)
 
 
 def test_autocast_packs_nothing():

@@ -28,7 +28,7 @@ shift_concat = torch.ops.ghostsr.shift_concat.default
 shift_concat_backward = torch.ops.ghostsr.shift_concat_backward.default
 select_shift = torch.ops.ghostsr.select_shift.default
 shift_selection_backward = torch.ops.ghostsr.shift_selection_backward.default
-takes_winograd = torch.ops.ghostsr.takes_winograd.default
+takes_packed_weight = torch.ops.ghostsr.takes_packed_weight.default
 
 __all__ = [
     "ghost_conv",
@@ -38,5 +38,5 @@ __all__ = [
     "shift_concat",
     "shift_concat_backward",
     "shift_selection_backward",
-    "takes_winograd",
+    "takes_packed_weight",
 ]

@@ -99,10 +99,12 @@ def _convolution_backward(
     return first, second, third
 
 
-def _pack_weight(weight: Tensor) -> Tensor:
-    # 36 floats for each filter and input channel, filters in groups of eight, and a fingerprint of
-    # eight bytes.
-    return weight.new_empty(36 * weight.shape[1] * ((weight.shape[0] + 7) // 8 * 8) + 2)
+def _pack_weight(weight: Tensor, groups: int = 1) -> Tensor:
+    # A float, or 36 of a 3x3 weight, for each filter and input channel, the filters of a group by
+    # eights, and a fingerprint of eight bytes.
+    components = 1 if weight.shape[2] == 1 else 36
+    padded = groups * ((weight.shape[0] // groups + 7) // 8 * 8)
+    return weight.new_empty(components * weight.shape[1] * padded + 2)
 
 
 def _ghost_conv(

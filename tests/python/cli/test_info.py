@@ -27,7 +27,7 @@ def test_how_each_layer_is_computed_is_told(network):
     output = run("net.safetensors")
 
     expected = [(p.name, p.path, p.packed_bytes) for p in convolution_paths(network)]
-    rows = re.findall(r"^(\S+) +(winograd|torch) +([\d,]+)$", output, flags=re.MULTILINE)
+    rows = re.findall(r"^(\S+) +(winograd|pointwise|torch) +([\d,]+)$", output, flags=re.MULTILINE)
     assert [(name, path, int(size.replace(",", ""))) for name, path, size in rows] == expected
 
 

@@ -58,13 +58,22 @@ LAYERS = {
     "largest shifts": {**WIDE, **EVERYTHING, "max_shift": 7, "size": (11, 10)},
     "several pictures": {**WIDE, **EVERYTHING, "batch": 5, "size": (5, 6)},
     "no picture": {**WIDE, **EVERYTHING, "batch": 0},
+    "groups": {**WIDE, **EVERYTHING, "groups": 4, "size": (13, 9)},
+    "groups of odd sizes": {
+        **EVERYTHING,
+        "in_channels": 15,
+        "intrinsic": 33,
+        "ghosts": 6,
+        "groups": 3,
+    },
+    "groups of one channel": {**WIDE, **EVERYTHING, "in_channels": 8, "groups": 8},
 }
 OTHER_LAYERS = {
     "kernel": {**WIDE, "kernel": (5, 5), "padding": (2, 2)},
     "kernel of one row": {**WIDE, "kernel": (1, 3), "padding": (0, 1)},
     "stride": {**WIDE, "stride": (1, 2)},
     "dilation": {**WIDE, "dilation": (2, 1)},
-    "groups": {**WIDE, "groups": 2},
+    "pointwise": {**WIDE, "kernel": (1, 1), "padding": (0, 0)},
     "padding of three": {**WIDE, "padding": (3, 1)},
 }
 
@@ -118,8 +127,9 @@ def test_the_error_stays_small_in_wide_layers(channels, path, monkeypatch):
     options=st.fixed_dictionaries(
         {
             "batch": st.integers(0, 3),
-            "in_channels": st.integers(1, 20),
-            "intrinsic": st.integers(1, 20),
+            "group_in_channels": st.integers(1, 20),
+            "group_intrinsic": st.integers(1, 20),
+            "groups": st.integers(1, 4),
             "ghosts": st.integers(0, 20),
             "size": st.tuples(st.integers(3, 19), st.integers(3, 19)),
             "padding": st.tuples(st.integers(0, 2), st.integers(0, 2)),
@@ -140,7 +150,12 @@ def test_the_error_stays_small_in_wide_layers(channels, path, monkeypatch):
 def test_any_layer_computes_the_same_by_winograd(
     options, input_layout, residual_layout, threads, monkeypatch
 ):
-    layer = make_layer(**options)
+    in_channels = options.pop("group_in_channels")
+    layer = make_layer(
+        in_channels=in_channels * options["groups"],
+        intrinsic=options.pop("group_intrinsic") * options["groups"],
+        **options,
+    )
     arguments = layer.fixed(torch.float32, input=input_layout, residual=residual_layout)
     expected = reference.ghost_conv(**in_float64(arguments))
     monkeypatch.setenv(VARIABLE, "winograd")
@@ -151,7 +166,7 @@ def test_any_layer_computes_the_same_by_winograd(
     assert output.shape == expected.shape
     if output.numel():
         # A sum that cancels is as wrong as its terms are.
-        scale = max(expected.abs().max().item(), 3 * math.sqrt(options["in_channels"]))
+        scale = max(expected.abs().max().item(), 3 * math.sqrt(in_channels))
         assert (output - expected).abs().max().item() <= 1e-5 * scale
 
 
@@ -199,10 +214,18 @@ def test_a_map_that_winograd_cannot_read_takes_the_other_path(dtype, layout, mon
     [
         ({"in_channels": 32, "intrinsic": 16, "ghosts": 16, "size": (24, 24)}, "winograd"),
         ({"in_channels": 3, "intrinsic": 16, "ghosts": 16, "size": (24, 24)}, "aten"),
+        (
+            {"in_channels": 32, "intrinsic": 16, "ghosts": 16, "size": (24, 24), "groups": 2},
+            "winograd",
+        ),
+        (
+            {"in_channels": 32, "intrinsic": 16, "ghosts": 16, "size": (24, 24), "groups": 8},
+            "aten",
+        ),
         ({"in_channels": 32, "intrinsic": 16, "ghosts": 16, "size": (3, 24)}, "aten"),
         ({"in_channels": 32, "intrinsic": 16, "ghosts": 16, "size": (24, 3)}, "aten"),
     ],
-    ids=["large", "few channels", "low", "narrow"],
+    ids=["large", "few channels", "groups", "small groups", "low", "narrow"],
 )
 def test_the_default_takes_winograd_where_it_is_faster(options, path, monkeypatch):
     layer = make_layer(**options)
@@ -226,7 +249,7 @@ def test_an_unknown_path_is_refused(value, training, monkeypatch):
 
     message = str(error.value)
     assert f'environment variable {VARIABLE}: found "{value}"' in message
-    assert "auto, aten or winograd is allowed" in message
+    assert "auto, aten, winograd or pointwise is allowed" in message
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -248,23 +271,26 @@ def test_every_path_gives_the_gradients_of_autograd(name, grad_layout, path, mon
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("mask", [(True, True, True), (True, False, False), (False, True, True)])
+@pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("padding", [0, 1, 2])
-def test_convolution_backward_gives_the_gradients_asked_for(padding, mask, path, monkeypatch):
+def test_convolution_backward_gives_the_gradients_asked_for(
+    padding, groups, mask, path, monkeypatch
+):
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape):
         return torch.randn(shape, generator=generator).to(memory_format=torch.channels_last)
 
-    input, weight = draw(2, 16, 12, 11), draw(24, 16, 3, 3)
+    input, weight = draw(2, 16, 12, 11), draw(24, 16 // groups, 3, 3)
     grad_output = draw(2, 24, 10 + 2 * padding, 9 + 2 * padding)
     exact = [tensor.double().requires_grad_() for tensor in (input, weight)]
     bias = torch.zeros(24, dtype=torch.float64, requires_grad=True)
-    output = functional.conv2d(*exact, bias, padding=padding)
+    output = functional.conv2d(*exact, bias, padding=padding, groups=groups)
     expected = torch.autograd.grad(output, [*exact, bias], grad_output.double())
     monkeypatch.setenv(VARIABLE, path)
 
     gradients = torch.ops.ghostsr.convolution_backward(
-        grad_output, input, weight, (1, 1), (padding, padding), (1, 1), 1, mask
+        grad_output, input, weight, (1, 1), (padding, padding), (1, 1), groups, mask
     )
 
     for gradient, twin, wanted in zip(gradients, expected, mask, strict=True):
@@ -444,11 +470,31 @@ def test_a_packed_weight_that_fits_is_used(monkeypatch):
     "weight",
     [
         torch.zeros(4, 4, 5, 5),
+        torch.zeros(4, 4, 1, 3),
         torch.zeros(4, 4, 3, 3, dtype=torch.float64),
         torch.zeros(4, 4, 3),
     ],
-    ids=["kernel", "dtype", "axes"],
+    ids=["kernel", "uneven kernel", "dtype", "axes"],
 )
 def test_a_weight_that_cannot_be_packed_is_refused_by_name(weight):
     with pytest.raises(RuntimeError, match="weight: found"):
         ops.pack_weight(weight)
+
+
+@pytest.mark.parametrize("groups", [0, 3])
+def test_filters_that_cannot_be_grouped_are_refused(groups):
+    with pytest.raises(RuntimeError, match="groups: found"):
+        ops.pack_weight(torch.zeros(4, 4, 3, 3), groups)
+
+
+def test_a_packed_weight_of_other_groups_is_not_used(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "winograd")
+    arguments = make_layer(**{**WIDE, "intrinsic": 16, "groups": 2}).fixed(
+        torch.float32, input="channels_last"
+    )
+    packed = ops.pack_weight(arguments["weight"])
+    assert packed.shape == ops.pack_weight(arguments["weight"], 2).shape
+
+    output = ops.ghost_conv(**arguments, packed_weight=packed)
+
+    assert torch.equal(output, ops.ghost_conv(**arguments))

@@ -4,23 +4,27 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "core/winograd/winograd.h"
+#include "core/fused/convolution.h"
 
-namespace ghostsr::winograd {
+namespace ghostsr::fused {
 
 // A picture is cut into strips of tile rows, which workers take one by one; a strip into bands of a few tile
-// rows (one, unless the picture is narrow); a band into blocks of tiles, whose V and M stay in the
-// second-level cache.
+// rows (one, unless the picture is narrow); a band into blocks of tiles, whose V and M, of a group at a time,
+// stay in the second-level cache. In a 1x1 convolution a tile is a pixel and a band is a row; a block's input
+// stays in the second-level cache.
 struct Blocking {
+  int tile = 0;       // output pixels of a tile, along either axis
+  int patch = 0;      // input pixels
   int tile_rows = 0;  // of a picture
   int tile_columns = 0;
   int strips = 0;       // of a picture
   int band_rows = 0;    // tile rows of a band
   int block_tiles = 0;  // at most
 
-  int padded_in = 0;
-  int padded_intrinsic = 0;
-  int reach = 0;  // the largest shift
+  int padded_in = 0;         // of a group
+  int padded_group = 0;      // intrinsic channels of a group
+  int padded_intrinsic = 0;  // of all groups, each padded by itself
+  int reach = 0;             // the largest shift
 
   int ring_rows = 0;
   std::ptrdiff_t row_floats = 0;  // an intrinsic row with its margins
@@ -58,4 +62,4 @@ WorkspaceLayout make_workspace_layout(const Shape& shape, const Blocking& blocki
 // Floats of a cache line, to which every part of the workspace is aligned.
 inline constexpr std::size_t kLineFloats = 16;
 
-}  // namespace ghostsr::winograd
+}  // namespace ghostsr::fused

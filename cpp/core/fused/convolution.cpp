@@ -1,4 +1,4 @@
-#include "core/winograd/winograd.h"
+#include "core/fused/convolution.h"
 
 #include <algorithm>
 #include <atomic>
@@ -7,13 +7,13 @@
 #include <string>
 #include <vector>
 
-#include "core/winograd/blocking.h"
-#include "core/winograd/channel_groups.h"
-#include "core/winograd/sizes.h"
-#include "core/winograd/stages.h"
-#include "core/winograd/strip.h"
+#include "core/fused/blocking.h"
+#include "core/fused/channel_groups.h"
+#include "core/fused/sizes.h"
+#include "core/fused/stages.h"
+#include "core/fused/strip.h"
 
-namespace ghostsr::winograd {
+namespace ghostsr::fused {
 namespace {
 
 // Sizes of a picture and of its rows are kept in int.
@@ -24,7 +24,7 @@ constexpr std::int64_t kStreamedFloats = 256 * 1024;
 
 void check_range(const char* name, std::int64_t value, std::int64_t least, std::int64_t greatest) {
   if (value < least || value > greatest) {
-    throw std::invalid_argument(std::string("winograd: ") + name + " is " + std::to_string(value) +
+    throw std::invalid_argument(std::string("fused convolution: ") + name + " is " + std::to_string(value) +
                                 ", but must be between " + std::to_string(least) + " and " +
                                 std::to_string(greatest));
   }
@@ -37,12 +37,19 @@ void check(const Arguments& arguments, int workers) {
   check_range("the number of input channels", shape.in_channels, 1, kLargestSize);
   check_range("the number of intrinsic channels", shape.intrinsic, 1, kLargestSize);
   check_range("the number of ghost channels", shape.ghost, 0, kLargestSize);
-  check_range("the padding along y", shape.padding_y, 0, kMaxPadding);
-  check_range("the padding along x", shape.padding_x, 0, kMaxPadding);
+  check_range("the number of groups", shape.groups, 1, std::min(shape.in_channels, shape.intrinsic));
+  check_range("the remainder of the input channels over the groups", shape.in_channels % shape.groups, 0, 0);
+  check_range("the remainder of the intrinsic channels over the groups", shape.intrinsic % shape.groups, 0,
+              0);
+  check_range("the kernel", shape.kernel, 1, 3);
+  check_range("the kernel's remainder by 2", shape.kernel % 2, 1, 1);
+  const std::int64_t most_padding = shape.kernel == 1 ? 0 : kMaxPadding;
+  check_range("the padding along y", shape.padding_y, 0, most_padding);
+  check_range("the padding along x", shape.padding_x, 0, most_padding);
   check_range("the output's height", shape.out_height(), 1, kLargestSize);
   check_range("the output's width", shape.out_width(), 1, kLargestSize);
   if (arguments.channels == nullptr) {
-    throw std::invalid_argument("winograd: the channel plan is missing");
+    throw std::invalid_argument("fused convolution: the channel plan is missing");
   }
   check_range("the channel plan's intrinsic channels", arguments.channels->intrinsic_channels,
               shape.intrinsic, shape.intrinsic);
@@ -83,7 +90,9 @@ void run(const Arguments& arguments, int workers, float* workspace, ParallelFor 
   const std::uintptr_t misaligned = reinterpret_cast<std::uintptr_t>(workspace) % kLineBytes;
   job.workspace = workspace + (misaligned == 0 ? 0 : (kLineBytes - misaligned) / sizeof(float));
 
-  const std::vector<ChannelGroup> groups = make_channel_groups(channels, job.blocking.padded_intrinsic);
+  const std::vector<ChannelGroup> groups = make_channel_groups(
+      channels,
+      {static_cast<int>(shape.weight_size().out), job.blocking.padded_group, job.blocking.padded_intrinsic});
   const std::int64_t output_floats =
       shape.batch * shape.out_height() * shape.out_width() * shape.out_channels();
   job.epilogue.groups = groups.data();
@@ -98,7 +107,10 @@ void run(const Arguments& arguments, int workers, float* workspace, ParallelFor 
   float* bias = job.workspace + job.layout.bias;
   std::fill(bias, bias + job.blocking.padded_intrinsic, 0.0F);
   if (arguments.bias != nullptr) {
-    std::copy(arguments.bias, arguments.bias + shape.intrinsic, bias);
+    const std::int64_t group = shape.weight_size().out;
+    for (std::int64_t channel = 0; channel < shape.intrinsic; ++channel) {
+      bias[channel / group * job.blocking.padded_group + channel % group] = arguments.bias[channel];
+    }
   }
   float* zero_row = job.workspace + job.layout.zero_row;
   std::fill(zero_row, zero_row + job.blocking.row_floats, 0.0F);
@@ -118,7 +130,7 @@ void run(const Arguments& arguments, int workers, float* workspace, ParallelFor 
 }
 
 // Measured against oneDNN's direct convolution, one thread, 1 to 512 channels, maps of 2x2 to 256x256.
-bool winograd_wins(const Shape& shape) {
+bool fused_wins(const Shape& shape) {
   // With fewer channels the input's transform costs more than the products save.
   constexpr std::int64_t kFewestChannels = 8;
   // A lower or narrower map wastes most of each tile.
@@ -127,10 +139,13 @@ bool winograd_wins(const Shape& shape) {
   constexpr std::int64_t kFewestTiles = 4;
   constexpr std::size_t kCachedWeights = 128 * 1024;
 
+  if (shape.kernel == 1) {
+    return shape.weight_size().in >= kFewestChannels;
+  }
   const std::int64_t tiles = ceil_div(shape.out_height(), 4) * ceil_div(shape.out_width(), 4);
-  return shape.in_channels >= kFewestChannels && shape.out_height() >= kSmallestMap &&
+  return shape.weight_size().in >= kFewestChannels && shape.out_height() >= kSmallestMap &&
          shape.out_width() >= kSmallestMap &&
-         (tiles >= kFewestTiles || packed_size(shape.intrinsic, shape.in_channels) <= kCachedWeights);
+         (tiles >= kFewestTiles || packed_size(shape.weight_size()) <= kCachedWeights);
 }
 
-}  // namespace ghostsr::winograd
+}  // namespace ghostsr::fused

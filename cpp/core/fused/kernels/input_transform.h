@@ -3,10 +3,10 @@
 
 #include <cstring>
 
-#include "core/winograd/kernels/simd.h"
-#include "core/winograd/stages.h"
+#include "core/fused/kernels/simd.h"
+#include "core/fused/stages.h"
 
-namespace ghostsr::winograd::GHOSTSR_SIMD_LEVEL {
+namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL {
 
 // B^T on six vectors. Row i holds the coefficients of prod_{j != i} (x - p_j) over the points
 // 0, 1/sqrt2, -1/sqrt2, sqrt2, -sqrt2, and the last row those of the product over all five. The rows of a
@@ -148,4 +148,4 @@ static void transform_input(const InputMap& input, const TileRun& tiles, float* 
   }
 }
 
-}  // namespace ghostsr::winograd::GHOSTSR_SIMD_LEVEL
+}  // namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL

@@ -1,10 +1,12 @@
-#include "core/winograd/strip.h"
+#include "core/fused/strip.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cstring>
 
-namespace ghostsr::winograd {
+#include "core/fused/packed_weight.h"
+
+namespace ghostsr::fused {
 
 // A strip's rows need the rows of its neighbours within a shift's reach. Each strip leaves copies of its
 // first and last 2 * reach rows at its boundaries; whichever neighbour comes second finishes the 2 * reach
@@ -50,8 +52,8 @@ void StripRunner::run(std::int64_t index) {
   strip.picture = index / strips;
   strip.first_tile_row = static_cast<int>(std::int64_t{blocking_.tile_rows} * within / strips);
   strip.end_tile_row = static_cast<int>(std::int64_t{blocking_.tile_rows} * (within + 1) / strips);
-  strip.first_row = 4 * strip.first_tile_row;
-  strip.end_row = std::min(4 * strip.end_tile_row, out_height_);
+  strip.first_row = blocking_.tile * strip.first_tile_row;
+  strip.end_row = std::min(blocking_.tile * strip.end_tile_row, out_height_);
   strip.has_above = within > 0 && blocking_.reach > 0;
   strip.has_below = within + 1 < strips && blocking_.reach > 0;
   strip.below = strip.picture * (strips - 1) + within;
@@ -94,12 +96,12 @@ void StripRunner::run_band(Strip& strip, int first_tile_row, int end_tile_row) {
     run_block(block_at(block), block_at(block + 1));
   }
 
-  const int computed_begin = 4 * first_tile_row;
-  const int computed_end = std::min(4 * end_tile_row, out_height_);
-  if (4 * blocking_.tile_columns > out_width_) {
+  const int computed_begin = blocking_.tile * first_tile_row;
+  const int computed_end = std::min(blocking_.tile * end_tile_row, out_height_);
+  const int computed_width = blocking_.tile * blocking_.tile_columns;
+  if (computed_width > out_width_) {
     const std::ptrdiff_t from = (ring_.margin + out_width_) * static_cast<std::ptrdiff_t>(ring_.channels);
-    const std::ptrdiff_t to =
-        (ring_.margin + 4 * blocking_.tile_columns) * static_cast<std::ptrdiff_t>(ring_.channels);
+    const std::ptrdiff_t to = (ring_.margin + computed_width) * static_cast<std::ptrdiff_t>(ring_.channels);
     for (int y = computed_begin; y < computed_end; ++y) {
       float* row = ring_.data + y % ring_.rows * ring_.row_stride;
       std::fill(row + from, row + to, 0.0F);
@@ -117,20 +119,84 @@ void StripRunner::run_band(Strip& strip, int first_tile_row, int end_tile_row) {
 }
 
 void StripRunner::run_block(const TileRun& tiles, const TileRun& next) {
+  const Prefetch prefetch = input_of(next);
+  const auto groups = static_cast<int>(job_.arguments->shape.groups);
+  for (int group = 0; group < groups; ++group) {
+    // Each group asks for its share of the rows.
+    const int begin = prefetch.rows * group / groups;
+    Prefetch share = prefetch;
+    share.data += begin * prefetch.row_stride_bytes;
+    share.rows = prefetch.rows * (group + 1) / groups - begin;
+    if (job_.arguments->shape.kernel == 1) {
+      run_pixels(tiles, group, share);
+    } else {
+      run_tiles(tiles, group, share);
+    }
+  }
+}
+
+// Winograd's convolution.
+void StripRunner::run_tiles(const TileRun& tiles, int group, const Prefetch& prefetch) {
   const Stages& stages = *job_.stages;
   const ComponentMatrices transformed{worker_ + job_.layout.input_components, blocking_.padded_in,
                                       blocking_.input_component_floats};
-  const ComponentMatrices product{worker_ + job_.layout.output_components, blocking_.padded_intrinsic,
+  const ComponentMatrices product{worker_ + job_.layout.output_components, blocking_.padded_group,
                                   blocking_.output_component_floats};
-  stages.transform_input(input_, tiles, worker_ + job_.layout.patch, transformed);
-  stages.multiply(Product{transformed, product, job_.arguments->packed_weight, tiles.count, input_.channels,
-                          blocking_.padded_intrinsic, input_of(next)});
-  stages.transform_output(product, tiles, job_.workspace + job_.layout.bias, ring_);
+  const InputMap input = group_input(group);
+  stages.transform_input(input, tiles, worker_ + job_.layout.patch, transformed);
+  stages.multiply(Product{{transformed.data, transformed.row_stride, transformed.component_stride},
+                          product,
+                          group_weight(group),
+                          nullptr,
+                          kComponents,
+                          tiles.count,
+                          input.channels,
+                          blocking_.padded_group,
+                          prefetch});
+  stages.transform_output(product, tiles, job_.workspace + job_.layout.bias, group_channels(group), ring_);
 }
 
-// The input that a run of tiles will read, as far as it is contiguous along x.
+// The 1x1 convolution: the pixels of one row are the rows of a matrix, of the input and of the ring.
+void StripRunner::run_pixels(const TileRun& pixels, int group, const Prefetch& prefetch) {
+  const std::int64_t y = pixels.first / pixels.columns;
+  const std::int64_t x = pixels.first % pixels.columns;
+  const InputMap input = group_input(group);
+  const ChannelRange channels = group_channels(group);
+  const float* from = input.data + y * input.stride_y + x * input.stride_x;
+  float* to =
+      ring_.data + y % ring_.rows * ring_.row_stride + (ring_.margin + x) * ring_.channels + channels.first;
+  job_.stages->multiply(Product{{from, input.stride_x, 0},
+                                {to, ring_.channels, 0},
+                                group_weight(group),
+                                job_.workspace + job_.layout.bias + channels.first,
+                                1,
+                                pixels.count,
+                                input.channels,
+                                channels.count,
+                                prefetch});
+}
+
+InputMap StripRunner::group_input(int group) const {
+  InputMap input = input_;
+  input.channels = static_cast<int>(job_.arguments->shape.weight_size().in);
+  input.data += std::ptrdiff_t{group} * input.channels;
+  return input;
+}
+
+ChannelRange StripRunner::group_channels(int group) const {
+  return {group * blocking_.padded_group, blocking_.padded_group};
+}
+
+const float* StripRunner::group_weight(int group) const {
+  WeightSize size = job_.arguments->shape.weight_size();
+  size.groups = group;
+  return job_.arguments->packed_weight + packed_size(size);
+}
+
+// The input that a run of tiles will read.
 Prefetch StripRunner::input_of(const TileRun& tiles) const {
-  if (tiles.count <= 0 || input_.stride_x != input_.channels) {
+  // Of a wider map's channels, what lies between those that are read would be fetched too.
+  if (tiles.count <= 0 || input_.stride_x > 2 * std::ptrdiff_t{input_.channels}) {
     return Prefetch{nullptr, 0, 0, 0};
   }
   const std::int64_t last = tiles.first + tiles.count - 1;
@@ -140,10 +206,11 @@ Prefetch StripRunner::input_of(const TileRun& tiles) const {
   const int first_column = one_row ? static_cast<int>(tiles.first % tiles.columns) : 0;
   const int last_column = one_row ? static_cast<int>(last % tiles.columns) : tiles.columns - 1;
 
-  const int top = std::max(4 * first_row - input_.padding_y, 0);
-  const int bottom = std::min(4 * last_row - input_.padding_y + 6, input_.height);
-  const int left = std::max(4 * first_column - input_.padding_x, 0);
-  const int right = std::min(4 * last_column - input_.padding_x + 6, input_.width);
+  const int tile = blocking_.tile;
+  const int top = std::max(tile * first_row - input_.padding_y, 0);
+  const int bottom = std::min(tile * last_row - input_.padding_y + blocking_.patch, input_.height);
+  const int left = std::max(tile * first_column - input_.padding_x, 0);
+  const int right = std::min(tile * last_column - input_.padding_x + blocking_.patch, input_.width);
   if (top >= bottom || left >= right) {
     return Prefetch{nullptr, 0, 0, 0};
   }
@@ -200,4 +267,4 @@ void StripRunner::finish_row(std::int64_t picture, int y, RowAt row_at) {
                   arguments.output + offset, out_width_, worker_ + job_.layout.chunk});
 }
 
-}  // namespace ghostsr::winograd
+}  // namespace ghostsr::fused

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-namespace ghostsr::winograd {
+namespace ghostsr::fused {
 
 constexpr std::int64_t ceil_div(std::int64_t value, std::int64_t divisor) {
   return (value + divisor - 1) / divisor;
@@ -13,4 +13,4 @@ constexpr std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
   return ceil_div(value, multiple) * multiple;
 }
 
-}  // namespace ghostsr::winograd
+}  // namespace ghostsr::fused

@@ -25,7 +25,7 @@
 
 #define GHOSTSR_ALWAYS_INLINE [[gnu::always_inline]] inline
 
-namespace ghostsr::winograd::GHOSTSR_SIMD_LEVEL {
+namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL {
 
 // clang-format off
 using Vector4 = float __attribute__((vector_size(16)));
@@ -117,4 +117,4 @@ GHOSTSR_ALWAYS_INLINE void for_each_vector(int channels, Body body) {
   }
 }
 
-}  // namespace ghostsr::winograd::GHOSTSR_SIMD_LEVEL
+}  // namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL

@@ -1,4 +1,4 @@
-// The four stages of the convolution, as each SIMD level compiles them. They share nothing but these plain
+// The stages of the convolution, as each SIMD level compiles them. They share nothing but these plain
 // structs: no inline function of this header may end up compiled for one level and called by another.
 #pragma once
 
@@ -7,9 +7,9 @@
 
 #include "core/cpu_features.h"
 
-namespace ghostsr::winograd {
+namespace ghostsr::fused {
 
-// One picture of the input, channels side by side.
+// One picture of the input, channels side by side; of a grouped convolution, those of one group.
 struct InputMap {
   const float* data;
   std::ptrdiff_t stride_y;
@@ -21,21 +21,25 @@ struct InputMap {
   int padding_x;
 };
 
-// A run of tiles, counted row by row over a grid of `columns` tiles a row. Tile (r, c) makes the output
-// pixels 4r..4r+3, 4c..4c+3 from the input pixels 4r - padding_y .. 4r - padding_y + 5, and so for c.
+// A run of tiles, counted row by row over a grid of `columns` tiles a row. In Winograd's convolution tile (r,
+// c) makes the output pixels 4r..4r+3, 4c..4c+3 from the input pixels 4r - padding_y .. 4r - padding_y + 5,
+// and so for c. In a 1x1 convolution a tile is a pixel.
 struct TileRun {
   std::int64_t first;
   int count;
   int columns;
 };
 
-// A matrix for each of the 36 components: `tiles` rows of `row_stride` floats, `component_stride` floats
-// apart.
-struct ComponentMatrices {
-  float* data;
+// A matrix for each component: a row for each tile, `row_stride` floats apart; the components
+// `component_stride` floats apart.
+template <class Float>
+struct Matrices {
+  Float* data;
   std::ptrdiff_t row_stride;
   std::ptrdiff_t component_stride;
 };
+using ComponentMatrices = Matrices<float>;
+using ConstComponentMatrices = Matrices<const float>;
 
 // Intrinsic rows, by y modulo `rows`. A row is `margin` zero pixels, the map's pixels, those that complete
 // its last tile, and as many zero pixels as a shift may reach beyond the map.
@@ -55,10 +59,19 @@ struct Prefetch {
   int rows;
 };
 
+// The intrinsic channels first..first + count - 1 of a padded pixel; both are multiples of 8.
+struct ChannelRange {
+  int first;
+  int count;
+};
+
+// output = input * weight + bias, for each component.
 struct Product {
-  ComponentMatrices input;   // V, tiles x in
-  ComponentMatrices output;  // M, tiles x out, padded
-  const float* packed_weight;
+  ConstComponentMatrices input;  // tiles x in
+  ComponentMatrices output;      // tiles x padded_out
+  const float* packed_weight;    // of a group
+  const float* bias;             // [padded_out], or null for none
+  int components;
   int tiles;
   int in;
   int padded_out;
@@ -103,12 +116,12 @@ struct Stages {
   void (*transform_input)(const InputMap& input, const TileRun& tiles, float* patch,
                           const ComponentMatrices& transformed);
 
-  // M = V U for each component.
+  // M = V U for each component; or, straight from the input's pixels to the ring's, a 1x1 convolution.
   void (*multiply)(const Product& product);
 
-  // Y = A^T M A + bias for each tile. `bias` is padded as the ring's channels are.
+  // Y = A^T M A + bias for each tile, for one group. `bias` is padded as the ring's channels are.
   void (*transform_output)(const ComponentMatrices& product, const TileRun& tiles, const float* bias,
-                           const RowRing& ring);
+                           const ChannelRange& channels, const RowRing& ring);
 
   // Ghosts, order, gain, residual and activation of one output row.
   void (*finish_row)(const Epilogue& epilogue, const EpilogueRow& row);
@@ -116,11 +129,11 @@ struct Stages {
   // Orders streamed writes before what the thread does next.
   void (*fence)();
 
-  // Rows of V that a step of `multiply` takes at best.
+  // Tiles that a step of `multiply` takes at best.
   int kernel_rows;
 };
 
 // The stages of a level, or of the highest one below it that this build has.
 const Stages& stages(SimdLevel level);
 
-}  // namespace ghostsr::winograd
+}  // namespace ghostsr::fused

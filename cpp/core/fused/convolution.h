@@ -1,18 +1,19 @@
-// The fused 3x3 ghost convolution on the CPU: Winograd's F(4x4, 3x3) in float32 on channels_last tensors,
-// stride 1, dilation 1, one group. docs/winograd.md derives it and explains the blocking.
+// The fused ghost convolution on the CPU, in float32 on channels_last tensors, stride 1, dilation 1: a 3x3
+// one by Winograd's F(4x4, 3x3), a 1x1 one by a plain matrix product, and all that follows in the same pass.
+// docs/winograd.md derives the first, docs/pointwise.md tells of the second; both explain the blocking.
 //
 // In the order of computation, for an input [N, C_in, H, W] and `intrinsic` = I, `ghost` = G, C_out = I + G:
 //
-//   Y = conv2d(input, weight, bias, padding)                                  [N, I, H', W']
+//   Y = conv2d(input, weight, bias, padding, groups)                          [N, I, H', W']
 //   ghost[g, y, x] = gain[g] * Y0[source[g], y + dy[g], x + dx[g]] + ghost_bias[g]
 //   V = concat(Y, ghost)[order]                                               [N, C_out, H', W']
 //   output = activation(residual_scale * V + residual)
 //
 // Y0 is Y, and zero outside of the map. A convolution without ghosts is the case G = 0.
 //
-// The result is the same bits for any number of workers and any order in which they run. A NaN or an infinity
-// in the input makes NaNs of the whole 4x4 output tiles whose 6x6 input patches hold it, not only of its 3x3
-// neighbours.
+// The result is the same bits for any number of workers and any order in which they run. In a 3x3 convolution
+// a NaN or an infinity in the input makes NaNs of the whole 4x4 output tiles whose 6x6 input patches hold it,
+// not only of its 3x3 neighbours.
 #pragma once
 
 #include <cstddef>
@@ -21,15 +22,23 @@
 #include "core/channel_plan.h"
 #include "core/parallel_for.h"
 
-namespace ghostsr::winograd {
+namespace ghostsr::fused {
 
 struct Stages;
 
 // The largest |dy| or |dx| of a ghost.
 inline constexpr int kMaxShift = 7;
 
-// The largest padding; beyond it an output row would see no input at all.
+// The largest padding of a 3x3 convolution; beyond it an output row would see no input at all.
 inline constexpr int kMaxPadding = 2;
+
+// What a weight is, apart from its values.
+struct WeightSize {
+  std::int64_t out = 0;  // of a group
+  std::int64_t in = 0;   // of a group
+  std::int64_t groups = 1;
+  std::int64_t kernel = 3;  // 3 or 1, along either axis
+};
 
 struct Shape {
   std::int64_t batch = 0;
@@ -40,30 +49,34 @@ struct Shape {
   std::int64_t ghost = 0;
   std::int64_t padding_y = 1;
   std::int64_t padding_x = 1;
+  std::int64_t groups = 1;  // divides the input and the intrinsic channels
+  std::int64_t kernel = 3;  // 3, or 1 without padding
 
   std::int64_t out_channels() const { return intrinsic + ghost; }
-  std::int64_t out_height() const { return height + 2 * padding_y - 2; }
-  std::int64_t out_width() const { return width + 2 * padding_x - 2; }
+  std::int64_t out_height() const { return height + 2 * padding_y - (kernel - 1); }
+  std::int64_t out_width() const { return width + 2 * padding_x - (kernel - 1); }
+  WeightSize weight_size() const { return {intrinsic / groups, in_channels / groups, groups, kernel}; }
 };
 
-// A weight [out, in, 3, 3] with any strides, in floats. The weight of the input's gradient is the forward
-// weight with `out` and `in` exchanged and both kernel axes reversed: `data` at element [0, 0, 2, 2],
-// negative kernel strides, and a padding of 2 less the forward padding in Shape.
+// A weight [groups, out, in, kernel, kernel] with any strides, in floats. The weight of the input's gradient
+// is the forward weight with `out` and `in` exchanged and both kernel axes reversed: `data` at the last
+// element of both, negative kernel strides, and a padding of kernel - 1 less the forward padding in Shape.
 struct Weight {
   const float* data = nullptr;
-  std::int64_t out = 0;
-  std::int64_t in = 0;
+  WeightSize size;
+  std::int64_t stride_group = 0;
   std::int64_t stride_out = 0;
   std::int64_t stride_in = 0;
   std::int64_t stride_y = 0;
   std::int64_t stride_x = 0;
 };
 
-// The number of floats of a packed weight: 36 * in * (out rounded up to a multiple of 8).
-std::size_t packed_size(std::int64_t out, std::int64_t in);
+// The number of floats of a packed weight: groups * in * (out rounded up to a multiple of 8), and 36 times as
+// many for a 3x3 one.
+std::size_t packed_size(const WeightSize& size);
 
-// Writes the transformed weight (layout: packed_weight.h). It serves every SIMD level, and can be copied as
-// bytes.
+// Writes the weight as the kernels read it (layout: packed_weight.h). It serves every SIMD level, and can be
+// copied as bytes.
 void pack(const Weight& weight, float* packed);
 
 struct Arguments {
@@ -100,6 +113,6 @@ std::size_t workspace_size(const Arguments& arguments, int workers);
 void run(const Arguments& arguments, int workers, float* workspace, ParallelFor parallel);
 
 // Whether this path was measured to be faster than a direct convolution for such a layer.
-bool winograd_wins(const Shape& shape);
+bool fused_wins(const Shape& shape);
 
-}  // namespace ghostsr::winograd
+}  // namespace ghostsr::fused

@@ -1,11 +1,11 @@
-#include "core/winograd/blocking.h"
+#include "core/fused/blocking.h"
 
 #include <algorithm>
 
-#include "core/winograd/packed_weight.h"
-#include "core/winograd/sizes.h"
+#include "core/fused/packed_weight.h"
+#include "core/fused/sizes.h"
 
-namespace ghostsr::winograd {
+namespace ghostsr::fused {
 namespace {
 
 // Floats of V and M together that leave room for the weights in a second-level cache of 512 KiB.
@@ -14,12 +14,14 @@ constexpr std::int64_t kBlockFloats = 40 * 1024;
 // Bounds of a block in tiles: enough to read the weights seldom, few enough to stay in the cache.
 constexpr std::int64_t kFewestTiles = 12;
 constexpr std::int64_t kMostTiles = 24;
+constexpr std::int64_t kFewestPixels = 48;
+constexpr std::int64_t kMostPixels = 384;
 
 // Strips for each worker: when another process takes a core, the others take over its share.
 constexpr std::int64_t kStripsPerWorker = 4;
 
-// Strips shorter than this would spend too much on their boundaries.
-constexpr std::int64_t kFewestTileRows = 2;
+// Strips of fewer rows would spend too much on their boundaries.
+constexpr std::int64_t kFewestRows = 8;
 
 // Floats of the epilogue's chunk, half of a first-level cache of 32 KiB with what it is assembled from.
 constexpr std::int64_t kChunkFloats = 2048;
@@ -34,39 +36,53 @@ std::size_t take(std::size_t& cursor, std::size_t floats) {
 }  // namespace
 
 Blocking make_blocking(const Shape& shape, int reach, int workers, int kernel_rows) {
+  const bool pointwise = shape.kernel == 1;
+  const std::int64_t tile = pointwise ? 1 : 4;
   const std::int64_t out_width = shape.out_width();
-  const std::int64_t tile_rows = ceil_div(shape.out_height(), 4);
-  const std::int64_t tile_columns = ceil_div(out_width, 4);
-  const std::int64_t padded_in = round_up(shape.in_channels, kChannelPadding);
-  const std::int64_t padded_intrinsic = round_up(shape.intrinsic, kChannelPadding);
+  const std::int64_t tile_rows = ceil_div(shape.out_height(), tile);
+  const std::int64_t tile_columns = ceil_div(out_width, tile);
+  const WeightSize weight = shape.weight_size();
+  const std::int64_t padded_in = round_up(weight.in, kChannelPadding);
+  const std::int64_t padded_group = round_up(weight.out, kChannelPadding);
+  const std::int64_t padded_intrinsic = shape.groups * padded_group;
 
-  const std::int64_t fitting = kBlockFloats / (kComponents * (padded_in + padded_intrinsic));
-  const std::int64_t block_tiles =
-      round_up(std::clamp(fitting, kFewestTiles, kMostTiles), static_cast<std::int64_t>(kernel_rows));
-  const std::int64_t band_rows = std::clamp<std::int64_t>(block_tiles / tile_columns, 1, tile_rows);
+  const std::int64_t tile_floats =
+      pointwise ? shape.in_channels + padded_intrinsic : kComponents * (padded_in + padded_group);
+  const std::int64_t fitting = kBlockFloats / tile_floats;
+  const std::int64_t block_tiles = round_up(pointwise ? std::clamp(fitting, kFewestPixels, kMostPixels)
+                                                      : std::clamp(fitting, kFewestTiles, kMostTiles),
+                                            static_cast<std::int64_t>(kernel_rows));
+  const std::int64_t band_rows =
+      pointwise ? 1 : std::clamp<std::int64_t>(block_tiles / tile_columns, 1, tile_rows);
 
   // A strip must hold the 2 * reach rows that each of its boundaries needs from it.
-  const std::int64_t fewest = std::max({kFewestTileRows, band_rows, ceil_div(reach, 2)});
+  const std::int64_t fewest =
+      std::max({ceil_div(kFewestRows, tile), band_rows, ceil_div(2 * std::int64_t{reach}, tile)});
   const std::int64_t wanted =
       workers > 1 ? ceil_div(kStripsPerWorker * workers, std::max<std::int64_t>(shape.batch, 1)) : 1;
   const std::int64_t strips =
       std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(tile_rows / fewest, 1));
 
   Blocking blocking;
+  blocking.tile = static_cast<int>(tile);
+  blocking.patch = static_cast<int>(tile + shape.kernel - 1);
   blocking.tile_rows = static_cast<int>(tile_rows);
   blocking.tile_columns = static_cast<int>(tile_columns);
   blocking.strips = static_cast<int>(strips);
   blocking.band_rows = static_cast<int>(band_rows);
   blocking.block_tiles = static_cast<int>(std::min(block_tiles, band_rows * tile_columns));
   blocking.padded_in = static_cast<int>(padded_in);
+  blocking.padded_group = static_cast<int>(padded_group);
   blocking.padded_intrinsic = static_cast<int>(padded_intrinsic);
   blocking.reach = reach;
-  blocking.ring_rows = static_cast<int>(round_up(4 * band_rows + 2 * reach, 4));
-  blocking.row_floats = (reach + std::max(4 * tile_columns, out_width + reach)) * padded_intrinsic;
-  // The odd line keeps the components from falling into the same cache sets.
-  blocking.input_component_floats = blocking.block_tiles * padded_in + static_cast<std::int64_t>(kLineFloats);
-  blocking.output_component_floats =
-      blocking.block_tiles * padded_intrinsic + static_cast<std::int64_t>(kLineFloats);
+  blocking.ring_rows = static_cast<int>(round_up(tile * band_rows + 2 * reach, tile));
+  blocking.row_floats = (reach + std::max(tile * tile_columns, out_width + reach)) * padded_intrinsic;
+  if (!pointwise) {
+    // The odd line keeps the components from falling into the same cache sets.
+    constexpr auto kOddLine = static_cast<std::int64_t>(kLineFloats);
+    blocking.input_component_floats = blocking.block_tiles * padded_in + kOddLine;
+    blocking.output_component_floats = blocking.block_tiles * padded_group + kOddLine;
+  }
   blocking.chunk_pixels = static_cast<int>(
       std::min(out_width, std::max(kChunkFloats / shape.out_channels(), kFewestChunkPixels)));
   return blocking;
@@ -96,4 +112,4 @@ WorkspaceLayout make_workspace_layout(const Shape& shape, const Blocking& blocki
   return layout;
 }
 
-}  // namespace ghostsr::winograd
+}  // namespace ghostsr::fused

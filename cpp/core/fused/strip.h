@@ -3,11 +3,11 @@
 
 #include <cstdint>
 
-#include "core/winograd/blocking.h"
-#include "core/winograd/stages.h"
-#include "core/winograd/winograd.h"
+#include "core/fused/blocking.h"
+#include "core/fused/convolution.h"
+#include "core/fused/stages.h"
 
-namespace ghostsr::winograd {
+namespace ghostsr::fused {
 
 // All that the workers of one call share.
 struct Job {
@@ -32,6 +32,11 @@ class StripRunner {
 
   void run_band(Strip& strip, int first_tile_row, int end_tile_row);
   void run_block(const TileRun& tiles, const TileRun& next);
+  void run_tiles(const TileRun& tiles, int group, const Prefetch& prefetch);
+  void run_pixels(const TileRun& pixels, int group, const Prefetch& prefetch);
+  InputMap group_input(int group) const;
+  ChannelRange group_channels(int group) const;
+  const float* group_weight(int group) const;
   Prefetch input_of(const TileRun& tiles) const;
   void save_rows(std::int64_t boundary, int boundary_y, int first, int end);
   void arrive(std::int64_t boundary, std::int64_t picture, int boundary_y);
@@ -48,4 +53,4 @@ class StripRunner {
   InputMap input_{};
 };
 
-}  // namespace ghostsr::winograd
+}  // namespace ghostsr::fused

@@ -1,4 +1,6 @@
-#include "winograd_layer.h"
+#include "fused_layer.h"
+
+#include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
@@ -8,7 +10,15 @@
 #include <random>
 #include <thread>
 
-namespace ghostsr::winograd {
+#include "core/cpu_features.h"
+#include "core/fused/stages.h"
+
+namespace ghostsr::fused {
+
+namespace wide {
+extern const Stages table;
+}
+
 namespace {
 
 std::vector<float> random_floats(std::int64_t count, float spread, std::mt19937& random) {
@@ -46,10 +56,12 @@ Layer::Layer(const Shape& shape, const LayerOptions& options)
     }
   }
 
-  const float spread = 1.0F / std::sqrt(9.0F * static_cast<float>(shape.in_channels));
-  weight_ = random_floats(shape.intrinsic * shape.in_channels * 9, spread, random);
-  packed_.resize(packed_size(shape.intrinsic, shape.in_channels));
-  pack(Weight{weight_.data(), shape.intrinsic, shape.in_channels, shape.in_channels * 9, 9, 3, 1},
+  const WeightSize size = shape.weight_size();
+  const std::int64_t taps = size.kernel * size.kernel;
+  const float spread = 1.0F / std::sqrt(static_cast<float>(taps * size.in));
+  weight_ = random_floats(shape.intrinsic * size.in * taps, spread, random);
+  packed_.resize(packed_size(size));
+  pack(Weight{weight_.data(), size, size.out * size.in * taps, size.in * taps, taps, size.kernel, 1},
        packed_.data());
   if (options.with_bias) {
     bias_ = random_floats(shape.intrinsic, 0.5F, random);
@@ -119,23 +131,25 @@ std::vector<float> Layer::computed(int workers, ParallelFor parallel, const Stag
 std::vector<float> Layer::computed(const Stages* stages) const { return computed(1, serially, stages); }
 
 std::vector<double> Layer::convolved() const {
+  const WeightSize size = shape_.weight_size();
+  const std::int64_t taps = size.kernel * size.kernel;
   std::vector<double> map;
   for (std::int64_t n = 0; n < shape_.batch; ++n) {
     for (std::int64_t y = 0; y < shape_.out_height(); ++y) {
       for (std::int64_t x = 0; x < shape_.out_width(); ++x) {
         for (std::int64_t out = 0; out < shape_.intrinsic; ++out) {
           double sum = options_.with_bias ? static_cast<double>(bias_[static_cast<std::size_t>(out)]) : 0.0;
-          for (std::int64_t ky = 0; ky < 3; ++ky) {
-            for (std::int64_t kx = 0; kx < 3; ++kx) {
+          for (std::int64_t ky = 0; ky < size.kernel; ++ky) {
+            for (std::int64_t kx = 0; kx < size.kernel; ++kx) {
               const std::int64_t row = y + ky - shape_.padding_y;
               const std::int64_t column = x + kx - shape_.padding_x;
               if (row < 0 || row >= shape_.height || column < 0 || column >= shape_.width) {
                 continue;
               }
-              const float* pixel = input_.data() + input_index(n, row, column, 0);
-              const float* kernel = weight_.data() + out * shape_.in_channels * 9 + ky * 3 + kx;
-              for (std::int64_t in = 0; in < shape_.in_channels; ++in) {
-                sum += static_cast<double>(pixel[in]) * static_cast<double>(kernel[in * 9]);
+              const float* pixel = input_.data() + input_index(n, row, column, out / size.out * size.in);
+              const float* kernel = weight_.data() + out * size.in * taps + ky * size.kernel + kx;
+              for (std::int64_t in = 0; in < size.in; ++in) {
+                sum += static_cast<double>(pixel[in]) * static_cast<double>(kernel[in * taps]);
               }
             }
           }
@@ -191,6 +205,26 @@ double relative_error(const std::vector<float>& computed, const std::vector<doub
   return std::sqrt(difference / power);
 }
 
+std::vector<Level> levels() {
+  std::vector<Level> levels = {{"wide", &wide::table}};
+  for (const SimdLevel level : {SimdLevel::portable, SimdLevel::avx2, SimdLevel::avx512}) {
+    if (level <= supported_simd_level()) {
+      levels.push_back({simd_level_name(level), &stages(level)});
+    }
+  }
+  return levels;
+}
+
+void expect_right_at_every_level(const Layer& layer) {
+  // The rounding of F(4x4, 3x3) in float32, relative to the output's root mean square.
+  constexpr double kTolerance = 2e-6;
+  const std::vector<double> expected = layer.expected();
+  for (const Level& level : levels()) {
+    EXPECT_LE(relative_error(layer.computed(level.stages), expected), kTolerance)
+        << "at level " << level.name;
+  }
+}
+
 void serially(std::int64_t count, FunctionRef<void(std::int64_t, std::int64_t)> body) { body(0, count); }
 
 void in_threads(std::int64_t count, FunctionRef<void(std::int64_t, std::int64_t)> body) {
@@ -203,4 +237,4 @@ void in_threads(std::int64_t count, FunctionRef<void(std::int64_t, std::int64_t)
   }
 }
 
-}  // namespace ghostsr::winograd
+}  // namespace ghostsr::fused

@@ -3,10 +3,10 @@
 // on its way out.
 #pragma once
 
-#include "core/winograd/kernels/simd.h"
-#include "core/winograd/stages.h"
+#include "core/fused/kernels/simd.h"
+#include "core/fused/stages.h"
 
-namespace ghostsr::winograd::GHOSTSR_SIMD_LEVEL {
+namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL {
 
 // One group of output channels whose eight sources lie side by side.
 template <bool affine>
@@ -176,4 +176,4 @@ static void finish_row(const Epilogue& epilogue, const EpilogueRow& row) {
   }
 }
 
-}  // namespace ghostsr::winograd::GHOSTSR_SIMD_LEVEL
+}  // namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL

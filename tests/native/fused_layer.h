@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/winograd/winograd.h"
+#include "core/fused/convolution.h"
 
-namespace ghostsr::winograd {
+namespace ghostsr::fused {
 
 struct LayerOptions {
   int max_shift = 1;
@@ -56,10 +56,20 @@ class Layer {
 // Root of the mean squared difference over the root of the mean square expected.
 double relative_error(const std::vector<float>& computed, const std::vector<double>& expected);
 
+// The compiled kernels of every level that this machine has, and the 16-lane ones on any machine.
+struct Level {
+  const char* name;
+  const Stages* stages;
+};
+std::vector<Level> levels();
+
+// Expects the relative error to stay below 2e-6 at every level.
+void expect_right_at_every_level(const Layer& layer);
+
 // One call, in this thread.
 void serially(std::int64_t count, FunctionRef<void(std::int64_t, std::int64_t)> body);
 
 // A thread for each index.
 void in_threads(std::int64_t count, FunctionRef<void(std::int64_t, std::int64_t)> body);
 
-}  // namespace ghostsr::winograd
+}  // namespace ghostsr::fused

@@ -1,6 +1,6 @@
-#include "core/winograd/stages.h"
+#include "core/fused/stages.h"
 
-namespace ghostsr::winograd {
+namespace ghostsr::fused {
 
 namespace portable {
 extern const Stages table;
@@ -26,4 +26,4 @@ const Stages& stages([[maybe_unused]] SimdLevel level) {
   return portable::table;
 }
 
-}  // namespace ghostsr::winograd
+}  // namespace ghostsr::fused

@@ -1,4 +1,4 @@
-#include "ops/winograd_layer.h"
+#include "ops/fused_layer.h"
 
 #include <torch/csrc/stable/ops.h>
 
@@ -33,8 +33,8 @@ OptionalTensor laid_like(const OptionalTensor& map, const Tensor& other) {
 
 }  // namespace
 
-Tensor run_winograd(const Tensor& input, const winograd::Shape& shape, const Tensor& packed_weight,
-                    const OptionalTensor& bias, const ChannelPlan& plan, const LayerEpilogue& epilogue) {
+Tensor run_fused(const Tensor& input, const fused::Shape& shape, const Tensor& packed_weight,
+                 const OptionalTensor& bias, const ChannelPlan& plan, const LayerEpilogue& epilogue) {
   Tensor output =
       empty_map({shape.batch, shape.out_channels(), shape.out_height(), shape.out_width()}, true, input);
   if (output.numel() == 0) {
@@ -42,7 +42,7 @@ Tensor run_winograd(const Tensor& input, const winograd::Shape& shape, const Ten
   }
   const OptionalTensor dense_bias = dense(bias);
   const OptionalTensor residual = laid_like(epilogue.residual, output);
-  const winograd::Arguments arguments{
+  const fused::Arguments arguments{
       .shape = shape,
       .input = data_of<float>(input),
       .input_stride_n = input.stride(0),
@@ -58,11 +58,11 @@ Tensor run_winograd(const Tensor& input, const winograd::Shape& shape, const Ten
   };
   const auto workers = static_cast<int>(torch::stable::get_num_threads());
   const Tensor workspace =
-      empty_vector({static_cast<int64_t>(winograd::workspace_size(arguments, workers))}, input);
-  winograd::run(arguments, workers, mutable_data_of<float>(workspace),
-                [](int64_t count, FunctionRef<void(int64_t, int64_t)> body) {
-                  torch::stable::parallel_for(0, count, 1, body);
-                });
+      empty_vector({static_cast<int64_t>(fused::workspace_size(arguments, workers))}, input);
+  fused::run(arguments, workers, mutable_data_of<float>(workspace),
+             [](int64_t count, FunctionRef<void(int64_t, int64_t)> body) {
+               torch::stable::parallel_for(0, count, 1, body);
+             });
   return output;
 }
 

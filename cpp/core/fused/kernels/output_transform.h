@@ -1,10 +1,10 @@
 // Y = A^T M A + bias: 36 components become 4x4 pixels, channel by channel.
 #pragma once
 
-#include "core/winograd/kernels/simd.h"
-#include "core/winograd/stages.h"
+#include "core/fused/kernels/simd.h"
+#include "core/fused/stages.h"
 
-namespace ghostsr::winograd::GHOSTSR_SIMD_LEVEL {
+namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL {
 
 // A^T on six vectors: row k holds the k-th powers of the points 0, +-1/sqrt2, +-sqrt2; the point at infinity
 // adds to row 3 alone. With s and d the sums and differences of the pairs +-p:
@@ -59,20 +59,22 @@ GHOSTSR_ALWAYS_INLINE void transform_output_vector(const float* from, std::ptrdi
 }
 
 static void transform_output(const ComponentMatrices& product, const TileRun& tiles, const float* bias,
-                             const RowRing& ring) {
+                             const ChannelRange& channels, const RowRing& ring) {
   for (int tile = 0; tile < tiles.count; ++tile) {
     const std::int64_t index = tiles.first + tile;
     const std::ptrdiff_t y = index / tiles.columns * 4;
     const std::ptrdiff_t x = index % tiles.columns * 4;
     // The ring's rows are a multiple of 4, so a tile's rows follow one another.
-    float* to = ring.data + y % ring.rows * ring.row_stride + (ring.margin + x) * ring.channels;
+    float* to =
+        ring.data + y % ring.rows * ring.row_stride + (ring.margin + x) * ring.channels + channels.first;
     const float* from = product.data + tile * product.row_stride;
-    for_each_vector(ring.channels, [&](auto lanes, int channel) {
+    for_each_vector(channels.count, [&](auto lanes, int channel) {
       constexpr int kWidth = decltype(lanes)::value;
-      transform_output_vector<kWidth>(from + channel, product.component_stride, load<kWidth>(bias + channel),
-                                      to + channel, ring.row_stride, ring.channels);
+      transform_output_vector<kWidth>(from + channel, product.component_stride,
+                                      load<kWidth>(bias + channels.first + channel), to + channel,
+                                      ring.row_stride, ring.channels);
     });
   }
 }
 
-}  // namespace ghostsr::winograd::GHOSTSR_SIMD_LEVEL
+}  // namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL

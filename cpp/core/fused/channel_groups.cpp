@@ -1,11 +1,11 @@
-#include "core/winograd/channel_groups.h"
+#include "core/fused/channel_groups.h"
 
 #include <algorithm>
 #include <cstddef>
 
-namespace ghostsr::winograd {
+namespace ghostsr::fused {
 
-std::vector<ChannelGroup> make_channel_groups(const ChannelPlan& channels, int padded_intrinsic) {
+std::vector<ChannelGroup> make_channel_groups(const ChannelPlan& channels, const IntrinsicLayout& layout) {
   const std::size_t count = channels.origins.size();
   std::vector<ChannelGroup> groups((count + kGroup - 1) / kGroup);
   for (std::size_t index = 0; index < groups.size(); ++index) {
@@ -16,7 +16,8 @@ std::vector<ChannelGroup> make_channel_groups(const ChannelPlan& channels, int p
     for (std::size_t lane = 0; lane < kGroup; ++lane) {
       const ChannelOrigin& origin = channels.origins[lane < filled ? first + lane : first];
       group.dy[lane] = origin.dy;
-      group.offset[lane] = static_cast<std::ptrdiff_t>(origin.dx) * padded_intrinsic + origin.source;
+      group.offset[lane] = static_cast<std::ptrdiff_t>(origin.dx) * layout.padded_intrinsic +
+                           origin.source / layout.group * layout.padded_group + origin.source % layout.group;
       group.gain[lane] = static_cast<float>(origin.gain);
       group.bias[lane] = static_cast<float>(origin.bias);
       group.together = group.together && group.dy[lane] == group.dy[0] &&
@@ -26,4 +27,4 @@ std::vector<ChannelGroup> make_channel_groups(const ChannelPlan& channels, int p
   return groups;
 }
 
-}  // namespace ghostsr::winograd
+}  // namespace ghostsr::fused

@@ -1,0 +1,16 @@
+// The stages of the level that this file is compiled for.
+#include "core/fused/stages.h"
+
+#include "core/fused/kernels/epilogue.h"
+#include "core/fused/kernels/input_transform.h"
+#include "core/fused/kernels/multiply.h"
+#include "core/fused/kernels/output_transform.h"
+
+namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL {
+
+static void fence() { stream_fence(); }
+
+extern const Stages table;
+const Stages table = {transform_input, multiply, transform_output, finish_row, fence, kKernelRows};
+
+}  // namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL

@@ -1,0 +1,23 @@
+// The weights as the micro-kernel reads them: those of a 1x1 convolution as they are, and of a 3x3 one
+// transformed, U = G g G^T, one 6x6 array for each pair of channels.
+//
+// Layout: [group][component][panel][in][width], where the output channels of a group are padded by zeros to a
+// multiple of 8 and cut into panels of 16; the last panel's width is 8 if only 8 channels are left. A 1x1
+// convolution has one component; component 6 * y + x of a 3x3 one is U[y][x].
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ghostsr::fused {
+
+// Output channels are padded to a multiple of this.
+inline constexpr std::int64_t kChannelPadding = 8;
+
+// Output channels of a full panel.
+inline constexpr std::int64_t kPanelWidth = 16;
+
+// The components of a tile in Winograd's domain: 6 x 6.
+inline constexpr int kComponents = 36;
+
+}  // namespace ghostsr::fused
