@@ -126,6 +126,21 @@ TEST(Pointwise, NanReachesItsOwnPixelAlone) {
   }
 }
 
+TEST(FusedWins, OnTheFusionsOfCascades) {
+  EXPECT_TRUE(fused_wins(shape_of(1, 256, 96, 96, 64, 0)));
+  EXPECT_TRUE(fused_wins(shape_of(1, 64, 96, 96, 32, 32)));
+}
+
+TEST(FusedWins, NotWherePaddingMakesMostOfTheOutputs) {
+  EXPECT_FALSE(fused_wins(shape_of(1, 64, 96, 96, 2, 0)));
+  EXPECT_FALSE(fused_wins(shape_of(1, 64, 96, 96, 64, 0, 64)));
+}
+
+TEST(FusedWins, NotWhereLargeWeightsServeFewPixels) {
+  EXPECT_FALSE(fused_wins(shape_of(1, 512, 3, 3, 512, 0)));
+  EXPECT_TRUE(fused_wins(shape_of(1, 512, 24, 24, 512, 0)));
+}
+
 TEST(Pointwise, PaddingIsRefused) {
   const ChannelPlan channels = make_channel_plan(4, 0, nullptr, nullptr, nullptr, nullptr, nullptr);
   Arguments arguments;

@@ -283,6 +283,16 @@ TEST(WinogradWins, NotOnMapsLowerOrNarrowerThanATile) {
   EXPECT_FALSE(fused_wins(shape_of(1, 64, 128, 3, 32, 32)));
 }
 
+TEST(WinogradWins, OnGroupsOfEightChannelsOrMore) {
+  Shape shape = shape_of(1, 64, 96, 96, 32, 32);
+  for (const std::int64_t groups : {4, 8}) {
+    shape.groups = groups;
+    EXPECT_TRUE(fused_wins(shape)) << groups;
+  }
+  shape.groups = 16;
+  EXPECT_FALSE(fused_wins(shape));
+}
+
 TEST(WinogradWins, NotWhereLargeWeightsServeOneTile) {
   EXPECT_FALSE(fused_wins(shape_of(1, 256, 4, 4, 128, 128)));
   EXPECT_TRUE(fused_wins(shape_of(1, 64, 4, 4, 32, 32)));

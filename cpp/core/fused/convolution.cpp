@@ -129,9 +129,11 @@ void run(const Arguments& arguments, int workers, float* workspace, ParallelFor 
   });
 }
 
-// Measured against oneDNN's direct convolution, one thread, 1 to 512 channels, maps of 2x2 to 256x256.
-bool fused_wins(const Shape& shape) {
-  // With fewer channels the input's transform costs more than the products save.
+namespace {
+
+// Measured against torch's convolutions, one thread, 1 to 512 channels, maps of 2x2 to 256x256.
+bool winograd_wins(const Shape& shape) {
+  // With fewer channels in a group the input's transform costs more than the products save.
   constexpr std::int64_t kFewestChannels = 8;
   // A lower or narrower map wastes most of each tile.
   constexpr std::int64_t kSmallestMap = 4;
@@ -139,13 +141,28 @@ bool fused_wins(const Shape& shape) {
   constexpr std::int64_t kFewestTiles = 4;
   constexpr std::size_t kCachedWeights = 128 * 1024;
 
-  if (shape.kernel == 1) {
-    return shape.weight_size().in >= kFewestChannels;
-  }
   const std::int64_t tiles = ceil_div(shape.out_height(), 4) * ceil_div(shape.out_width(), 4);
   return shape.weight_size().in >= kFewestChannels && shape.out_height() >= kSmallestMap &&
          shape.out_width() >= kSmallestMap &&
          (tiles >= kFewestTiles || packed_size(shape.weight_size()) <= kCachedWeights);
+}
+
+// Measured in the same way, maps of 1x1 to 96x96.
+bool pointwise_wins(const Shape& shape) {
+  // Output channels are padded to eight in each group; of fewer ones most work is lost.
+  constexpr std::int64_t kFewestOutputs = 3;
+  // A map of few pixels is bound by reading the weights, once more to recognise them than torch does.
+  constexpr std::int64_t kFewestPixels = 128;
+  constexpr std::size_t kCachedWeights = 128 * 1024;
+
+  return shape.weight_size().out >= kFewestOutputs &&
+         (shape.height * shape.width >= kFewestPixels || packed_size(shape.weight_size()) <= kCachedWeights);
+}
+
+}  // namespace
+
+bool fused_wins(const Shape& shape) {
+  return shape.kernel == 1 ? pointwise_wins(shape) : winograd_wins(shape);
 }
 
 }  // namespace ghostsr::fused

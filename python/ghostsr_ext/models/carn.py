@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models.base import SRModel, checked_count, checked_scales, scaled_div2k_mean
-from ghostsr_ext.models.layers import PixelShuffleUpsampler, same_conv, upsampling_steps
+from ghostsr_ext.models.layers import (
+    ChannelStack,
+    PixelShuffleUpsampler,
+    same_conv,
+    upsampling_steps,
+)
 
 UNITS = 3
 """Residual blocks in a cascading block, and cascading blocks in the network."""
@@ -70,11 +74,12 @@ class Cascade(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map [N, C, h, w] to the same shape."""
-        cascade = output = features
+        cascade = ChannelStack(features, self.fusions[-1])
+        output = features
         for step, fusion in enumerate(self.fusions):
             unit = self.units[step % len(self.units)]
-            cascade = torch.cat([cascade, unit(output)], dim=1)
-            output = fusion(cascade)
+            cascade.append(unit(output))
+            output = fusion(cascade.joined)
         return output
 
 

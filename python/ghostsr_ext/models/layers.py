@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.nn import FusedConv2d
+from ghostsr_ext.nn import FusedConv2d, GhostConv2d
 
 Activation = Literal["none", "relu"]
 
@@ -63,6 +64,53 @@ class PixelShuffleUpsampler(nn.Module):
         for conv, shuffle in zip(self.convs, self.shuffles, strict=True):
             features = shuffle(conv(features))
         return features
+
+
+class ChannelStack:
+    """Maps of one size, put one behind the other along the channels and read after each.
+
+    On the CPU, where nothing records gradients or operators, one map with room for all of them is
+    filled step by step: each map is copied once, not again with every map that follows. The
+    package's layers read the filled channels where they lie.
+
+    Args:
+        first: The first map, [N, C, h, w].
+        last_reader: The layer that reads all the maps.
+    """
+
+    def __init__(self, first: Tensor, last_reader: nn.Module) -> None:
+        self.joined = first
+        """What is stacked so far, [N, C, h, w]."""
+        self._room: Tensor | None = None
+        if isinstance(last_reader, FusedConv2d | GhostConv2d) and _may_be_written(first):
+            batch, _, height, width = first.shape
+            self._room = torch.empty(
+                (batch, last_reader.in_channels, height, width),
+                dtype=first.dtype,
+                memory_format=torch.channels_last,
+            )
+            self.joined = first.new_empty((batch, 0, height, width))
+            self.append(first)
+
+    def append(self, features: Tensor) -> None:
+        """Put a map [N, C, h, w] behind the others."""
+        if self._room is None:
+            self.joined = torch.cat([self.joined, features], dim=1)
+            return
+        begin = self.joined.shape[1]
+        end = begin + features.shape[1]
+        self._room[:, begin:end] = features
+        self.joined = self._room[:, :end]
+
+
+def _may_be_written(features: Tensor) -> bool:
+    return (
+        type(features) is Tensor
+        and features.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
 
 
 def upsampling_steps(scale: int) -> tuple[int, ...]:

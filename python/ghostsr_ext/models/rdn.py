@@ -13,7 +13,12 @@ from torch import Tensor, nn
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models.base import SRModel, checked_count
-from ghostsr_ext.models.layers import PixelShuffleUpsampler, same_conv, upsampling_steps
+from ghostsr_ext.models.layers import (
+    ChannelStack,
+    PixelShuffleUpsampler,
+    same_conv,
+    upsampling_steps,
+)
 
 
 class ResidualDenseBlock(nn.Module):
@@ -29,10 +34,10 @@ class ResidualDenseBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map [N, C, h, w] to the same shape."""
-        dense = features
+        dense = ChannelStack(features, self.local_fusion)
         for layer in self.layers:
-            dense = torch.cat([dense, layer(dense)], dim=1)
-        output: Tensor = self.local_fusion(dense, features)
+            dense.append(layer(dense.joined))
+        output: Tensor = self.local_fusion(dense.joined, features)
         return output
 
 

@@ -169,10 +169,18 @@ def test_a_map_that_pointwise_cannot_read_takes_torch(dtype, layout, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("in_channels", "path"), [(64, "pointwise"), (3, "aten")], ids=["wide", "few channels"]
+    ("options", "path"),
+    [
+        ({"in_channels": 64}, "pointwise"),
+        ({"in_channels": 3}, "pointwise"),
+        ({"intrinsic": 2}, "aten"),
+        ({"in_channels": 512, "intrinsic": 512, "size": (3, 3)}, "aten"),
+        ({"in_channels": 64, "size": (3, 3)}, "pointwise"),
+    ],
+    ids=["wide", "few inputs", "few outputs", "large weights, few pixels", "few pixels"],
 )
-def test_the_default_takes_pointwise_where_it_is_faster(in_channels, path, monkeypatch):
-    layer = make_layer(**{**WIDE, "in_channels": in_channels, "size": (24, 24)})
+def test_the_default_takes_pointwise_where_it_is_faster(options, path, monkeypatch):
+    layer = make_layer(**{**WIDE, "size": (24, 24), **options})
 
     assert torch.equal(_run("auto", layer, monkeypatch), _run(path, layer, monkeypatch))
 

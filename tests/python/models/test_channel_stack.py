@@ -1,0 +1,90 @@
+"""Maps stacked step by step are what their concatenation is."""
+
+import pytest
+import torch
+from ghostsr_ext.models import CARN, RDN
+from ghostsr_ext.models.layers import ChannelStack
+from ghostsr_ext.nn import FusedConv2d
+from torch import nn
+
+
+def _maps():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(2, channels, 5, 6, generator=generator) for channels in (4, 3, 5)]
+
+
+def _stacked(reader):
+    first, *others = _maps()
+    stack = ChannelStack(first, reader)
+    seen = [stack.joined]
+    for features in others:
+        stack.append(features)
+        seen.append(stack.joined)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "reader", [FusedConv2d(12, 4, 1), nn.Conv2d(12, 4, 1)], ids=["fused", "plain"]
+)
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_every_step_holds_the_concatenation_so_far(reader, mode):
+    with mode():
+        seen = _stacked(reader)
+
+    maps = _maps()
+    for count, joined in enumerate(seen, start=1):
+        assert torch.equal(joined, torch.cat(maps[:count], dim=1))
+
+
+@pytest.mark.parametrize(
+    ("reader", "shared"),
+    [(FusedConv2d(12, 4, 1), True), (nn.Conv2d(12, 4, 1), False)],
+    ids=["fused", "plain"],
+)
+def test_only_layers_that_read_slices_share_one_map(reader, shared):
+    with torch.no_grad():
+        seen = _stacked(reader)
+
+    assert (len({joined.data_ptr() for joined in seen}) == 1) == shared
+
+
+def test_the_maps_given_stay_as_they_are():
+    first, second, _ = _maps()
+    with torch.no_grad():
+        stack = ChannelStack(first, FusedConv2d(12, 4, 1))
+        stack.append(second)
+
+    assert torch.equal(first, _maps()[0])
+    assert stack.joined.data_ptr() != first.data_ptr()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "network",
+    [
+        CARN(scale=2, features=16, groups=2, recursive=True),
+        CARN(scale=2, features=16),
+        RDN(scale=2, blocks=2, layers=3, growth=8, features=16),
+    ],
+    ids=["carn_m", "carn", "rdn"],
+)
+def test_networks_compute_the_same_with_and_without_gradients(network, dtype):
+    network = network.to(dtype).eval()
+    image = torch.rand(2, 3, 9, 7, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    expected = network(image).detach()
+
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            torch.testing.assert_close(network(image), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_reach_every_map():
+    maps = [features.requires_grad_() for features in _maps()]
+    stack = ChannelStack(maps[0], FusedConv2d(12, 4, 1))
+    for features in maps[1:]:
+        stack.append(features)
+
+    stack.joined.sum().backward()
+
+    for features in maps:
+        assert torch.equal(features.grad, torch.ones_like(features))
