@@ -319,6 +319,15 @@ TEST(Winograd, SizesOutOfRangeAreRefusedByName) {
   EXPECT_NE(message(shape_of(1, 4, 5, 5, 4, 0, 3)).find("padding along y is 3"), std::string::npos);
   EXPECT_NE(message(shape_of(1, 0, 5, 5, 4, 0)).find("input channels is 0"), std::string::npos);
   EXPECT_NE(message(shape_of(-1, 4, 5, 5, 4, 0)).find("batch is -1"), std::string::npos);
+  Shape grouped = shape_of(1, 4, 5, 5, 4, 0);
+  grouped.groups = 3;
+  EXPECT_NE(message(grouped).find("input channels is 4, but must be a multiple of the 3 groups"),
+            std::string::npos);
+  grouped.groups = 0;
+  EXPECT_NE(message(grouped).find("groups is 0"), std::string::npos);
+  Shape even = shape_of(1, 4, 5, 5, 4, 0);
+  even.kernel = 2;
+  EXPECT_NE(message(even).find("kernel is 2, but must be 1 or 3"), std::string::npos);
   EXPECT_NE(message(shape_of(1, 4, 5, 5, 3, 0)).find("plan's intrinsic channels is 4"), std::string::npos);
   EXPECT_NE(message(shape_of(1, 4, 5, 5, 4, 1)).find("plan's output channels is 4"), std::string::npos);
 }

@@ -30,6 +30,13 @@ void check_range(const char* name, std::int64_t value, std::int64_t least, std::
   }
 }
 
+void check_divides(const char* name, std::int64_t value, std::int64_t groups) {
+  if (value % groups != 0) {
+    throw std::invalid_argument(std::string("fused convolution: ") + name + " is " + std::to_string(value) +
+                                ", but must be a multiple of the " + std::to_string(groups) + " groups");
+  }
+}
+
 void check(const Arguments& arguments, int workers) {
   const Shape& shape = arguments.shape;
   check_range("the number of workers", workers, 1, kLargestSize);
@@ -38,11 +45,12 @@ void check(const Arguments& arguments, int workers) {
   check_range("the number of intrinsic channels", shape.intrinsic, 1, kLargestSize);
   check_range("the number of ghost channels", shape.ghost, 0, kLargestSize);
   check_range("the number of groups", shape.groups, 1, std::min(shape.in_channels, shape.intrinsic));
-  check_range("the remainder of the input channels over the groups", shape.in_channels % shape.groups, 0, 0);
-  check_range("the remainder of the intrinsic channels over the groups", shape.intrinsic % shape.groups, 0,
-              0);
-  check_range("the kernel", shape.kernel, 1, 3);
-  check_range("the kernel's remainder by 2", shape.kernel % 2, 1, 1);
+  check_divides("the number of input channels", shape.in_channels, shape.groups);
+  check_divides("the number of intrinsic channels", shape.intrinsic, shape.groups);
+  if (shape.kernel != 1 && shape.kernel != 3) {
+    throw std::invalid_argument("fused convolution: the kernel is " + std::to_string(shape.kernel) +
+                                ", but must be 1 or 3");
+  }
   const std::int64_t most_padding = shape.kernel == 1 ? 0 : kMaxPadding;
   check_range("the padding along y", shape.padding_y, 0, most_padding);
   check_range("the padding along x", shape.padding_x, 0, most_padding);
