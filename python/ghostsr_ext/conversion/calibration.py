@@ -28,6 +28,7 @@ def calibrate(
     inputs: Tensor,
     settings: GhostSettings,
     progress: Progress | None = None,
+    between: Sequence[TracedConvolution] = (),
 ) -> dict[str, tuple[GhostConv2d, GhostFit]]:
     """Replace ``layers`` of ``model`` by ghost layers fitted on ``inputs``.
 
@@ -35,6 +36,12 @@ def calibrate(
     reach a layer, it is fitted: from its inputs in the converted network to its outputs in the
     dense one. Where the layer adds a residual, the difference of the two residuals is part of what
     is wanted from it, so that errors do not pile up.
+
+    A layer that is followed by a rectifier is fitted twice: the second time to what the dense layer
+    gives where that is positive, and elsewhere to what the first fit gives, if negative.
+
+    Dense layers between converted ones are fitted in the same way and stay dense. They take up what
+    a block has lost, above all where nothing that is converted adds the residual.
 
     A layer that is used several times is fitted to all its uses at once. Those that are still to
     come are known from the dense network at first, and from the converted one in a second pass.
@@ -46,11 +53,13 @@ def calibrate(
         inputs: Its inputs [N, C, H, W].
         settings: Of the ghost layers.
         progress: Called after each layer.
+        between: Convolutions that stay dense; their weights and biases are changed.
 
     Returns:
         The ghost layers and what they were made of, by name.
     """
     stages = [_Stage(entry, ratios[entry.name], settings) for entry in layers]
+    stages.extend(_Stage(entry, 0.0, settings) for entry in between)
     for stage in stages:
         replace_module(model, stage.dense, stage)
     passes = 1
@@ -70,11 +79,17 @@ def calibrate(
     for _ in range(passes):
         _run(model, torch.cat([inputs, inputs]), stages, _Stage.fit)
     results = {}
-    for stage in stages:
+    for number, stage in enumerate(stages):
         assert stage.ghost is not None
         assert stage.found is not None
-        replace_module(model, stage, stage.ghost)
-        results[stage.name] = (stage.ghost, replace(stage.found, relative_error=stage.error))
+        if number < len(layers):
+            replace_module(model, stage, stage.ghost)
+            results[stage.name] = (stage.ghost, replace(stage.found, relative_error=stage.error))
+        else:
+            stage.dense.weight.copy_(stage.ghost.weight)
+            if stage.dense.bias is not None and stage.ghost.bias is not None:
+                stage.dense.bias.copy_(stage.ghost.bias)
+            replace_module(model, stage, stage.dense)
     return results
 
 
@@ -147,7 +162,7 @@ class _Stage(nn.Module):
     def record(self, input: Tensor, residual: Tensor | None) -> Tensor:
         """Run the dense layer; keep the statistics of a layer with several uses."""
         if self.uses > 1 and self._use < self.uses:
-            self._statistics[self._use] = self._gather(input, input, None)
+            self._statistics[self._use] = self._gather(input, input, None, None)
         return self._run(self.dense, input, residual)
 
     def fit(self, input: Tensor, residual: Tensor | None) -> Tensor:
@@ -157,13 +172,16 @@ class _Stage(nn.Module):
         if residual is not None:
             dense_residual, residual = residual.chunk(2)
         if self._use < self.uses:
-            debt = None
-            if residual is not None and dense_residual is not None:
-                scale = getattr(self.dense, "residual_scale", 1.0)
-                debt = (dense_residual - residual) / scale
-            self._statistics[self._use] = self._gather(dense_input, input, debt)
+            self._add_statistics(dense_input, input, dense_residual, residual)
         if self._use == 0:
             self._build()
+            if self.uses == 1:
+                if self._rectified:
+                    self._add_statistics(dense_input, input, dense_residual, residual)
+                    self._build()
+                # A layer of 256 channels has 100 MB of them.
+                self._statistics.clear()
+            self.fitted(self.name)
         assert self.ghost is not None
         wanted = self._run(self.dense, dense_input, dense_residual)
         output = self._run(self.ghost, input, residual)
@@ -172,25 +190,53 @@ class _Stage(nn.Module):
         self._energy += float(centred.double().square().sum())
         return torch.cat([wanted, output])
 
-    def _gather(self, dense_input: Tensor, input: Tensor, debt: Tensor | None) -> list[Statistics]:
+    @property
+    def _rectified(self) -> bool:
+        return getattr(self.dense, "activation", "none") == "relu"
+
+    def _add_statistics(
+        self,
+        dense_input: Tensor,
+        input: Tensor,
+        dense_residual: Tensor | None,
+        residual: Tensor | None,
+    ) -> None:
+        debt = added = None
+        if residual is not None and dense_residual is not None:
+            scale = getattr(self.dense, "residual_scale", 1.0)
+            debt, added = (dense_residual - residual) / scale, residual / scale
+        self._statistics[self._use] = self._gather(dense_input, input, debt, added)
+
+    def _gather(
+        self, dense_input: Tensor, input: Tensor, debt: Tensor | None, added: Tensor | None
+    ) -> list[Statistics]:
         rows, columns = border(self.dense) or (0, 0)
         edges = [columns, columns, rows, rows]
         targets = nn.Conv2d.forward(self.dense, functional.pad(dense_input, edges))
         if debt is not None:
             targets = targets + functional.pad(debt, edges)
         enlarged = functional.pad(input, edges)
+        if self.ghost is not None and self._rectified:
+            # What a rectifier cuts off may be anything below zero, so what is there already is
+            # wanted. The squared error behind the rectifier cannot grow by this.
+            zero = 0.0 if added is None else -functional.pad(added, edges)
+            found = torch.minimum(self._convolved(enlarged), torch.as_tensor(zero))
+            targets = torch.where(targets > zero, targets, found)
         return gather_statistics(
             self.dense, enlarged.float(), targets.float(), self._settings.max_shift
         )
+
+    def _convolved(self, input: Tensor) -> Tensor:
+        assert self.ghost is not None
+        activation, self.ghost.activation = self.ghost.activation, "none"
+        output: Tensor = self.ghost(input)
+        self.ghost.activation = activation
+        return output
 
     def _build(self) -> None:
         statistics = [reduce(add, uses) for uses in zip(*self._statistics.values(), strict=True)]
         self.found = fit_statistics(self.dense, statistics, self._ratio, self._settings)
         self.ghost = build_ghost_layer(self.dense, self.found, self._ratio, self._settings)
-        if self.uses == 1:
-            # A layer of 256 channels has 100 MB of them.
-            self._statistics.clear()
-        self.fitted(self.name)
 
     @staticmethod
     def _run(layer: nn.Module, input: Tensor, residual: Tensor | None) -> Tensor:

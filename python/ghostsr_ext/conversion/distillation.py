@@ -16,7 +16,7 @@ from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
 
 _BATCH = 4
-_RATE = 0.01
+_RATES = (0.005, 0.00125)
 _WARM_UP = 20
 _MOMENT_INPUTS = 8
 _HELD_OUT = 1 / 8
@@ -70,8 +70,9 @@ def polish(
         progress: Called after each step with the part that is done, 0 to 1.
 
     Returns:
-        What was reached. If the error on held-out inputs has not fallen, ``model`` is left as it
-        was.
+        What was reached. If the error on held-out inputs has not fallen after all steps, they are
+        taken again at a lower rate; if it has not fallen then, or after ``minutes``, ``model`` is
+        left as it was.
 
     Raises:
         InputError: Not exactly one positive budget, too few inputs, or nothing to train.
@@ -120,37 +121,43 @@ def _polish(
         for arguments in passes:
             model(inputs[held_out : held_out + _MOMENT_INPUTS], **arguments)
 
-    optimizer = EigenbasisAdam(model, run)
-    generator = torch.Generator().manual_seed(seed)
-    batches = _batches(held_out, len(inputs), generator)
-    number, done = 0, 0.0
-    while done < 1:
-        arguments, targets = passes[number % len(passes)], wanted[number % len(passes)]
-        index = next(batches)
-        batch, target = inputs[index], targets[index]
-        if symmetric:
-            turn = int(torch.randint(8, (), generator=generator))
-            batch, target = _turned(batch, turn), _turned(target, turn)
+    number = 0
+    for rate in _RATES:
+        optimizer = EigenbasisAdam(model, run)
+        generator = torch.Generator().manual_seed(seed)
+        batches = _batches(held_out, len(inputs), generator)
+        attempt, done = 0, 0.0
+        while done < 1:
+            arguments, targets = passes[attempt % len(passes)], wanted[attempt % len(passes)]
+            index = next(batches)
+            batch, target = inputs[index], targets[index]
+            if symmetric:
+                turn = int(torch.randint(8, (), generator=generator))
+                batch, target = _turned(batch, turn), _turned(target, turn)
+            optimizer.zero_grad()
+            difference = (model(batch, **arguments) - target).square().mean(dim=(1, 2, 3))
+            (difference * weights[attempt % len(passes)][index]).mean().backward()
+            attempt += 1
+            optimizer.step(rate * min(1.0, attempt / _WARM_UP) * (1 - done))
+            elapsed = (time.perf_counter() - started) / 60
+            done = attempt / steps if steps is not None else elapsed / (minutes or 1.0)
+            if progress is not None:
+                progress(min(done, 1.0))
         optimizer.zero_grad()
-        difference = (model(batch, **arguments) - target).square().mean(dim=(1, 2, 3))
-        (difference * weights[number % len(passes)][index]).mean().backward()
-        number += 1
-        optimizer.step(_RATE * min(1.0, number / _WARM_UP) * (1 - done))
-        elapsed = (time.perf_counter() - started) / 60
-        done = number / steps if steps is not None else elapsed / (minutes or 1.0)
-        if progress is not None:
-            progress(min(done, 1.0))
-    optimizer.zero_grad()
-    after = _mean_error(
-        [
-            _errors(model, inputs[:held_out], w[:held_out], arguments)
-            for w, arguments in zip(wanted, passes, strict=True)
-        ],
-        held_out,
-    )
-    kept = after < before
-    if not kept:
+        number += attempt
+        after = _mean_error(
+            [
+                _errors(model, inputs[:held_out], w[:held_out], arguments)
+                for w, arguments in zip(wanted, passes, strict=True)
+            ],
+            held_out,
+        )
+        kept = after < before
+        if kept:
+            break
         model.load_state_dict(original)
+        if minutes is not None:
+            break
     return PolishReport(number, time.perf_counter() - started, before, after, kept)
 
 

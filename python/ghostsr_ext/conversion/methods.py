@@ -40,13 +40,29 @@ class Job:
     progress: Progress | None
 
 
+def _layers_between(network: Trace, layers: Sequence[TracedConvolution]) -> list[TracedConvolution]:
+    """Return the convolutions, used once, that run after some of ``layers`` and before others."""
+    names = {entry.name for entry in layers}
+    places = [place for place, entry in enumerate(network.called) if entry.name in names]
+    if not places:
+        return []
+    return [
+        entry
+        for entry in network.called[places[0] : places[-1]]
+        if entry.name not in names and entry.uses == 1 and isinstance(entry.module, nn.Conv2d)
+    ]
+
+
 def convert_layers(
     job: Job, model: nn.Module, layers: Sequence[TracedConvolution], ratios: Mapping[str, float]
 ) -> dict[str, tuple[GhostConv2d, GhostFit]]:
     """Replace ``layers`` of ``model``; returns the ghost layers and what they were made of."""
     if job.method == "calibrated":
         assert job.inputs is not None
-        return calibrate(model, layers, ratios, job.inputs, job.settings, job.progress)
+        between = _layers_between(job.network, layers)
+        return calibrate(
+            model, layers, ratios, job.inputs, job.settings, job.progress, between=between
+        )
     results = {}
     for done, entry in enumerate(layers, start=1):
         dense, ratio = entry.module, ratios[entry.name]

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from ghostsr_ext.conversion import convert
+from ghostsr_ext.conversion.calibration import _Stage
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
 from torch import nn
 from torch.nn import functional
@@ -136,3 +137,61 @@ def test_calibration_is_deterministic():
         convert(dense, 0.5, calibration=images, polish_minutes=0)[0].state_dict() for _ in range(2)
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+class _Blocks(nn.Module):
+    """Two blocks whose fusion, which no method converts, adds the residual."""
+
+    def __init__(self):
+        super().__init__()
+        self.entry = nn.Conv2d(2, 8, 3, padding=1)
+        self.first = FusedConv2d(8, 8, 3, padding=1, activation="relu")
+        self.fusion = FusedConv2d(16, 8, 1)
+        self.second = FusedConv2d(8, 8, 3, padding=1, activation="relu")
+        self.exit = nn.Conv2d(8, 2, 3, padding=1)
+
+    def fused(self, image):
+        features = self.entry(image)
+        return self.fusion(torch.cat([features, self.first(features)], dim=1), features)
+
+    def forward(self, image):
+        return self.exit(self.second(self.fused(image)))
+
+
+CONVERTED = ["first", "second"]
+
+
+def test_a_dense_layer_between_converted_ones_takes_up_what_they_lost():
+    dense = _Blocks().requires_grad_(False)
+    before = dense.fusion.weight.clone()
+    images = torch.randn(6, 2, 24, 24)
+    ghost, _ = convert(dense, 0.5, calibration=images, polish_minutes=0, layers=CONVERTED)
+
+    fitted = (ghost.fused(images) - dense.fused(images)).square().mean()
+    ghost.fusion.load_state_dict(dense.fusion.state_dict())
+    unfitted = (ghost.fused(images) - dense.fused(images)).square().mean()
+
+    assert fitted < unfitted
+    assert torch.equal(dense.fusion.weight, before)
+
+
+def test_dense_layers_behind_the_last_converted_one_stay_as_they_are():
+    dense = _Blocks().requires_grad_(False)
+    images = torch.randn(6, 2, 24, 24)
+    ghost, _ = convert(dense, 0.5, calibration=images, polish_minutes=0, layers=["first"])
+    for name in ("entry", "fusion", "exit"):
+        assert torch.equal(getattr(ghost, name).weight, getattr(dense, name).weight)
+
+
+def test_only_what_a_rectifier_lets_through_is_fitted(monkeypatch):
+    dense = _Blocks().requires_grad_(False)
+    images = torch.randn(6, 2, 24, 24)
+    features = dense.entry(images)
+    wanted = dense.first(features)
+    errors = []
+    for rectified in (True, False):
+        if not rectified:
+            monkeypatch.setattr(_Stage, "_rectified", False)
+        ghost, _ = convert(dense, 0.5, calibration=images, polish_minutes=0, layers=["first"])
+        errors.append((ghost.first(features) - wanted).square().mean())
+    assert errors[0] < errors[1]

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ghostsr_ext.conversion import convert, polish
+from ghostsr_ext.conversion import convert, distillation, polish
 from ghostsr_ext.conversion.eigenbasis import EigenbasisAdam
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import EDSR
@@ -82,6 +82,15 @@ def test_a_polish_that_makes_nothing_better_is_undone(dense, images):
     assert not report.kept
     weights = dense.state_dict()
     assert all(torch.equal(weights[name], value) for name, value in same.state_dict().items())
+
+
+def test_a_polish_that_went_too_fast_is_tried_again_more_slowly(dense, images, monkeypatch):
+    monkeypatch.setattr(distillation, "_RATES", (1e3, 0.005))
+    ghost, _ = convert(dense, method="filters")
+    report = polish(ghost, dense, images, steps=10)
+    assert report.steps == 20
+    assert report.kept
+    assert report.error_after < report.error_before
 
 
 def test_the_same_seed_gives_the_same_weights(dense, images):
