@@ -106,59 +106,83 @@ def _polish(
     progress: Callable[[float], None] | None,
     started: float,
 ) -> PolishReport:
-    symmetric = isinstance(dense, SRModel)
-    passes = forward_arguments(dense)
-    wanted = [_wanted(dense, inputs, arguments, symmetric) for arguments in passes]
-    held_out = max(1, round(len(inputs) * _HELD_OUT))
-    start = [
-        _errors(model, inputs, w, arguments) for w, arguments in zip(wanted, passes, strict=True)
-    ]
-    weights = [1 / (error + _EVEN_OUT * error.mean()).clamp_min(_TINY) for error in start]
-    before = _mean_error(start, held_out)
+    task = _Task(model, dense, inputs, seed)
+    before = task.error()
     original = {name: value.clone() for name, value in model.state_dict().items()}
 
-    def run() -> None:
-        for arguments in passes:
-            model(inputs[held_out : held_out + _MOMENT_INPUTS], **arguments)
+    def done(number: int) -> float:
+        elapsed = (time.perf_counter() - started) / 60
+        part = number / steps if steps is not None else elapsed / (minutes or 1.0)
+        if progress is not None:
+            progress(min(part, 1.0))
+        return part
 
-    number = 0
-    for rate in _RATES:
-        optimizer = EigenbasisAdam(model, run)
-        generator = torch.Generator().manual_seed(seed)
-        batches = _batches(held_out, len(inputs), generator)
-        attempt, done = 0, 0.0
-        while done < 1:
-            arguments, targets = passes[attempt % len(passes)], wanted[attempt % len(passes)]
-            index = next(batches)
-            batch, target = inputs[index], targets[index]
-            if symmetric:
-                turn = int(torch.randint(8, (), generator=generator))
-                batch, target = _turned(batch, turn), _turned(target, turn)
-            optimizer.zero_grad()
-            difference = (model(batch, **arguments) - target).square().mean(dim=(1, 2, 3))
-            (difference * weights[attempt % len(passes)][index]).mean().backward()
-            attempt += 1
-            optimizer.step(rate * min(1.0, attempt / _WARM_UP) * (1 - done))
-            elapsed = (time.perf_counter() - started) / 60
-            done = attempt / steps if steps is not None else elapsed / (minutes or 1.0)
-            if progress is not None:
-                progress(min(done, 1.0))
-        optimizer.zero_grad()
-        number += attempt
-        after = _mean_error(
-            [
-                _errors(model, inputs[:held_out], w[:held_out], arguments)
-                for w, arguments in zip(wanted, passes, strict=True)
-            ],
-            held_out,
-        )
+    number, after, kept = 0, before, False
+    for rate in _RATES if minutes is None else _RATES[:1]:
+        number += task.train(rate, done)
+        after = task.error()
         kept = after < before
         if kept:
             break
         model.load_state_dict(original)
-        if minutes is not None:
-            break
     return PolishReport(number, time.perf_counter() - started, before, after, kept)
+
+
+class _Task:
+    """What a network is trained towards, and on which inputs."""
+
+    def __init__(self, model: nn.Module, dense: nn.Module, inputs: Tensor, seed: int) -> None:
+        self._model = model
+        self._inputs = inputs
+        self._seed = seed
+        self._symmetric = isinstance(dense, SRModel)
+        self._passes = forward_arguments(dense)
+        self._wanted = [
+            _wanted(dense, inputs, arguments, self._symmetric) for arguments in self._passes
+        ]
+        self._held_out = max(1, round(len(inputs) * _HELD_OUT))
+        errors = self._errors(len(inputs))
+        self._weights = [
+            1 / (error + _EVEN_OUT * error.mean()).clamp_min(_TINY) for error in errors
+        ]
+
+    def error(self) -> float:
+        """Mean squared difference to what is wanted, on the inputs that are held out."""
+        means = [error.double().mean() for error in self._errors(self._held_out)]
+        return float(torch.stack(means).mean())
+
+    def train(self, rate: float, done: Callable[[int], float]) -> int:
+        """Take steps until ``done``, which gets their number, returns 1; returns the number."""
+        optimizer = EigenbasisAdam(self._model, self._run)
+        generator = torch.Generator().manual_seed(self._seed)
+        batches = _batches(self._held_out, len(self._inputs), generator)
+        number, part = 0, 0.0
+        while part < 1:
+            turn = number % len(self._passes)
+            index = next(batches)
+            batch, target = self._inputs[index], self._wanted[turn][index]
+            if self._symmetric:
+                symmetry = int(torch.randint(8, (), generator=generator))
+                batch, target = _turned(batch, symmetry), _turned(target, symmetry)
+            optimizer.zero_grad()
+            output = self._model(batch, **self._passes[turn])
+            difference = (output - target).square().mean(dim=(1, 2, 3))
+            (difference * self._weights[turn][index]).mean().backward()
+            number += 1
+            optimizer.step(rate * min(1.0, number / _WARM_UP) * (1 - part))
+            part = done(number)
+        optimizer.zero_grad()
+        return number
+
+    def _run(self) -> None:
+        for arguments in self._passes:
+            self._model(self._inputs[self._held_out : self._held_out + _MOMENT_INPUTS], **arguments)
+
+    def _errors(self, count: int) -> list[Tensor]:
+        return [
+            _errors(self._model, self._inputs[:count], wanted[:count], arguments)
+            for wanted, arguments in zip(self._wanted, self._passes, strict=True)
+        ]
 
 
 def _batches(first: int, stop: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -189,10 +213,6 @@ def _errors(
         for batch, target in zip(inputs.split(_BATCH), wanted.split(_BATCH), strict=True)
     ]
     return torch.cat(parts)
-
-
-def _mean_error(errors: list[Tensor], count: int) -> float:
-    return float(torch.stack([error[:count].double().mean() for error in errors]).mean())
 
 
 def _turned(maps: Tensor, turn: int, *, back: bool = False) -> Tensor:
