@@ -37,8 +37,9 @@ def calibrate(
     dense one. Where the layer adds a residual, the difference of the two residuals is part of what
     is wanted from it, so that errors do not pile up.
 
-    A layer that is followed by a rectifier is fitted twice: the second time to what the dense layer
-    gives where that is positive, and elsewhere to what the first fit gives, if negative.
+    A layer that is followed by a rectifier is fitted twice, unless ghosts have gains: the second
+    time to what the dense layer gives where that is positive, and elsewhere to what the first fit
+    gives, if negative.
 
     Dense layers between converted ones are fitted in the same way and stay dense. They take up what
     a block has lost, above all where nothing that is converted adds the residual.
@@ -192,6 +193,10 @@ class _Stage(nn.Module):
 
     @property
     def _rectified(self) -> bool:
+        # With gains, fits to the few positions that a rectifier lets through leave inputs so nearly
+        # collinear that the next layer's fit suffers more than this one gains.
+        if self._settings.affine:
+            return False
         return getattr(self.dense, "activation", "none") == "relu"
 
     def _add_statistics(
