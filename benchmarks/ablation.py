@@ -177,7 +177,9 @@ def main(
     threads: Annotated[int, typer.Option(help="CPU threads; 0: torch's choice.")] = 0,
     runs: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs/ablation"),
     arm: Annotated[list[str] | None, typer.Option(help="Names of arms; all by default.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Page with a section ``ablation`` to write the table into.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Page with a section ``ablation`` to write the table into.")
+    ] = None,
 ) -> None:
     """Train the arms and print the table."""
     weights = data / "weights" / "edsr_r8f64_x2.pth" if weights is None else weights

@@ -193,8 +193,7 @@ class _Stage(nn.Module):
 
     @property
     def _rectified(self) -> bool:
-        # With gains, fits to the few positions that a rectifier lets through leave inputs so nearly
-        # collinear that the next layer's fit suffers more than this one gains.
+        # With gains, the layers behind lose more by it than this one wins.
         if self._settings.affine:
             return False
         return getattr(self.dense, "activation", "none") == "relu"
@@ -236,7 +235,8 @@ class _Stage(nn.Module):
         activation, self.ghost.activation = self.ghost.activation, "none"
         output: Tensor = self.ghost(input)
         self.ghost.activation = activation
-        return output
+        # The factor holds without a residual too.
+        return output / self.ghost.residual_scale
 
     def _build(self) -> None:
         statistics = [reduce(add, uses) for uses in zip(*self._statistics.values(), strict=True)]

@@ -40,7 +40,7 @@ class Job:
     progress: Progress | None
 
 
-def _layers_between(network: Trace, layers: Sequence[TracedConvolution]) -> list[TracedConvolution]:
+def layers_between(network: Trace, layers: Sequence[TracedConvolution]) -> list[TracedConvolution]:
     """Return the convolutions, used once, that run after some of ``layers`` and before others."""
     names = {entry.name for entry in layers}
     places = [place for place, entry in enumerate(network.called) if entry.name in names]
@@ -59,7 +59,7 @@ def convert_layers(
     """Replace ``layers`` of ``model``; returns the ghost layers and what they were made of."""
     if job.method == "calibrated":
         assert job.inputs is not None
-        between = _layers_between(job.network, layers)
+        between = layers_between(job.network, layers)
         return calibrate(
             model, layers, ratios, job.inputs, job.settings, job.progress, between=between
         )

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from torch import Tensor, nn
 
@@ -21,7 +21,7 @@ from ghostsr_ext.conversion.accounting import (
 )
 from ghostsr_ext.conversion.budget import RATIOS, ratios_by_budget
 from ghostsr_ext.conversion.distillation import PolishReport, polish
-from ghostsr_ext.conversion.methods import Job, convert_layers
+from ghostsr_ext.conversion.methods import Job, convert_layers, layers_between
 from ghostsr_ext.conversion.pictures import Calibration, calibration_inputs
 from ghostsr_ext.conversion.pruning import prune
 from ghostsr_ext.conversion.replacement import replace_module
@@ -74,8 +74,10 @@ def convert(
         method: ``"kmeans"``, the paper's clustering of filters, which needs training afterwards;
             ``"filters"``, filters approximated by shifted ones, without pictures; or
             ``"calibrated"``, every layer fitted to the dense network's feature maps on pictures,
-            then all of them together by a short polish. ``"prune"``, for comparison: filters are
-            removed, the least L1 norm first, down to the same multiply-adds.
+            then all of them together by a short polish; convolutions that stay dense between
+            converted ones get new weights too, and the report names them as ``refitted``.
+            ``"prune"``, for comparison: filters are removed, the least L1 norm first, down to the
+            same multiply-adds.
             None is "calibrated" where pictures are given, else "kmeans".
         calibration: Pictures for "calibrated", a folder or files (BSD or DIV2K, say; no
             high-resolution originals are needed), or inputs of the network [N, C, H, W].
@@ -160,7 +162,12 @@ def convert(
                 replace_module(converted, ghost, layer)
             replaced[entry.name] = layer
             reports.append(layer_report(entry, layer, fit, unit))
+    extra: dict[str, Any] = {}
+    if method == "calibrated":
+        extra["refitted"] = [entry.name for entry in layers_between(network, chosen)]
     polished = _polish(job, model, calibration, polish_minutes)
+    if polished is not None:
+        extra["polish"] = asdict(polished)
     for name, module in converted.named_modules():
         module.training = was_training.get(name, module.training)
 
@@ -186,7 +193,7 @@ def convert(
         macs_after=total_macs(network, replaced, unit),
         macs_for=macs_for,
         seconds=time.perf_counter() - started,
-        extra={} if polished is None else {"polish": asdict(polished)},
+        extra=extra,
     )
     if isinstance(converted, SRModel):
         converted.metadata = {**converted.metadata, "report": report.to_json()}

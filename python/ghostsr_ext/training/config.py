@@ -82,7 +82,7 @@ class ConversionConfig(Section):
 
     @model_validator(mode="after")
     def _makes_ghosts(self) -> ConversionConfig:
-        if self.ghost_op != "shift" and self.method in ("scratch", "prune"):
+        if self.ghost_op != "shift" and self.method in ("none", "scratch", "prune"):
             raise ValueError(f"ghost_op: {self.ghost_op} does not go with method {self.method}")
         return self
 

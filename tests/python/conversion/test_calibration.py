@@ -165,7 +165,8 @@ def test_a_dense_layer_between_converted_ones_takes_up_what_they_lost():
     dense = _Blocks().requires_grad_(False)
     before = dense.fusion.weight.clone()
     images = torch.randn(6, 2, 24, 24)
-    ghost, _ = convert(dense, 0.5, calibration=images, polish_minutes=0, layers=CONVERTED)
+    ghost, report = convert(dense, 0.5, calibration=images, polish_minutes=0, layers=CONVERTED)
+    assert report.extra["refitted"] == ["fusion"]
 
     fitted = (ghost.fused(images) - dense.fused(images)).square().mean()
     ghost.fusion.load_state_dict(dense.fusion.state_dict())
@@ -194,4 +195,34 @@ def test_only_what_a_rectifier_lets_through_is_fitted(monkeypatch):
             monkeypatch.setattr(_Stage, "_rectified", False)
         ghost, _ = convert(dense, 0.5, calibration=images, polish_minutes=0, layers=["first"])
         errors.append((ghost.first(features) - wanted).square().mean())
+    assert errors[0] < errors[1]
+
+
+class _RectifiedSum(nn.Module):
+    """The rectifier sees what the layer gives and a residual much larger than that."""
+
+    def __init__(self):
+        super().__init__()
+        self.entry = nn.Conv2d(2, 8, 3, padding=1)
+        self.layer = FusedConv2d(8, 8, 3, padding=1, activation="relu", residual_scale=0.5)
+        self.exit = nn.Conv2d(8, 2, 3, padding=1)
+
+    def rectified(self, image):
+        features = self.entry(image)
+        return self.layer(features, 4 * features)
+
+    def forward(self, image):
+        return self.exit(self.rectified(image))
+
+
+def test_a_residual_counts_for_what_a_rectifier_lets_through(monkeypatch):
+    dense = _RectifiedSum().requires_grad_(False)
+    images = torch.randn(6, 2, 24, 24)
+    wanted = dense.rectified(images)
+    errors = []
+    for rectified in (True, False):
+        if not rectified:
+            monkeypatch.setattr(_Stage, "_rectified", False)
+        ghost, _ = convert(dense, 0.5, calibration=images, polish_minutes=0, layers=["layer"])
+        errors.append((ghost.rectified(images) - wanted).square().mean())
     assert errors[0] < errors[1]

@@ -31,6 +31,15 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 DENSE_LAYOUTS = ("contiguous", "channels_last")
 
+EVERYTHING = {
+    "affine": True,
+    "ordered": True,
+    "residual": True,
+    "activation": "relu",
+    "residual_scale": 0.5,
+}
+"""Options of ``make_layer`` that use all of the epilogue."""
+
 # Relative to the largest expected value. Layers of integers leave two-byte types one rounding.
 TOLERANCE = {
     torch.float64: 1e-10,

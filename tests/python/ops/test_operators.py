@@ -6,6 +6,7 @@ import pytest
 import torch
 from ghost_layer_cases import (
     DENSE_LAYOUTS,
+    EVERYTHING,
     LAYOUTS,
     TOLERANCE,
     assert_close,
@@ -18,13 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-EVERYTHING = {
-    "affine": True,
-    "ordered": True,
-    "residual": True,
-    "activation": "relu",
-    "residual_scale": 0.5,
-}
 LAYERS = {
     "plain": {},
     "relu": {"activation": "relu"},

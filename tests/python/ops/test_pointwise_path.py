@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from ghost_layer_cases import (
+    EVERYTHING,
     LAYOUTS,
     assert_close,
     in_float64,
@@ -19,13 +20,6 @@ PATHS = ("aten", "pointwise", "auto")
 VARIABLE = "GHOSTSR_CONVOLUTION"
 
 POINTWISE = {"kernel": (1, 1), "padding": (0, 0)}
-EVERYTHING = {
-    "affine": True,
-    "ordered": True,
-    "residual": True,
-    "activation": "relu",
-    "residual_scale": 0.5,
-}
 WIDE = {**POINTWISE, "in_channels": 24, "intrinsic": 16, "ghosts": 16, "size": (12, 13)}
 LAYERS = {
     "plain": WIDE,

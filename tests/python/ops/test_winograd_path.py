@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from ghost_layer_cases import (
+    EVERYTHING,
     LAYOUTS,
     assert_close,
     in_float64,
@@ -20,13 +21,6 @@ from torch.nn import functional
 PATHS = ("aten", "winograd", "auto")
 VARIABLE = "GHOSTSR_CONVOLUTION"
 
-EVERYTHING = {
-    "affine": True,
-    "ordered": True,
-    "residual": True,
-    "activation": "relu",
-    "residual_scale": 0.5,
-}
 WIDE = {"in_channels": 16, "intrinsic": 8, "ghosts": 8, "size": (12, 12)}
 LAYERS = {
     "plain": WIDE,

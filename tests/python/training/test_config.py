@@ -109,6 +109,11 @@ def test_what_is_written_has_every_default_and_reads_as_the_same(file, tmp_path)
         ),
         (["distillation.teacher=parent"], "needs a conversion"),
         (["training.batch_size=3", "training.accumulation=2"], "no multiple of accumulation 2"),
+        (
+            ["conversion.method=prune", "conversion.ghost_op=depthwise"],
+            "depthwise does not go with method prune",
+        ),
+        (["conversion.ghost_op=depthwise"], "depthwise does not go with method none"),
         (["shifts.freeze_at=1.5"], "less than or equal to 1"),
         (["conversion.ghost_ratio=1"], "less than 1"),
         (["data.train=[]"], "at least 1 item"),

@@ -175,6 +175,8 @@ def test_a_pruned_network_trains(make_config, tmp_path):
     pruned = load_model(tmp_path / "run" / "final.safetensors")
     assert not ghost_layers(pruned)
     assert pruned.body[0].conv1.out_channels < config.model.arguments["features"]
+    report = load_model(tmp_path / "run" / "initial.safetensors").metadata["report"]
+    assert report["settings"]["calibration_inputs"] == [64, 3, 8, 8]
 
 
 def test_a_network_with_depthwise_ghosts_trains(make_config, tmp_path):
