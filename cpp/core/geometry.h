@@ -18,6 +18,9 @@ struct Extent {
   int64_t width;
 };
 
+// The largest |dy| or |dx| of a ghost.
+inline constexpr int kMaxShift = 7;
+
 // What one output channel of a ghost layer is made of:
 // gain * intrinsic[source, y + dy, x + dx] + bias, the intrinsic map being zero outside.
 // An intrinsic channel is itself: shift (0, 0), gain 1, bias 0.

@@ -1,7 +1,12 @@
 #include "core/shift_concat.h"
 
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+
 #include "core/half.h"
 #include "core/simd/kernels.h"
+#include "core/simd/sizes.h"
 
 namespace ghostsr {
 namespace {
@@ -16,17 +21,23 @@ bool channels_innermost(const ShiftConcatParams<T>& params) {
 
 template <typename T>
 bool channels_innermost(const ShiftConcatBackwardParams<T>& params) {
-  const bool innermost =
-      params.grad_output_strides.channel == 1 && params.grad_intrinsic_strides.channel == 1 &&
-      (params.witness != ReluWitness::output || params.output_strides.channel == 1) &&
-      (params.witness != ReluWitness::intrinsic || params.intrinsic_strides.channel == 1) &&
-      !(params.grad_output_strides.x == 1 && params.grad_intrinsic_strides.x == 1);
-  bool few_readers = true;
-  for (int64_t channel = 0; channel < params.intrinsic_channels; ++channel) {
-    few_readers =
-        few_readers && params.reader_begin[channel + 1] - params.reader_begin[channel] <= kMostPixelReaders;
+  return params.grad_output_strides.channel == 1 && params.grad_intrinsic_strides.channel == 1 &&
+         (params.witness != ReluWitness::output || params.output_strides.channel == 1) &&
+         (params.witness != ReluWitness::intrinsic || params.intrinsic_strides.channel == 1) &&
+         !(params.grad_output_strides.x == 1 && params.grad_intrinsic_strides.x == 1);
+}
+
+template <typename T>
+void backward_by_pixels(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end) {
+  const int64_t outputs = params.reader_begin[params.intrinsic_channels];
+  int64_t reach = 0;
+  for (int64_t channel = 0; channel < outputs; ++channel) {
+    const ChannelOrigin& origin = params.origins[channel];
+    reach = std::max<int64_t>({reach, std::abs(origin.dy), std::abs(origin.dx)});
   }
-  return innermost && few_readers;
+  const auto workspace = std::make_unique_for_overwrite<accumulator_t<T>[]>(
+      backward_workspace(params.intrinsic_channels, outputs, reach));
+  GHOSTSR_CALL_KERNEL(shift_concat_backward_pixels, params, reach, begin, end, workspace.get());
 }
 
 }  // namespace
@@ -55,7 +66,7 @@ void shift_concat(const ShiftConcatParams<T>& params, int64_t begin, int64_t end
 template <typename T>
 void shift_concat_backward(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end) {
   if (channels_innermost(params)) {
-    GHOSTSR_CALL_KERNEL(shift_concat_backward_pixels, params, begin, end);
+    backward_by_pixels(params, begin, end);
   } else {
     GHOSTSR_CALL_KERNEL(shift_concat_backward_rows, params, begin, end);
   }

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "core/half.h"
 #include "core/simd/kernels.h"
+#include "core/simd/sizes.h"
 
 namespace ghostsr {
 namespace {
@@ -15,6 +17,66 @@ constexpr int64_t kMostParts = 128;
 
 double perturbed(const double* logits, const double* noise, double tau, int64_t index) {
   return (logits[index] + (noise == nullptr ? 0.0 : noise[index])) / tau;
+}
+
+template <typename T>
+bool channels_innermost(const GhostSumParams<T>& params) {
+  return params.grad_output_strides.channel == 1 &&
+         (params.intrinsic == nullptr || params.intrinsic_strides.channel == 1) &&
+         (params.output == nullptr || params.output_strides.channel == 1) &&
+         // A map of one column or one channel has unit stride both ways; rows are then the longer run.
+         params.grad_output_strides.x != 1;
+}
+
+// The largest distance between a gradient and the intrinsic row or column that is multiplied with it.
+template <typename T>
+int64_t largest_reach(const GhostSumParams<T>& params) {
+  int64_t reach = params.kind == GhostSum::candidates ? params.max_shift : 0;
+  for (int64_t ghost = 0; ghost < params.ghosts; ++ghost) {
+    const ChannelOrigin& origin = params.origins[params.ghost_outputs[ghost]];
+    reach = std::max<int64_t>({reach, std::abs(origin.dy), std::abs(origin.dx)});
+  }
+  return reach;
+}
+
+template <typename T>
+void ghost_sum_by_rows(const GhostSumParams<T>& params, int64_t begin, int64_t end, double* partial) {
+  const int64_t rows = params.extent.batch * params.extent.height;
+  const int64_t parts = ghost_sum_parts(params);
+  const int64_t width = ghost_sum_width(params);
+  const int64_t margin = params.kind == GhostSum::total ? 0 : largest_reach(params);
+  std::vector<accumulator_t<T>> workspace(params.extent.width +
+                                          (2 * params.max_shift + 1) * (params.extent.width + 2 * margin));
+  for (int64_t part = begin; part < end; ++part) {
+    for (int64_t ghost = 0; ghost < params.ghosts; ++ghost) {
+      double* sums = partial + (part * params.ghosts + ghost) * width;
+      std::fill_n(sums, width, 0.0);
+      const int64_t first = part * rows / parts;
+      const int64_t last = (part + 1) * rows / parts;
+      GHOSTSR_CALL_KERNEL(ghost_sum_rows, params, ghost, first, last, workspace.data(), sums);
+    }
+  }
+}
+
+template <typename T>
+void ghost_sum_by_pixels(const GhostSumParams<T>& params, int64_t begin, int64_t end, double* partial) {
+  const int64_t rows = params.extent.batch * params.extent.height;
+  const int64_t parts = ghost_sum_parts(params);
+  const int64_t width = ghost_sum_width(params);
+  const int64_t reach = largest_reach(params);
+  std::vector<accumulator_t<T>> workspace(
+      ghost_sum_workspace(params.intrinsic_channels, params.intrinsic_channels + params.ghosts, reach));
+  const int64_t count = params.ghosts * width;
+  std::vector<double> lanes(count * kGhostSumLanes);
+  for (int64_t part = begin; part < end; ++part) {
+    std::fill(lanes.begin(), lanes.end(), 0.0);
+    GHOSTSR_CALL_KERNEL(ghost_sum_pixels, params, reach, width, part * rows / parts,
+                        (part + 1) * rows / parts, workspace.data(), lanes.data());
+    for (int64_t index = 0; index < count; ++index) {
+      const double* from = lanes.data() + index * kGhostSumLanes;
+      partial[part * count + index] = std::accumulate(from, from + kGhostSumLanes, 0.0);
+    }
+  }
 }
 
 }  // namespace
@@ -32,25 +94,10 @@ int64_t ghost_sum_parts(const GhostSumParams<T>& params) {
 
 template <typename T>
 void ghost_sum(const GhostSumParams<T>& params, int64_t begin, int64_t end, double* partial) {
-  const int64_t rows = params.extent.batch * params.extent.height;
-  const int64_t parts = ghost_sum_parts(params);
-  const int64_t width = ghost_sum_width(params);
-  int64_t margin = params.kind == GhostSum::candidates ? params.max_shift : 0;
-  if (params.kind == GhostSum::chosen) {
-    for (int64_t ghost = 0; ghost < params.ghosts; ++ghost) {
-      margin = std::max<int64_t>(margin, std::abs(params.origins[params.ghost_outputs[ghost]].dx));
-    }
-  }
-  std::vector<accumulator_t<T>> workspace(params.extent.width +
-                                          (2 * params.max_shift + 1) * (params.extent.width + 2 * margin));
-  for (int64_t part = begin; part < end; ++part) {
-    for (int64_t ghost = 0; ghost < params.ghosts; ++ghost) {
-      double* sums = partial + (part * params.ghosts + ghost) * width;
-      std::fill_n(sums, width, 0.0);
-      const int64_t first = part * rows / parts;
-      const int64_t last = (part + 1) * rows / parts;
-      GHOSTSR_CALL_KERNEL(ghost_sum_rows, params, ghost, first, last, workspace.data(), sums);
-    }
+  if (channels_innermost(params)) {
+    ghost_sum_by_pixels(params, begin, end, partial);
+  } else {
+    ghost_sum_by_rows(params, begin, end, partial);
   }
 }
 

@@ -9,14 +9,17 @@
 namespace ghostsr {
 
 // For every ghost g, with D = residual_scale * grad_output of its channel where the ReLU let it through:
-//   candidates  sum of D[y, x] * Y0[source, y + dy_k, x + dx_k] for each candidate shift k of
-//   -max_shift..max_shift chosen      the same for the ghost's own shift alone total       sum of D
+//   candidates: the sum of D[y, x] * Y0[source, y + dy_k, x + dx_k] for each candidate shift k of
+//               -max_shift..max_shift;
+//   chosen:     the same for the ghost's own shift alone;
+//   total:      the sum of D.
 // None of them holds the gain.
 enum class GhostSum { candidates, chosen, total };
 
 template <typename T>
 struct GhostSumParams {
   Extent extent;
+  int64_t intrinsic_channels;
   int64_t ghosts;
   const ChannelOrigin* origins;
   const int64_t* ghost_outputs;  // [ghosts], the output channel of each

@@ -2,11 +2,10 @@
 // what is allowed; torch shows it as a RuntimeError.
 #pragma once
 
+#include "core/geometry.h"
 #include "ops/arguments.h"
 
 namespace ghostsr::ops {
-
-constexpr int64_t kMaxShift = 7;
 
 // Whether the weight's filters can be cut into this many groups.
 void check_groups(int64_t groups, const Tensor& weight);

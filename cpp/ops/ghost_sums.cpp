@@ -14,6 +14,7 @@ std::vector<double> ghost_sums(const GhostGradient& gradient, const ChannelPlan&
   return dispatch_floating(grad_output.scalar_type(), [&]<typename T>(T) {
     const GhostSumParams<T> params{
         .extent = extent_of(grad_output),
+        .intrinsic_channels = gradient.intrinsic_channels,
         .ghosts = ghosts,
         .origins = plan.origins.data(),
         .ghost_outputs = plan.ghost_outputs.data(),

@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -85,16 +87,25 @@ TEST(ReduceParts, AddsThemInOrder) {
   EXPECT_EQ(sums, (std::vector<double>{111, 222}));
 }
 
-class GhostSums : public testing::TestWithParam<bool> {};
+struct GhostSumCase {
+  Extent extent;
+  int64_t intrinsic;
+  int64_t ghosts;
+  bool channels_last;
+};
+
+class GhostSums : public testing::TestWithParam<GhostSumCase> {};
 
 TEST_P(GhostSums, EqualTheirDefinition) {
-  const bool channels_last = GetParam();
-  constexpr Extent extent{2, 6, 19};
-  constexpr int64_t intrinsic = 3;
-  constexpr int64_t ghosts = 4;
-  const std::vector<int64_t> source{2, 0, 0, 1};
-  const std::vector<int64_t> shift{1, -1, 0, 2, -2, 0, 0, 0};
-  const std::vector<int64_t> order{6, 0, 3, 1, 5, 2, 4};
+  const auto [extent, intrinsic, ghosts, channels_last] = GetParam();
+  std::mt19937 random(3);
+  std::vector<int64_t> source(ghosts);
+  std::vector<int64_t> shift(2 * ghosts);
+  std::vector<int64_t> order(intrinsic + ghosts);
+  std::generate(source.begin(), source.end(), [&] { return static_cast<int64_t>(random()) % intrinsic; });
+  std::generate(shift.begin(), shift.end(), [&] { return static_cast<int64_t>(random() % 5) - 2; });
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), random);
   const ChannelPlan plan =
       make_channel_plan(intrinsic, ghosts, source.data(), shift.data(), nullptr, nullptr, order.data());
   const auto strides = [&](int64_t channels) {
@@ -103,7 +114,6 @@ TEST_P(GhostSums, EqualTheirDefinition) {
                : Strides{channels * extent.height * extent.width, extent.height * extent.width, extent.width,
                          1};
   };
-  std::mt19937 random(3);
   const auto draw = [&](int64_t channels) {
     std::vector<float> values(extent.batch * channels * extent.height * extent.width);
     for (float& value : values) {
@@ -119,6 +129,7 @@ TEST_P(GhostSums, EqualTheirDefinition) {
       constexpr int32_t max_shift = 2;
       const GhostSumParams<float> params{
           .extent = extent,
+          .intrinsic_channels = intrinsic,
           .ghosts = ghosts,
           .origins = plan.origins.data(),
           .ghost_outputs = plan.ghost_outputs.data(),
@@ -177,7 +188,12 @@ TEST_P(GhostSums, EqualTheirDefinition) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, GhostSums, testing::Bool());
+// Beyond one piece of a row and eight channels, with some left over, and within.
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, GhostSums,
+    testing::Values(GhostSumCase{{2, 6, 19}, 3, 4, false}, GhostSumCase{{2, 6, 19}, 3, 4, true},
+                    GhostSumCase{{2, 3, 150}, 17, 20, false}, GhostSumCase{{2, 3, 150}, 17, 20, true},
+                    GhostSumCase{{2, 3, 128}, 16, 8, true}, GhostSumCase{{1, 1, 1}, 9, 9, true}));
 
 }  // namespace
 }  // namespace ghostsr

@@ -20,14 +20,12 @@
 #include <cstdint>
 
 #include "core/channel_plan.h"
+#include "core/geometry.h"
 #include "core/parallel_for.h"
 
 namespace ghostsr::fused {
 
 struct Stages;
-
-// The largest |dy| or |dx| of a ghost.
-inline constexpr int kMaxShift = 7;
 
 // The largest padding of a 3x3 convolution; beyond it an output row would see no input at all.
 inline constexpr int kMaxPadding = 2;

@@ -51,6 +51,29 @@ template <typename T>
   }
 }
 
+// Turns eight vectors of a square's rows into those of its columns.
+template <typename L>
+[[gnu::always_inline]] inline void transpose(L (&square)[kLanes]) {
+  L pairs[kLanes];
+  for (int64_t row = 0; row < kLanes; row += 2) {
+    pairs[row] = __builtin_shufflevector(square[row], square[row + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+    pairs[row + 1] = __builtin_shufflevector(square[row], square[row + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+  }
+  L fours[kLanes];
+  for (int64_t half = 0; half < kLanes; half += kLanes / 2) {
+    for (int64_t odd = 0; odd < 2; ++odd) {
+      const L& upper = pairs[half + odd];
+      const L& lower = pairs[half + odd + 2];
+      fours[half + 2 * odd] = __builtin_shufflevector(upper, lower, 0, 1, 8, 9, 4, 5, 12, 13);
+      fours[half + 2 * odd + 1] = __builtin_shufflevector(upper, lower, 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+  }
+  for (int64_t row = 0; row < kLanes / 2; ++row) {
+    square[row] = __builtin_shufflevector(fours[row], fours[row + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    square[row + 4] = __builtin_shufflevector(fours[row], fours[row + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+}
+
 // The value where the sign is positive, else zero, without a branch: signs are as good as random.
 template <typename L>
 [[gnu::always_inline]] inline L keep_where_positive(L sign, L value) {

@@ -1,272 +1,182 @@
 #include "core/simd/kernels.h"
 #include "core/simd/lanes.h"
+#include "core/simd/planes.h"
 
-// All channels of a pixel together: the path of channels_last maps.
+// All channels of a pixel together: the path of channels_last maps. Gradients are turned into planes, where
+// each reader of an intrinsic channel is a run of pixels, and their sums back into pixels.
 
 namespace ghostsr::GHOSTSR_SIMD_LEVEL {
 namespace {
 
-// Pixels and intrinsic channels whose sums are kept in the first-level cache.
-constexpr int64_t kTilePixels = 8;
-constexpr int64_t kTileChannels = 64;
-constexpr int64_t kPitch = kTileChannels + 1;  // with a place for what nobody wants
-
-constexpr int64_t kBlocks = 32;
-static_assert(kBlocks * kLanes >= kMostPixelReaders + kLanes);
-
-// Eight readers. The pointers stand where what they read of the row's pixel 0 is.
-template <typename T>
-struct ReaderBlock {
+template <ReluWitness kWitness, typename T>
+[[gnu::always_inline]] inline void fill_gradient(const ShiftConcatBackwardParams<T>& params,
+                                                 const PlaneRing<accumulator_t<T>>& ring, const Piece& piece,
+                                                 int64_t y) {
   using A = accumulator_t<T>;
-  const T* gradient[kLanes];
-  const T* output[kLanes];
-  lanes_t<A> gain;
-  lanes_t<A> bias;
-  int32_t channel[kLanes];  // of the tile, that each one reads
-  int32_t dx[kLanes];
-  bool run;  // the eight are neighbours, and so are the channels that they read
-};
-
-template <typename T>
-struct RowPointers {
-  const T* gradient;   // pixel 0 of batch n, row 0
-  const T* output;     // the same of the output, or null
-  const T* intrinsic;  // pixel 0 of the row, or null
-  T* result;           // pixel 0 of the row
-};
-
-// The readers of some intrinsic channels in one row.
-template <typename T>
-struct RowReaders {
-  ReaderBlock<T> blocks[kBlocks];
-  int64_t count = 0;  // of blocks
-  int64_t lanes = 0;  // taken of the last block
-  int64_t reach = 0;  // largest |dx|
-};
-
-template <typename T>
-[[gnu::always_inline]] inline void set_lane(const ShiftConcatBackwardParams<T>& params,
-                                            const RowPointers<T>& row, int64_t y, int64_t reader,
-                                            int64_t channel, ReaderBlock<T>& block, int64_t lane) {
-  using A = accumulator_t<T>;
-  const ChannelOrigin& origin = params.origins[reader];
   const Strides& grad = params.grad_output_strides;
   const Strides& out = params.output_strides;
-  block.gradient[lane] = row.gradient + (y - origin.dy) * grad.y - origin.dx * grad.x + reader;
-  block.output[lane] =
-      row.output == nullptr ? nullptr : row.output + (y - origin.dy) * out.y - origin.dx * out.x + reader;
-  block.gain[lane] = static_cast<A>(origin.gain * params.residual_scale);
-  block.bias[lane] = static_cast<A>(origin.bias * params.residual_scale);
-  block.channel[lane] = static_cast<int32_t>(channel);
-  block.dx[lane] = origin.dx;
+  const int64_t row = y < 0 || y >= params.extent.height ? 0 : y;
+  const T* gradient = params.grad_output + piece.n * grad.batch + row * grad.y;
+  const T* output =
+      kWitness == ReluWitness::output ? params.output + piece.n * out.batch + row * out.y : nullptr;
+  fill_ring(
+      ring, params.extent, piece, y,
+      [&](int64_t x, int64_t c) __attribute__((always_inline)) {
+        const lanes_t<A> value = load(gradient + x * grad.x + c);
+        return kWitness == ReluWitness::output ? keep_where_positive(load(output + x * out.x + c), value)
+                                               : value;
+      },
+      [&](int64_t x, int64_t c) __attribute__((always_inline)) {
+        const bool passed = kWitness != ReluWitness::output || A(output[x * out.x + c]) > A(0);
+        return passed ? A(gradient[x * grad.x + c]) : A(0);
+      });
 }
 
-// The output channel that is intrinsic channel c itself.
-template <typename T>
-[[gnu::always_inline]] inline int64_t own_output(const ShiftConcatBackwardParams<T>& params, int64_t c) {
-  int64_t index = params.reader_begin[c];
-  while (params.origins[params.readers[index]].ghost >= 0) {
-    ++index;
-  }
-  return params.readers[index];
-}
-
-template <typename T>
-[[gnu::always_inline]] inline bool is_run(const ShiftConcatBackwardParams<T>& params, int64_t c,
-                                          int64_t last) {
-  bool run = c + kLanes <= last;
-  for (int64_t lane = 1; run && lane < kLanes; ++lane) {
-    run = own_output(params, c + lane) == own_output(params, c) + lane;
-  }
-  return run;
-}
-
-template <typename T>
-void add_single(const ShiftConcatBackwardParams<T>& params, const RowPointers<T>& row, int64_t y,
-                int64_t reader, int64_t channel, RowReaders<T>& readers) {
-  const ChannelOrigin& origin = params.origins[reader];
-  if (y - origin.dy < 0 || y - origin.dy >= params.extent.height) {
-    return;
-  }
-  const int64_t distance = origin.dx < 0 ? -origin.dx : origin.dx;
-  readers.reach = distance > readers.reach ? distance : readers.reach;
-  if (readers.count == 0 || readers.lanes == kLanes) {
-    ReaderBlock<T>& block = readers.blocks[readers.count++];
-    block.run = false;
-    readers.lanes = 0;
-    // Lanes that stay free repeat the first one, and add to what nobody wants.
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
-      set_lane(params, row, y, reader, kTileChannels, block, lane);
-    }
-  }
-  set_lane(params, row, y, reader, channel, readers.blocks[readers.count - 1], readers.lanes++);
-}
-
-template <typename T>
-void collect_readers(const ShiftConcatBackwardParams<T>& params, const RowPointers<T>& row, int64_t y,
-                     int64_t first, int64_t last, RowReaders<T>& readers) {
-  readers.count = 0;
-  readers.lanes = kLanes;
-  readers.reach = 0;
-  int64_t singles = first;  // channels from here on have no run
-  for (; is_run(params, singles, last); singles += kLanes) {
-    ReaderBlock<T>& block = readers.blocks[readers.count++];
-    block.run = true;
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
-      set_lane(params, row, y, own_output(params, singles + lane), singles + lane - first, block, lane);
-    }
-  }
-  for (int64_t c = first; c < last; ++c) {
-    for (int64_t index = params.reader_begin[c]; index < params.reader_begin[c + 1]; ++index) {
-      const int64_t reader = params.readers[index];
-      if (c >= singles || params.origins[reader].ghost >= 0) {
-        add_single(params, row, y, reader, c - first, readers);
-      }
-    }
-  }
-}
-
-template <ReluWitness kWitness, bool kRun, typename T>
-[[gnu::always_inline]] inline void add_block(const ShiftConcatBackwardParams<T>& params,
-                                             const ReaderBlock<T>& block, const T* intrinsic, int64_t begin,
-                                             int64_t end, accumulator_t<T>* sums) {
-  using A = accumulator_t<T>;
-  for (int64_t x = begin; x < end; ++x, sums += kPitch) {
-    const int64_t at = x * params.grad_output_strides.x;
-    lanes_t<A> value = kRun ? load(block.gradient[0] + at) : gather(block.gradient, at);
-    value = value * block.gain;
-    if constexpr (kWitness == ReluWitness::output) {
-      const int64_t output_at = x * params.output_strides.x;
-      value = keep_where_positive(kRun ? load(block.output[0] + output_at) : gather(block.output, output_at),
-                                  value);
-    } else if constexpr (kWitness == ReluWitness::intrinsic) {
-      const T* pixel = intrinsic + x * params.intrinsic_strides.x;
-      lanes_t<A> seen;
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        // The place that nobody wants has no pixel of its own.
-        seen[lane] = block.channel[lane] < kTileChannels ? A(pixel[block.channel[lane]]) : A(0);
-      }
-      value = keep_where_positive(seen * block.gain + block.bias, value);
-    }
-    if constexpr (kRun) {
-      auto* sum = reinterpret_cast<lanes_t<A>*>(sums + block.channel[0]);
-      *sum += value;
-    } else {
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        sums[block.channel[lane]] += value[lane];
-      }
-    }
-  }
-}
-
-// The same for one pixel near the left or right edge, where some readers lie outside.
+// Sums the readers of an intrinsic channel. A reader's gradient that belongs to pixel x saw the intrinsic
+// value of pixel x, whatever its shift. `rows` are the planes of the rows y - reach to y + reach.
 template <ReluWitness kWitness, typename T>
-void add_block_at_edge(const ShiftConcatBackwardParams<T>& params, const ReaderBlock<T>& block,
-                       const T* intrinsic, int64_t x, accumulator_t<T>* sums) {
+[[gnu::always_inline]] inline void sum_readers(const ShiftConcatBackwardParams<T>& params,
+                                               const accumulator_t<T>* const* rows, int64_t reach,
+                                               int64_t pitch, int64_t whole, int64_t channel,
+                                               const accumulator_t<T>* seen, accumulator_t<T>* sums) {
   using A = accumulator_t<T>;
-  for (int64_t lane = 0; lane < kLanes; ++lane) {
-    const int64_t reader_x = x - block.dx[lane];
-    const int64_t channel = block.channel[lane];
-    if (channel == kTileChannels || reader_x < 0 || reader_x >= params.extent.width) {
-      continue;
-    }
-    bool passed = true;
-    if constexpr (kWitness == ReluWitness::output) {
-      passed = A(block.output[lane][x * params.output_strides.x]) > A(0);
-    } else if constexpr (kWitness == ReluWitness::intrinsic) {
-      const A seen = A(intrinsic[x * params.intrinsic_strides.x + channel]);
-      passed = seen * block.gain[lane] + block.bias[lane] > A(0);
-    }
-    if (passed) {
-      sums[channel] += A(block.gradient[lane][x * params.grad_output_strides.x]) * block.gain[lane];
+  const int64_t begin = params.reader_begin[channel];
+  const int64_t end = params.reader_begin[channel + 1];
+  for (int64_t index = begin; index < end; ++index) {
+    const int64_t reader = params.readers[index];
+    const ChannelOrigin& origin = params.origins[reader];
+    const A* gradient = rows[reach - origin.dy] + reader * pitch + reach - origin.dx;
+    const A gain = static_cast<A>(origin.gain * params.residual_scale);
+    const A bias = static_cast<A>(origin.bias * params.residual_scale);
+    for (int64_t x = 0; x < whole; x += kLanes) {
+      lanes_t<A> value = load(gradient + x) * gain;
+      if constexpr (kWitness == ReluWitness::intrinsic) {
+        value = keep_where_positive(load(seen + x) * gain + bias, value);
+      }
+      store(sums + x, index == begin ? value : load(sums + x) + value);
     }
   }
 }
 
 template <ReluWitness kWitness, typename T>
-void backward_tile(const ShiftConcatBackwardParams<T>& params, const RowReaders<T>& readers,
-                   const T* intrinsic, int64_t channels, int64_t begin, int64_t end, T* result) {
+void backward_rows(const ShiftConcatBackwardParams<T>& params, int64_t reach, int64_t begin, int64_t end,
+                   accumulator_t<T>* workspace) {
   using A = accumulator_t<T>;
-  A sums[kTilePixels * kPitch];
-  for (int64_t index = 0; index < (end - begin) * kPitch; ++index) {
-    sums[index] = A(0);
-  }
-  const bool interior = begin >= readers.reach && end <= params.extent.width - readers.reach;
-  for (int64_t index = 0; index < readers.count; ++index) {
-    const ReaderBlock<T>& block = readers.blocks[index];
-    if (block.run) {
-      add_block<kWitness, true>(params, block, intrinsic, begin, end, sums);
-    } else if (interior) {
-      add_block<kWitness, false>(params, block, intrinsic, begin, end, sums);
-    } else {
-      for (int64_t x = begin; x < end; ++x) {
-        add_block_at_edge<kWitness>(params, block, intrinsic, x, sums + (x - begin) * kPitch);
-      }
-    }
-  }
-  for (int64_t x = begin; x < end; ++x) {
-    T* pixel = result + x * params.grad_intrinsic_strides.x;
-    const A* from = sums + (x - begin) * kPitch;
-    for (int64_t channel = 0; channel < channels; ++channel) {
-      pixel[channel] = T(from[channel]);
-    }
-  }
-}
-
-template <ReluWitness kWitness, typename T>
-void backward_row(const ShiftConcatBackwardParams<T>& params, int64_t n, int64_t y) {
+  const int64_t channels = params.intrinsic_channels;
+  const int64_t outputs = params.reader_begin[channels];
   const Strides& in = params.intrinsic_strides;
   const Strides& to = params.grad_intrinsic_strides;
-  const RowPointers<T> row{
-      params.grad_output + n * params.grad_output_strides.batch,
-      kWitness == ReluWitness::output ? params.output + n * params.output_strides.batch : nullptr,
-      kWitness == ReluWitness::intrinsic ? params.intrinsic + n * in.batch + y * in.y : nullptr,
-      params.grad_intrinsic + n * to.batch + y * to.y,
-  };
-  const int64_t channels = params.intrinsic_channels;
-  const int64_t width = params.extent.width;
-  RowReaders<T> readers;
-  for (int64_t first = 0, last = 0; first < channels; first = last) {
-    do {
-      ++last;
-    } while (last < channels && last - first < kTileChannels &&
-             params.reader_begin[last + 1] - params.reader_begin[first] <= kMostPixelReaders);
-    collect_readers(params, row, y, first, last, readers);
-    const T* intrinsic = kWitness == ReluWitness::intrinsic ? row.intrinsic + first : nullptr;
-    // Tiles start behind the left edge's pixels, so that one tile alone pays for either edge.
-    const int64_t edge = readers.reach < kTilePixels ? readers.reach : 0;
-    int64_t end = edge < width ? edge : width;
-    for (int64_t begin = 0; begin < width; begin = end) {
-      end = begin == 0 && edge > 0 ? end : begin + kTilePixels < width ? begin + kTilePixels : width;
-      backward_tile<kWitness>(params, readers, intrinsic, last - first, begin, end, row.result + first);
+  A* const sums = workspace;
+  A* const seen = sums + channels * kPlanePixels;
+  const PlaneRing<A> ring{seen + channels * kPlanePixels, outputs, kPlanePixels + 2 * reach, reach};
+  const A* rows[2 * kMaxShift + 1];
+  for (int64_t first = 0; first < params.extent.width; first += kPlanePixels) {
+    for (int64_t index = begin; index < end; ++index) {
+      const Piece piece = make_piece(params.extent, index, first);
+      const bool fresh = index == begin || piece.y == 0;
+      for (int64_t dy = fresh ? -reach : reach; dy <= reach; ++dy) {
+        fill_gradient<kWitness>(params, ring, piece, piece.y + dy);
+      }
+      if constexpr (kWitness == ReluWitness::intrinsic) {
+        const T* intrinsic = params.intrinsic + piece.n * in.batch + piece.y * in.y + first * in.x;
+        to_planes(
+            channels, piece.pixels, kPlanePixels, seen,
+            [&](int64_t x, int64_t c)
+                __attribute__((always_inline)) { return load(intrinsic + x * in.x + c); },
+            [&](int64_t x, int64_t c) __attribute__((always_inline)) { return A(intrinsic[x * in.x + c]); });
+        clear_planes(seen, channels, kPlanePixels, piece.pixels, piece.whole);
+      }
+      for (int64_t dy = -reach; dy <= reach; ++dy) {
+        rows[reach + dy] = ring.row(piece.y + dy);
+      }
+      for (int64_t channel = 0; channel < channels; ++channel) {
+        sum_readers<kWitness>(params, rows, reach, ring.pitch, piece.whole, channel,
+                              seen + channel * kPlanePixels, sums + channel * kPlanePixels);
+      }
+      from_planes(sums, channels, piece.pixels, kPlanePixels,
+                  params.grad_intrinsic + piece.n * to.batch + piece.y * to.y + first * to.x, to.x);
     }
+  }
+}
+
+// Whether every output channel is the intrinsic one of its number, as in a dense layer.
+template <typename T>
+bool is_dense(const ShiftConcatBackwardParams<T>& params) {
+  bool dense = params.reader_begin[params.intrinsic_channels] == params.intrinsic_channels;
+  for (int64_t channel = 0; dense && channel < params.intrinsic_channels; ++channel) {
+    dense = params.origins[channel].source == channel;
+  }
+  return dense;
+}
+
+template <ReluWitness kWitness, typename T>
+void backward_dense_rows(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end) {
+  using A = accumulator_t<T>;
+  const A scale = static_cast<A>(params.residual_scale);
+  // What the ReLU saw is the output itself, or the intrinsic value times residual_scale.
+  const A sign_scale = kWitness == ReluWitness::output ? A(1) : scale;
+  const Strides& grad = params.grad_output_strides;
+  const Strides& to = params.grad_intrinsic_strides;
+  const T* signs = kWitness == ReluWitness::output ? params.output : params.intrinsic;
+  const Strides& seen = kWitness == ReluWitness::output ? params.output_strides : params.intrinsic_strides;
+  const int64_t whole = params.intrinsic_channels - params.intrinsic_channels % kLanes;
+  for (int64_t index = begin; index < end; ++index) {
+    const int64_t n = index / params.extent.height;
+    const int64_t y = index % params.extent.height;
+    for (int64_t x = 0; x < params.extent.width; ++x) {
+      const T* gradient = params.grad_output + n * grad.batch + y * grad.y + x * grad.x;
+      const T* sign =
+          kWitness == ReluWitness::none ? nullptr : signs + n * seen.batch + y * seen.y + x * seen.x;
+      T* result = params.grad_intrinsic + n * to.batch + y * to.y + x * to.x;
+      for (int64_t channel = 0; channel < whole; channel += kLanes) {
+        const lanes_t<A> value = load(gradient + channel) * scale;
+        store(result + channel, kWitness == ReluWitness::none
+                                    ? value
+                                    : keep_where_positive(load(sign + channel) * sign_scale, value));
+      }
+      for (int64_t channel = whole; channel < params.intrinsic_channels; ++channel) {
+        const bool passed = kWitness == ReluWitness::none || A(sign[channel]) * sign_scale > A(0);
+        result[channel] = T(passed ? A(gradient[channel]) * scale : A(0));
+      }
+    }
+  }
+}
+
+template <ReluWitness kWitness, typename T>
+void backward(const ShiftConcatBackwardParams<T>& params, int64_t reach, int64_t begin, int64_t end,
+              accumulator_t<T>* workspace) {
+  if (is_dense(params)) {
+    backward_dense_rows<kWitness>(params, begin, end);
+  } else {
+    backward_rows<kWitness>(params, reach, begin, end, workspace);
   }
 }
 
 }  // namespace
 
 template <typename T>
-void shift_concat_backward_pixels(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end) {
-  for (int64_t task = begin; task < end; ++task) {
-    const int64_t y = task % params.extent.height;
-    const int64_t n = task / params.extent.height;
-    switch (params.witness) {
-      case ReluWitness::none:
-        backward_row<ReluWitness::none>(params, n, y);
-        break;
-      case ReluWitness::output:
-        backward_row<ReluWitness::output>(params, n, y);
-        break;
-      case ReluWitness::intrinsic:
-        backward_row<ReluWitness::intrinsic>(params, n, y);
-        break;
-    }
+void shift_concat_backward_pixels(const ShiftConcatBackwardParams<T>& params, int64_t reach, int64_t begin,
+                                  int64_t end, accumulator_t<T>* workspace) {
+  switch (params.witness) {
+    case ReluWitness::none:
+      backward<ReluWitness::none>(params, reach, begin, end, workspace);
+      break;
+    case ReluWitness::output:
+      backward<ReluWitness::output>(params, reach, begin, end, workspace);
+      break;
+    case ReluWitness::intrinsic:
+      backward<ReluWitness::intrinsic>(params, reach, begin, end, workspace);
+      break;
   }
 }
 
-template void shift_concat_backward_pixels(const ShiftConcatBackwardParams<float>&, int64_t, int64_t);
-template void shift_concat_backward_pixels(const ShiftConcatBackwardParams<double>&, int64_t, int64_t);
-template void shift_concat_backward_pixels(const ShiftConcatBackwardParams<Float16>&, int64_t, int64_t);
-template void shift_concat_backward_pixels(const ShiftConcatBackwardParams<BFloat16>&, int64_t, int64_t);
+template void shift_concat_backward_pixels(const ShiftConcatBackwardParams<float>&, int64_t, int64_t, int64_t,
+                                           float*);
+template void shift_concat_backward_pixels(const ShiftConcatBackwardParams<double>&, int64_t, int64_t,
+                                           int64_t, double*);
+template void shift_concat_backward_pixels(const ShiftConcatBackwardParams<Float16>&, int64_t, int64_t,
+                                           int64_t, float*);
+template void shift_concat_backward_pixels(const ShiftConcatBackwardParams<BFloat16>&, int64_t, int64_t,
+                                           int64_t, float*);
 
 }  // namespace ghostsr::GHOSTSR_SIMD_LEVEL

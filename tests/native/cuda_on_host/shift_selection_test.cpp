@@ -65,6 +65,7 @@ std::vector<double> by_cpu(const LayerCase& layer, const cuda::OutputGradient<T>
   const ChannelPlan plan = layer.plan();
   const GhostSumParams<T> params{
       .extent = {layer.batch, layer.height, layer.width},
+      .intrinsic_channels = layer.intrinsic_channels,
       .ghosts = layer.ghosts,
       .origins = plan.origins.data(),
       .ghost_outputs = plan.ghost_outputs.data(),

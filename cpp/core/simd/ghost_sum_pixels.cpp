@@ -1,0 +1,171 @@
+#include "core/simd/kernels.h"
+#include "core/simd/lanes.h"
+#include "core/simd/planes.h"
+
+// All ghosts of a row together: the path of channels_last maps. Rows are turned into planes, and neighbouring
+// pixels of a plane are summed in lanes.
+
+namespace ghostsr::GHOSTSR_SIMD_LEVEL {
+namespace {
+
+static_assert(kGhostSumLanes == kLanes);
+
+template <typename T>
+struct Planes {
+  using A = accumulator_t<T>;
+  A* gradient;  // [channels][kPlanePixels], with residual_scale
+  A* passed;    // [kPlanePixels], of one ghost where the ReLU let it through
+  PlaneRing<A> intrinsic;
+};
+
+template <typename T>
+void fill_gradient(const GhostSumParams<T>& params, const Planes<T>& planes, const Piece& piece) {
+  using A = accumulator_t<T>;
+  const A scale = static_cast<A>(params.residual_scale);
+  const Strides& grad = params.grad_output_strides;
+  const Strides& out = params.output_strides;
+  const int64_t channels = params.intrinsic_channels + params.ghosts;
+  const T* gradient = params.grad_output + piece.n * grad.batch + piece.y * grad.y + piece.first * grad.x;
+  if (params.witness == ReluWitness::output) {
+    const T* output = params.output + piece.n * out.batch + piece.y * out.y + piece.first * out.x;
+    to_planes(
+        channels, piece.pixels, kPlanePixels, planes.gradient,
+        [&](int64_t x, int64_t c) __attribute__((always_inline)) {
+          return keep_where_positive(load(output + x * out.x + c), load(gradient + x * grad.x + c) * scale);
+        },
+        [&](int64_t x, int64_t c) __attribute__((always_inline)) {
+          return A(output[x * out.x + c]) > A(0) ? A(gradient[x * grad.x + c]) * scale : A(0);
+        });
+  } else {
+    to_planes(
+        channels, piece.pixels, kPlanePixels, planes.gradient,
+        [&](int64_t x, int64_t c)
+            __attribute__((always_inline)) { return load(gradient + x * grad.x + c) * scale; },
+        [&](int64_t x, int64_t c)
+            __attribute__((always_inline)) { return A(gradient[x * grad.x + c]) * scale; });
+  }
+  clear_planes(planes.gradient, channels, kPlanePixels, piece.pixels, piece.whole);
+}
+
+template <typename T>
+void fill_intrinsic(const GhostSumParams<T>& params, const Planes<T>& planes, const Piece& piece, int64_t y) {
+  using A = accumulator_t<T>;
+  const Strides& in = params.intrinsic_strides;
+  const int64_t row = y < 0 || y >= params.extent.height ? 0 : y;
+  const T* from = params.intrinsic + piece.n * in.batch + row * in.y;
+  fill_ring(
+      planes.intrinsic, params.extent, piece, y,
+      [&](int64_t x, int64_t c) __attribute__((always_inline)) { return load(from + x * in.x + c); },
+      [&](int64_t x, int64_t c) __attribute__((always_inline)) { return A(from[x * in.x + c]); });
+}
+
+// The gradient of a ghost where the ReLU let it through.
+template <typename T>
+[[gnu::always_inline]] inline const accumulator_t<T>* passed_gradient(const GhostSumParams<T>& params,
+                                                                      const Planes<T>& planes,
+                                                                      const Piece& piece, int64_t channel,
+                                                                      const ChannelOrigin& origin) {
+  using A = accumulator_t<T>;
+  const A* gradient = planes.gradient + channel * kPlanePixels;
+  if (params.witness != ReluWitness::intrinsic) {
+    return gradient;
+  }
+  const A gain = static_cast<A>(origin.gain * params.residual_scale);
+  const A bias = static_cast<A>(origin.bias * params.residual_scale);
+  const A* seen = planes.intrinsic.channel(piece.y + origin.dy, origin.source) + origin.dx;
+  for (int64_t x = 0; x < piece.whole; x += kLanes) {
+    store(planes.passed + x, keep_where_positive(load(seen + x) * gain + bias, load(gradient + x)));
+  }
+  return planes.passed;
+}
+
+template <typename L>
+[[gnu::always_inline]] inline void add_lanes(const L& values, double* sums) {
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
+    sums[lane] += static_cast<double>(values[lane]);
+  }
+}
+
+template <typename A>
+[[gnu::always_inline]] inline void add_products(const A* left, const A* right, int64_t count, double* sums) {
+  lanes_t<A> products = {};
+  for (int64_t x = 0; x < count; x += kLanes) {
+    products += load(left + x) * load(right + x);
+  }
+  add_lanes(products, sums);
+}
+
+template <typename A>
+[[gnu::always_inline]] inline void add_values(const A* values, int64_t count, double* sums) {
+  lanes_t<A> total = {};
+  for (int64_t x = 0; x < count; x += kLanes) {
+    total += load(values + x);
+  }
+  add_lanes(total, sums);
+}
+
+template <typename T>
+void add_ghost(const GhostSumParams<T>& params, const Planes<T>& planes, const Piece& piece, int64_t ghost,
+               double* sums) {
+  using A = accumulator_t<T>;
+  const int64_t channel = params.ghost_outputs[ghost];
+  const ChannelOrigin& origin = params.origins[channel];
+  const A* gradient = passed_gradient(params, planes, piece, channel, origin);
+  switch (params.kind) {
+    case GhostSum::total:
+      add_values(gradient, piece.whole, sums);
+      break;
+    case GhostSum::chosen: {
+      const A* source = planes.intrinsic.channel(piece.y + origin.dy, origin.source);
+      add_products(gradient, source + origin.dx, piece.whole, sums);
+      break;
+    }
+    case GhostSum::candidates:
+      for (int64_t dy = -params.max_shift; dy <= params.max_shift; ++dy) {
+        const A* source = planes.intrinsic.channel(piece.y + dy, origin.source);
+        for (int64_t dx = -params.max_shift; dx <= params.max_shift; ++dx) {
+          add_products(gradient, source + dx, piece.whole, sums);
+          sums += kLanes;
+        }
+      }
+      break;
+  }
+}
+
+}  // namespace
+
+template <typename T>
+void ghost_sum_pixels(const GhostSumParams<T>& params, int64_t reach, int64_t width, int64_t begin,
+                      int64_t end, accumulator_t<T>* workspace, double* sums) {
+  const int64_t channels = params.intrinsic_channels + params.ghosts;
+  const bool reads_intrinsic = params.kind != GhostSum::total || params.witness == ReluWitness::intrinsic;
+  Planes<T> planes;
+  planes.gradient = workspace;
+  planes.passed = planes.gradient + channels * kPlanePixels;
+  planes.intrinsic = {planes.passed + kPlanePixels, params.intrinsic_channels, kPlanePixels + 2 * reach,
+                      reach};
+  for (int64_t first = 0; first < params.extent.width; first += kPlanePixels) {
+    for (int64_t index = begin; index < end; ++index) {
+      const Piece piece = make_piece(params.extent, index, first);
+      fill_gradient(params, planes, piece);
+      const bool fresh = index == begin || piece.y == 0;
+      for (int64_t dy = fresh ? -reach : reach; reads_intrinsic && dy <= reach; ++dy) {
+        fill_intrinsic(params, planes, piece, piece.y + dy);
+      }
+      for (int64_t ghost = 0; ghost < params.ghosts; ++ghost) {
+        add_ghost(params, planes, piece, ghost, sums + ghost * width * kLanes);
+      }
+    }
+  }
+}
+
+template void ghost_sum_pixels(const GhostSumParams<float>&, int64_t, int64_t, int64_t, int64_t, float*,
+                               double*);
+template void ghost_sum_pixels(const GhostSumParams<double>&, int64_t, int64_t, int64_t, int64_t, double*,
+                               double*);
+template void ghost_sum_pixels(const GhostSumParams<Float16>&, int64_t, int64_t, int64_t, int64_t, float*,
+                               double*);
+template void ghost_sum_pixels(const GhostSumParams<BFloat16>&, int64_t, int64_t, int64_t, int64_t, float*,
+                               double*);
+
+}  // namespace ghostsr::GHOSTSR_SIMD_LEVEL

@@ -1,0 +1,133 @@
+// Rows of channels_last maps turned into planes: one run of neighbouring pixels for each channel, so that
+// channels which are shifted apart from one another can be worked on in lanes of pixels.
+#pragma once
+
+#include <cstdint>
+
+#include "core/geometry.h"
+#include "core/simd/lanes.h"
+#include "core/simd/sizes.h"
+
+namespace ghostsr {
+
+namespace GHOSTSR_SIMD_LEVEL {
+
+// Some pixels of a row, [first, first + pixels).
+struct Piece {
+  int64_t n;
+  int64_t y;
+  int64_t first;
+  int64_t pixels;
+  int64_t whole;  // pixels, rounded up to lanes
+};
+
+[[gnu::always_inline]] inline Piece make_piece(const Extent& extent, int64_t row, int64_t first) {
+  const int64_t left = extent.width - first;
+  const int64_t pixels = left < kPlanePixels ? left : kPlanePixels;
+  return {row / extent.height, row % extent.height, first, pixels, (pixels + kLanes - 1) / kLanes * kLanes};
+}
+
+// The planes of the rows y - reach to y + reach around a piece, with `reach` more pixels on either side.
+template <typename A>
+struct PlaneRing {
+  A* planes;  // [2 * reach + 1][channels][pitch]
+  int64_t channels;
+  int64_t pitch;
+  int64_t reach;
+
+  // Row y lies in slot y mod window; moving down one row replaces one slot.
+  [[gnu::always_inline]] A* row(int64_t y) const {
+    const int64_t window = 2 * reach + 1;
+    return planes + ((y % window + window) % window) * channels * pitch;
+  }
+  // Where a channel's pixel `first` of the piece is.
+  [[gnu::always_inline]] A* channel(int64_t y, int64_t index) const { return row(y) + index * pitch + reach; }
+};
+
+// Writes channels x pixels of a row as planes[channel * pitch + pixel]. `block(x, c)` gives eight channels of
+// a pixel, `element(x, c)` one.
+template <typename A, typename Block, typename Element>
+[[gnu::always_inline]] inline void to_planes(int64_t channels, int64_t pixels, int64_t pitch, A* planes,
+                                             const Block& block, const Element& element) {
+  const int64_t whole_pixels = pixels - pixels % kLanes;
+  const int64_t whole_channels = channels - channels % kLanes;
+  for (int64_t x = 0; x < whole_pixels; x += kLanes) {
+    for (int64_t c = 0; c < whole_channels; c += kLanes) {
+      lanes_t<A> square[kLanes];
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        square[lane] = block(x + lane, c);
+      }
+      transpose(square);
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        store(planes + (c + lane) * pitch + x, square[lane]);
+      }
+    }
+  }
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t x = c < whole_channels ? whole_pixels : 0; x < pixels; ++x) {
+      planes[c * pitch + x] = element(x, c);
+    }
+  }
+}
+
+// Writes planes back as a row whose pixels lie `step` apart.
+template <typename T>
+[[gnu::always_inline]] inline void from_planes(const accumulator_t<T>* planes, int64_t channels,
+                                               int64_t pixels, int64_t pitch, T* row, int64_t step) {
+  using A = accumulator_t<T>;
+  const int64_t whole_pixels = pixels - pixels % kLanes;
+  const int64_t whole_channels = channels - channels % kLanes;
+  for (int64_t x = 0; x < whole_pixels; x += kLanes) {
+    for (int64_t c = 0; c < whole_channels; c += kLanes) {
+      lanes_t<A> square[kLanes];
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        square[lane] = load(planes + (c + lane) * pitch + x);
+      }
+      transpose(square);
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        store(row + (x + lane) * step + c, square[lane]);
+      }
+    }
+  }
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t x = c < whole_channels ? whole_pixels : 0; x < pixels; ++x) {
+      row[x * step + c] = T(planes[c * pitch + x]);
+    }
+  }
+}
+
+// Sets [begin, end) of every plane to zero. The few pixels are the outer loop: a call of memset for each
+// plane would take longer than all the rest.
+template <typename A>
+[[gnu::always_inline]] inline void clear_planes(A* planes, int64_t channels, int64_t pitch, int64_t begin,
+                                                int64_t end) {
+  for (int64_t x = begin; x < end; ++x) {
+    for (int64_t c = 0; c < channels; ++c) {
+      planes[c * pitch + x] = A(0);
+    }
+  }
+}
+
+// Turns row y into its slot of the ring, zero outside the map. `block(x, c)` and `element(x, c)` give what
+// lies at pixel x of the row.
+template <typename A, typename Block, typename Element>
+[[gnu::always_inline]] inline void fill_ring(const PlaneRing<A>& ring, const Extent& extent,
+                                             const Piece& piece, int64_t y, const Block& block,
+                                             const Element& element) {
+  A* planes = ring.row(y);
+  const int64_t left = piece.first - ring.reach;
+  const int64_t begin = left < 0 ? -left : 0;
+  const int64_t most = extent.width - left;
+  const int64_t wanted = piece.pixels + 2 * ring.reach;
+  const bool inside = y >= 0 && y < extent.height;
+  const int64_t end = !inside ? begin : most < wanted ? most : wanted;
+  clear_planes(planes, ring.channels, ring.pitch, 0, begin);
+  to_planes(
+      ring.channels, end - begin, ring.pitch, planes + begin,
+      [&](int64_t x, int64_t c) __attribute__((always_inline)) { return block(x + left + begin, c); },
+      [&](int64_t x, int64_t c) __attribute__((always_inline)) { return element(x + left + begin, c); });
+  clear_planes(planes, ring.channels, ring.pitch, end, piece.whole + 2 * ring.reach);
+}
+
+}  // namespace GHOSTSR_SIMD_LEVEL
+}  // namespace ghostsr
