@@ -50,7 +50,16 @@ ARMS = (
     Arm("base", "base: calibrated, shifts learned per channel, distilled"),
     Arm("fixed", "shifts fixed", ("shifts.mode=fixed",)),
     Arm("layer", "one shift a layer", ("shifts.scope=layer",)),
-    Arm("noise", "Gumbel noise to the end of learning", ("shifts.noise_until=1",)),
+    Arm(
+        "straight_through",
+        "straight-through gradient, no noise",
+        ("shifts.estimator=straight-through", "shifts.noise_until=0"),
+    ),
+    Arm(
+        "noise",
+        "straight-through gradient, noise on every ghost",
+        ("shifts.estimator=straight-through", "shifts.explored=1"),
+    ),
     Arm("kmeans", "k-means start", ("conversion.method=kmeans",)),
     Arm(
         "kmeans_fixed",
@@ -71,7 +80,7 @@ ARMS = (
 )
 
 LEARNING_RATE = 2e-4
-CONFIDENCE = 1.0
+CONFIDENCE = 2.0
 FREEZE_AT = 0.5
 
 
@@ -91,7 +100,8 @@ def base(weights: Path, data: Path, steps: int, threads: int) -> dict[str, Any]:
         "model": {"init": str(weights)},
         "conversion": {"method": "calibrated", "ghost_ratio": 0.5},
         "shifts": {
-            "noise_until": 0.0,
+            "estimator": "reinmax",
+            "explored": 0.1,
             "confidence": CONFIDENCE,
             "lr_factor": logit_rate(steps),
             "freeze_at": FREEZE_AT,

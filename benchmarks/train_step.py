@@ -19,7 +19,8 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from ghostsr_ext.nn import GhostConv2d, gumbel_noise
+from ghostsr_ext.nn import GhostConv2d
+from ghostsr_ext.shift_selection import gumbel_noise
 from measuring import (
     Clock,
     conditions,

@@ -12,8 +12,10 @@ from torch.nn import functional
 from ghostsr_ext import ops
 from ghostsr_ext.packed_weights import PackedWeightCache
 from ghostsr_ext.reference import ACTIVATIONS, candidate_shifts
+from ghostsr_ext.shift_selection import choose_by_reinmax, draw_rows, gumbel_noise
 
 ShiftScope = Literal["channel", "layer"]
+ShiftEstimator = Literal["straight-through", "reinmax"]
 
 MAX_SHIFT_LIMIT = 7
 """Largest ``max_shift`` that the operators take."""
@@ -164,6 +166,11 @@ class GhostConv2d(nn.Module):
         order: int64 buffer [C_out]; output p is concat(intrinsic, ghost)[order[p]].
         tau: Temperature of the selection.
         noise: Whether Gumbel noise is added to the logits in training mode.
+        explored: Part of the ghosts that noise is added to, drawn anew in each forward: of the
+            rows of ``logits``. All of them by default.
+        estimator: The gradient of the logits, "straight-through" or "reinmax"; see
+            :func:`ghostsr_ext.shift_selection.choose_by_reinmax`. With the latter, ghosts that are
+            not explored get none.
 
     Raises:
         ValueError: An argument is outside the allowed values.
@@ -239,6 +246,8 @@ class GhostConv2d(nn.Module):
         self.residual_scale = residual_scale
         self.tau = 1.0
         self.noise = True
+        self.explored = 1.0
+        self.estimator: ShiftEstimator = "straight-through"
         self.packed_weight = PackedWeightCache()
 
         self.weight = nn.Parameter(convolution.weight)
@@ -298,12 +307,23 @@ class GhostConv2d(nn.Module):
                 **arguments,
             )
         else:
-            noise = gumbel_noise(self.logits) if self.training and self.noise else None
-            tau = self.tau if self.training else 1.0
+            logits, noise, tau = self._selection(self.logits)
             result = ops.ghost_conv_learned(
-                padded, self.weight, self.bias, self.source, self.logits, noise, tau, **arguments
+                padded, self.weight, self.bias, self.source, logits, noise, tau, **arguments
             )
         return result
+
+    def _selection(self, logits: Tensor) -> tuple[Tensor, Tensor | None, float]:
+        """Return the logits, the noise and the temperature to give to the operator."""
+        if not self.training:
+            return logits, None, 1.0
+        if self.estimator == "straight-through" and not self.noise:
+            return logits, None, self.tau
+        drawn = draw_rows(logits, self.explored)
+        noise = gumbel_noise(logits) * drawn if self.noise else None
+        if self.estimator == "reinmax":
+            return choose_by_reinmax(logits, noise, self.tau, drawn), None, 1.0
+        return logits, noise, self.tau
 
     @torch.no_grad()
     def selected_shift(self) -> Tensor:
@@ -461,16 +481,6 @@ def ghost_count(out_channels: int, ghost_ratio: float, groups: int = 1) -> int:
     # point.
     ghosts = int(ghost_ratio * group_outputs + 1e-9)
     return groups * max(0, min(ghosts, group_outputs - 1))
-
-
-def gumbel_noise(logits: Tensor) -> Tensor:
-    """Return standard Gumbel noise of the shape of ``logits``, drawn from torch's generator."""
-    uniform = torch.rand_like(logits, dtype=torch.float32).clamp_min(
-        torch.finfo(torch.float32).tiny
-    )
-    return -torch.log((-torch.log(uniform)).clamp_min(torch.finfo(torch.float32).tiny)).to(
-        logits.dtype
-    )
 
 
 def ghost_layers(model: nn.Module) -> dict[str, GhostConv2d]:

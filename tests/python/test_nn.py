@@ -6,7 +6,7 @@ import pytest
 import torch
 from ghostsr_ext import nn as ghost_nn
 from ghostsr_ext import reference
-from ghostsr_ext.nn import FusedConv2d, GhostConv2d, ghost_count, gumbel_noise
+from ghostsr_ext.nn import FusedConv2d, GhostConv2d, ghost_count
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -245,6 +245,35 @@ def test_noise_acts_in_training_alone_and_can_be_turned_off():
     assert torch.equal(layer(INPUT), without)
 
 
+@pytest.mark.parametrize("estimator", ["straight-through", "reinmax"])
+def test_noise_is_added_to_the_part_of_the_ghosts_that_is_explored(estimator):
+    layer = GhostConv2d(4, 128, 3)
+    layer.estimator = estimator
+    layer.explored = 0.0
+    torch.testing.assert_close(layer(INPUT), layer.eval()(INPUT))
+
+    layer.train().explored = 0.25
+    changed = []
+    for _ in range(40):
+        drawn = layer(INPUT) != layer.eval()(INPUT)
+        layer.train()
+        changed.append(drawn.any(dim=(0, 2, 3)).float().sum().item())
+
+    # Eight of nine draws differ from the first choice, of 64 ghosts.
+    assert 0.2 * 64 * 8 / 9 < sum(changed) / len(changed) < 0.3 * 64 * 8 / 9
+
+
+def test_reinmax_leaves_the_logits_of_ghosts_alone_that_are_not_explored():
+    layer = GhostConv2d(4, 128, 3)
+    layer.estimator = "reinmax"
+    layer.explored = 0.25
+
+    layer(INPUT).square().sum().backward()
+
+    learned = layer.logits.grad.ne(0).any(dim=1).float().mean().item()
+    assert 0 < learned < 0.6
+
+
 def test_the_seed_decides_the_noise():
     layer = GhostConv2d(4, 128, 3)
     outputs = []
@@ -297,37 +326,6 @@ def test_whole_models_freeze_and_learn():
     assert model[2].logits is None
     assert ghost_nn.learn_shifts(model) is model
     assert model[0].logits is not None
-
-
-def test_gumbel_noise_has_the_distribution_of_gumbel():
-    noise = gumbel_noise(torch.empty(200, 1000))
-
-    for quantile in (0.01, 0.25, 0.5, 0.75, 0.99):
-        expected = -torch.log(-torch.log(torch.tensor(quantile)))
-        share = (noise <= expected).float().mean().item()
-        assert share == pytest.approx(quantile, abs=0.005)
-    assert noise.mean().item() == pytest.approx(0.5772, abs=0.01)
-    assert noise.var().item() == pytest.approx(torch.pi**2 / 6, abs=0.03)
-
-
-def test_gumbel_noise_selects_candidates_by_their_softmax():
-    logits = torch.tensor([2.0, 1.0, 0.0, -1.0]).expand(100_000, 4)
-
-    chosen = (logits + gumbel_noise(logits)).argmax(dim=1)
-
-    shares = torch.bincount(chosen, minlength=4) / len(chosen)
-    torch.testing.assert_close(shares, logits[0].softmax(dim=0), rtol=0, atol=0.006)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_gumbel_noise_is_finite_in_every_dtype(dtype, monkeypatch):
-    extremes = torch.tensor([0.0, 1.0 - 2**-24, 1.0, 1e-45])
-    monkeypatch.setattr(torch, "rand_like", lambda *_, **__: extremes)
-
-    noise = gumbel_noise(torch.empty(4, dtype=dtype))
-
-    assert noise.dtype == dtype
-    assert bool(noise.isfinite().all())
 
 
 FORMS = {"learned": lambda layer: layer, "frozen": lambda layer: layer.freeze_shifts()}

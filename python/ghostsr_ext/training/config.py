@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ghostsr_ext.nn import MAX_SHIFT_LIMIT
+from ghostsr_ext.nn import MAX_SHIFT_LIMIT, ShiftEstimator, ShiftScope
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -91,7 +91,7 @@ class ShiftConfig(Section):
     """The paper's learnable shifts: Gumbel noise, temperature, straight-through, freezing."""
 
     mode: Literal["learned", "fixed"] = "learned"
-    scope: Literal["channel", "layer"] = Field(
+    scope: ShiftScope = Field(
         default="channel", description="A shift for each ghost channel, or one for each layer."
     )
     init: Literal["conversion", "random"] = Field(
@@ -104,6 +104,16 @@ class ShiftConfig(Section):
     noise_until: Fraction = Field(
         default=1.0,
         description="Gumbel noise is added up to this part of all steps; 0 for no noise.",
+    )
+    explored: Fraction = Field(
+        default=1.0,
+        description="Part of the ghosts that noise is added to in a step; the others use their "
+        "first choice.",
+    )
+    estimator: ShiftEstimator = Field(
+        default="straight-through",
+        description="Gradient of the logits: the paper's, or reinmax for the expected loss of "
+        "the choice, which only ghosts that are explored get.",
     )
     tau_start: Positive = 1.0
     tau_end: Positive = 0.1

@@ -28,6 +28,8 @@ def start_shifts(model: nn.Module, config: ShiftConfig) -> None:
             layer.shift.copy_(shifts[counts.argmax()].expand_as(layer.shift))
         layer.freeze_shifts()
         layer.shift_scope = config.scope
+        layer.explored = config.explored
+        layer.estimator = config.estimator
         if config.mode == "learned":
             layer.learn_shifts()
             _start_logits(layer, config)

@@ -98,12 +98,15 @@ def test_entropy_is_one_without_a_choice_and_falls_to_zero_with_one():
 
 
 @pytest.mark.parametrize("scope", ["channel", "layer"])
-@pytest.mark.parametrize("noise", [True, False])
-def test_training_finds_the_shifts_that_made_the_target(scope, noise):
+@pytest.mark.parametrize(
+    ("noise", "estimator"),
+    [(True, "straight-through"), (False, "straight-through"), (True, "reinmax")],
+)
+def test_training_finds_the_shifts_that_made_the_target(scope, noise, estimator):
     true = SHIFTS if scope == "channel" else [[1, 0]] * 4
     target_layer, model = converted(true), converted([[0, 0]] * 4)
     model.load_state_dict({**target_layer.state_dict(), "0.shift": torch.zeros(4, 2).long()})
-    start_shifts(model, ShiftConfig(scope=scope, confidence=1.0))
+    start_shifts(model, ShiftConfig(scope=scope, confidence=1.0, estimator=estimator))
     model.requires_grad_(False)
     logits = logits_of(model)["0"].requires_grad_()
     optimizer = torch.optim.Adam([logits], lr=0.1)
