@@ -29,7 +29,7 @@ from measuring import (
     write_json,
     write_section,
 )
-from plain_networks import PlainNetwork, make_network
+from plain_networks import PlainNetwork, make_network, usual_size
 from torch import Tensor, nn
 
 PATH_VARIABLE = "GHOSTSR_CONVOLUTION"
@@ -109,7 +109,9 @@ def main(
     models: Annotated[str, typer.Option(help="Presets, separated by commas.")] = (
         "edsr_baseline,edsr,carn,carn_m,rdn"
     ),
-    size: Annotated[int, typer.Option(help="Height and width of the small picture.")] = 96,
+    size: Annotated[
+        int, typer.Option(help="Height and width of the small picture; 0: 128, for edsr 96.")
+    ] = 0,
     rounds: Annotated[int, typer.Option(help="Runs of every candidate.")] = 7,
     threads: Annotated[int, typer.Option(help="Of torch.")] = 2,
     clock: Annotated[Clock, typer.Option(help="What a run is timed by.")] = Clock.WALL,
@@ -122,7 +124,7 @@ def main(
     surroundings = conditions(rounds, threads, clock)
     networks = []
     for preset in models.split(","):
-        networks.append(measure(preset, size, rounds, clock))
+        networks.append(measure(preset, size or usual_size(preset), rounds, clock))
         print(report(networks[-1:]), flush=True)
     text = (
         f"{report(networks)}\nTime beside the dense network in torch, channels last: median "

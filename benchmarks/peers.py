@@ -38,9 +38,8 @@ from measuring import (
     write_section,
 )
 from peer_engines import ENGINES, REFERENCE, Picture, Task
+from plain_networks import usual_size
 
-SIZES = {"edsr": 96}
-DEFAULT_SIZE = 128
 MEBIBYTE = 1 << 20
 # Threads of an engine may wait in a loop for a while after a run.
 PAUSE_SECONDS = 0.05
@@ -350,7 +349,7 @@ def main(
     rows: list[dict[str, Any]] = []
     sections = []
     for preset in models.split(","):
-        pixels = size or SIZES.get(preset, DEFAULT_SIZE)
+        pixels = size or usual_size(preset)
         measured = measure(preset, chosen, pixels, rounds, threads, clock, limit)
         rows += measured
         reference = next(row["seconds"] for row in measured if row["engine"] == REFERENCE)

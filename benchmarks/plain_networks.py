@@ -11,6 +11,11 @@ from ghostsr_ext.nn import FusedConv2d, GhostConv2d
 from torch import Tensor, nn
 
 
+def usual_size(preset: str) -> int:
+    """Return the height and width of the small picture that a network is measured on."""
+    return 96 if preset == "edsr" else 128
+
+
 def make_network(preset: str, *, ghost: bool) -> SRModel:
     """Return a network for x2 with random weights, always the same, ready for inference.
 
