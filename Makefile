@@ -54,13 +54,14 @@ test-native:
 	PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/native
 	PATH="$(CURDIR)/$(TEST):$$PATH" ctest --test-dir build/native --output-on-failure
 
+SANITIZED := fused_test map_correlation_test cpu_shift_concat_test cpu_shift_selection_test
+
 test-sanitizers:
 	for sanitizer in address thread; do \
 	  PATH="$(CURDIR)/$(TEST):$$PATH" cmake -S . -B build/$$sanitizer -G Ninja -DGHOSTSR_EXTENSION=OFF -DGHOSTSR_TESTS=ON \
 	    -DGHOSTSR_SANITIZE=$$sanitizer -DCMAKE_BUILD_TYPE=RelWithDebInfo && \
-	  PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/$$sanitizer --target fused_test map_correlation_test && \
-	  build/$$sanitizer/tests/native/fused_test --gtest_brief=1 && \
-	  build/$$sanitizer/tests/native/map_correlation_test --gtest_brief=1 || exit 1; \
+	  PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/$$sanitizer --target $(SANITIZED) || exit 1; \
+	  for test in $(SANITIZED); do build/$$sanitizer/tests/native/$$test --gtest_brief=1 || exit 1; done; \
 	done
 
 test-python:
