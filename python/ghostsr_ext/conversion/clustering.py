@@ -21,6 +21,11 @@ from ghostsr_ext.nn import ShiftScope
 # Relative to the diagonal. Maps of a trained network are nearly collinear, and their sums are exact
 # to about 1e-6; the least ridge with which the factorisation succeeds is used.
 _RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+# Ghosts with a gain and a bias before the ReLU are copies of their sources but for where it cuts them
+# off. A layer behind would take what it lacks from such small differences, with huge weights. It gets
+# a larger ridge, which inputs that hardly vary share with the others.
+_LEAST_RIDGE_WITH_GAINS = 1e-4
+_LEAST_UNIT, _LEAST_UNIT_WITH_GAINS = 1e-9, 1e-2
 _ROUNDS = 30
 
 
@@ -61,7 +66,7 @@ class ShiftKernel:
         self.affine = affine
         self.candidates, self.channels, size = s.cross.shape
         centred = s.gram - torch.outer(s.patch_sum, s.patch_sum) / s.count
-        self._factor = factorise(centred)
+        self._factor = factorise(centred, gains=affine)
         self._cross = s.cross.permute(1, 0, 2).reshape(-1, size)
         half = torch.linalg.solve_triangular(self._factor, self._cross.T, upper=False)
         q = half.T @ half
@@ -168,16 +173,22 @@ def _mixture(
     return mixture / total[:, None, None]
 
 
-def factorise(gram: Tensor) -> Tensor:
+def factorise(gram: Tensor, *, gains: bool = False) -> Tensor:
     """Return the Cholesky factor of ``gram`` [D, D] with as small a ridge as will do.
+
+    Args:
+        gram: [D, D].
+        gains: Whether the ghosts among the inputs and outputs have gains.
 
     Raises:
         InputError: The matrix is not finite.
     """
     diagonal = gram.diagonal()
     # Inputs that are constant on the pictures have no weight of their own.
-    unit = diagonal.clamp_min(1e-9 * diagonal.mean()).clamp_min(1e-30)
-    for ridge in _RIDGES:
+    floor = _LEAST_UNIT_WITH_GAINS if gains else _LEAST_UNIT
+    unit = diagonal.clamp_min(floor * diagonal.mean()).clamp_min(1e-30)
+    least = _LEAST_RIDGE_WITH_GAINS if gains else _RIDGES[0]
+    for ridge in (ridge for ridge in _RIDGES if ridge >= least):
         result = torch.linalg.cholesky_ex(gram + torch.diag(ridge * unit))
         factor: Tensor = result.L
         if not int(result.info):

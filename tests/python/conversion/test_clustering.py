@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ghostsr_ext.conversion.clustering import ShiftKernel, fit_clusters
+from ghostsr_ext.conversion.clustering import ShiftKernel, factorise, fit_clusters
 from ghostsr_ext.conversion.statistics import (
     candidate_offsets,
     gather_statistics,
@@ -70,3 +70,29 @@ def test_one_shift_a_layer_gives_all_ghosts_the_same_shift():
     *_, statistics = _layer_statistics()
     found = fit_clusters(ShiftKernel(statistics, affine=False), 4, "layer")
     assert found.shift.unique().numel() == 1
+
+
+def test_with_gains_inputs_that_are_almost_copies_do_not_get_huge_weights():
+    almost = torch.tensor([[1, 1 - 1e-6], [1 - 1e-6, 1]], dtype=torch.float64)
+    wanted = torch.tensor([[0.01], [-0.01]], dtype=torch.float64)
+
+    plain, with_gains = (
+        torch.cholesky_solve(wanted, factorise(almost, gains=gains)).abs().max().item()
+        for gains in (False, True)
+    )
+
+    assert plain > 500
+    assert with_gains < 150
+
+
+def test_with_gains_inputs_that_hardly_vary_do_not_get_huge_weights():
+    gram = torch.tensor([[1, 0], [0, 1e-8]], dtype=torch.float64)
+    wanted = torch.tensor([[0.0], [1e-5]], dtype=torch.float64)
+
+    plain, with_gains = (
+        torch.cholesky_solve(wanted, factorise(gram, gains=gains)).abs().max().item()
+        for gains in (False, True)
+    )
+
+    assert plain > 500
+    assert with_gains < 50
