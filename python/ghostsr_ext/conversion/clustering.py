@@ -21,9 +21,9 @@ from ghostsr_ext.nn import ShiftScope
 # Relative to the diagonal. Maps of a trained network are nearly collinear, and their sums are exact
 # to about 1e-6; the least ridge with which the factorisation succeeds is used.
 _RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-# Ghosts with a gain and a bias before the ReLU are copies of their sources but for where it cuts them
-# off. A layer behind would take what it lacks from such small differences, with huge weights. It gets
-# a larger ridge, which inputs that hardly vary share with the others.
+# Ghosts with a gain and a bias before the ReLU are copies of their sources but for where it cuts
+# them off. A layer behind would take what it lacks from such small differences, with huge weights.
+# It gets a larger ridge, which inputs that hardly vary share with the others.
 _LEAST_RIDGE_WITH_GAINS = 1e-4
 _LEAST_UNIT, _LEAST_UNIT_WITH_GAINS = 1e-9, 1e-2
 _ROUNDS = 30
