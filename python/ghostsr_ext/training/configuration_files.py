@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import os
 import sys
@@ -54,13 +55,14 @@ def config_from_values(
     """Check values as a TOML file holds them.
 
     Args:
-        values: The tables.
+        values: The tables; they are left as they are.
         origin: What messages begin with.
-        overrides: As in :func:`read_config`; put into ``values``.
+        overrides: As in :func:`read_config`.
 
     Raises:
         InputError: A key or value is wrong.
     """
+    values = copy.deepcopy(values)
     for override in overrides:
         _apply(values, override)
     try:

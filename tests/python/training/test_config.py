@@ -146,3 +146,14 @@ def test_values_need_no_file():
     config = config_from_values({}, "options", ["model.init=a.pth", 'data.train=["b"]'])
 
     assert str(config.model.init) == "a.pth"
+
+
+def test_overrides_leave_the_values_as_they_are():
+    values = {"model": {"init": "a.pth"}, "data": {"train": ["b"]}, "shifts": {"scope": "channel"}}
+
+    changed = config_from_values(values, "test", ["shifts.scope=layer", "training.lr=1"])
+    again = config_from_values(values, "test")
+
+    assert (changed.shifts.scope, changed.training.lr) == ("layer", 1)
+    assert (again.shifts.scope, again.training.lr) == ("channel", 1e-4)
+    assert values["shifts"] == {"scope": "channel"}
