@@ -1,7 +1,5 @@
 #include "core/shift_concat.h"
 
-#include <algorithm>
-#include <cstdlib>
 #include <memory>
 
 #include "core/half.h"
@@ -30,14 +28,9 @@ bool channels_innermost(const ShiftConcatBackwardParams<T>& params) {
 template <typename T>
 void backward_by_pixels(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end) {
   const int64_t outputs = params.reader_begin[params.intrinsic_channels];
-  int64_t reach = 0;
-  for (int64_t channel = 0; channel < outputs; ++channel) {
-    const ChannelOrigin& origin = params.origins[channel];
-    reach = std::max<int64_t>({reach, std::abs(origin.dy), std::abs(origin.dx)});
-  }
   const auto workspace = std::make_unique_for_overwrite<accumulator_t<T>[]>(
-      backward_workspace(params.intrinsic_channels, outputs, reach));
-  GHOSTSR_CALL_KERNEL(shift_concat_backward_pixels, params, reach, begin, end, workspace.get());
+      backward_workspace(params.intrinsic_channels, outputs, params.reach));
+  GHOSTSR_CALL_KERNEL(shift_concat_backward_pixels, params, begin, end, workspace.get());
 }
 
 }  // namespace

@@ -37,6 +37,7 @@ struct ShiftConcatBackwardParams {
   const ChannelOrigin* origins;
   const int64_t* readers;  // output channels that read c: readers[reader_begin[c] .. reader_begin[c + 1])
   const int64_t* reader_begin;  // [intrinsic_channels + 1]
+  int32_t reach;                // largest |dy| or |dx| among the origins
   const T* grad_output;
   Strides grad_output_strides;
   ReluWitness witness;

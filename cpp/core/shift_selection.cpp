@@ -31,12 +31,7 @@ bool channels_innermost(const GhostSumParams<T>& params) {
 // The largest distance between a gradient and the intrinsic row or column that is multiplied with it.
 template <typename T>
 int64_t largest_reach(const GhostSumParams<T>& params) {
-  int64_t reach = params.kind == GhostSum::candidates ? params.max_shift : 0;
-  for (int64_t ghost = 0; ghost < params.ghosts; ++ghost) {
-    const ChannelOrigin& origin = params.origins[params.ghost_outputs[ghost]];
-    reach = std::max<int64_t>({reach, std::abs(origin.dy), std::abs(origin.dx)});
-  }
-  return reach;
+  return params.kind == GhostSum::candidates ? std::max(params.max_shift, params.reach) : params.reach;
 }
 
 template <typename T>
@@ -44,7 +39,7 @@ void ghost_sum_by_rows(const GhostSumParams<T>& params, int64_t begin, int64_t e
   const int64_t rows = params.extent.batch * params.extent.height;
   const int64_t parts = ghost_sum_parts(params);
   const int64_t width = ghost_sum_width(params);
-  const int64_t margin = params.kind == GhostSum::total ? 0 : largest_reach(params);
+  const int64_t margin = largest_reach(params);
   std::vector<accumulator_t<T>> workspace(params.extent.width +
                                           (2 * params.max_shift + 1) * (params.extent.width + 2 * margin));
   for (int64_t part = begin; part < end; ++part) {

@@ -18,6 +18,7 @@ std::vector<double> ghost_sums(const GhostGradient& gradient, const ChannelPlan&
         .ghosts = ghosts,
         .origins = plan.origins.data(),
         .ghost_outputs = plan.ghost_outputs.data(),
+        .reach = plan.reach,
         .grad_output = data_of<T>(grad_output),
         .grad_output_strides = strides_of(grad_output),
         .witness = gradient.witness,

@@ -93,6 +93,7 @@ std::tuple<Tensor, Tensor, Tensor> shift_concat_backward_cpu(
           .origins = plan.origins.data(),
           .readers = plan.readers.data(),
           .reader_begin = plan.reader_begin.data(),
+          .reach = plan.reach,
           .grad_output = data_of<T>(grad_output),
           .grad_output_strides = strides_of(grad_output),
           .witness = gradient.witness,

@@ -170,7 +170,7 @@ class GhostConv2d(nn.Module):
             rows of ``logits``. All of them by default.
         estimator: The gradient of the logits, "straight-through" or "reinmax"; see
             :func:`ghostsr_ext.shift_selection.choose_by_reinmax`. With the latter, ghosts that are
-            not explored get none.
+            not explored get none, and without noise none are.
 
     Raises:
         ValueError: An argument is outside the allowed values.
@@ -319,8 +319,8 @@ class GhostConv2d(nn.Module):
             return logits, None, 1.0
         if self.estimator == "straight-through" and not self.noise:
             return logits, None, self.tau
-        drawn = draw_rows(logits, self.explored)
-        noise = gumbel_noise(logits) * drawn if self.noise else None
+        drawn = draw_rows(logits, self.explored if self.noise else 0.0)
+        noise = gumbel_noise(logits) * drawn
         if self.estimator == "reinmax":
             return choose_by_reinmax(logits, noise, self.tau, drawn), None, 1.0
         return logits, noise, self.tau

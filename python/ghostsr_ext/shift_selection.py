@@ -28,7 +28,7 @@ def draw_rows(logits: Tensor, explored: float) -> Tensor:
     return torch.rand_like(logits[:, :1], dtype=torch.float32) < explored
 
 
-def choose_by_reinmax(logits: Tensor, noise: Tensor | None, tau: float, drawn: Tensor) -> Tensor:
+def choose_by_reinmax(logits: Tensor, noise: Tensor, tau: float, drawn: Tensor) -> Tensor:
     """Choose each row's candidate with the largest logits / tau + noise, with ReinMax's gradient.
 
     With Gumbel noise the choice is a draw from softmax(logits / tau). Where the loss of a ghost's
@@ -41,7 +41,7 @@ def choose_by_reinmax(logits: Tensor, noise: Tensor | None, tau: float, drawn: T
 
     Args:
         logits: [G, K].
-        noise: [G, K], or None.
+        noise: [G, K]; zero for rows that do not draw.
         tau: Above 0.
         drawn: [G, 1]; rows without get no gradient: what they chose was no draw.
 
@@ -55,10 +55,8 @@ def choose_by_reinmax(logits: Tensor, noise: Tensor | None, tau: float, drawn: T
 
 class _ReinMax(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, logits: Tensor, noise: Tensor | None, tau: float, drawn: Tensor
-    ) -> Tensor:
-        perturbed = logits / tau if noise is None else logits / tau + noise
+    def forward(ctx: Any, logits: Tensor, noise: Tensor, tau: float, drawn: Tensor) -> Tensor:
+        perturbed = logits / tau + noise
         chosen = torch.zeros_like(logits).scatter_(1, perturbed.argmax(1, keepdim=True), 1)
         ctx.save_for_backward(logits, chosen, drawn)
         ctx.tau = tau

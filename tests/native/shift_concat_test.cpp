@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
+#include <initializer_list>
 #include <numeric>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/channel_plan.h"
@@ -33,18 +34,15 @@ struct Level {
   BackwardKernel backward_pixels;
 };
 
-using PixelKernel = void (*)(const ShiftConcatBackwardParams<float>&, int64_t, int64_t, int64_t, float*);
+using PixelKernel = void (*)(const ShiftConcatBackwardParams<float>&, int64_t, int64_t, float*);
 
 // Lends a kernel just the memory that it says it works in.
 template <PixelKernel kernel>
 void with_workspace(const ShiftConcatBackwardParams<float>& params, int64_t begin, int64_t end) {
   const int64_t outputs = params.reader_begin[params.intrinsic_channels];
-  int32_t reach = 0;
-  for (int64_t channel = 0; channel < outputs; ++channel) {
-    reach = std::max({reach, std::abs(params.origins[channel].dy), std::abs(params.origins[channel].dx)});
-  }
-  std::vector<float> workspace(backward_workspace(params.intrinsic_channels, outputs, reach) + 1, kOutside);
-  kernel(params, reach, begin, end, workspace.data());
+  std::vector<float> workspace(backward_workspace(params.intrinsic_channels, outputs, params.reach) + 1,
+                               kOutside);
+  kernel(params, begin, end, workspace.data());
   EXPECT_EQ(workspace.back(), kOutside);
 }
 
@@ -220,8 +218,14 @@ TEST_P(ShiftConcatKernels, HaveTheGradientOfTheFormula) {
   output.fill(random_);
   intrinsic.fill(random_);
   for (const Level& level : levels()) {
-    for (const ReluWitness witness : {ReluWitness::none, ReluWitness::output, ReluWitness::intrinsic}) {
-      SCOPED_TRACE(level.name + ", witness " + std::to_string(static_cast<int>(witness)));
+    for (const auto& [witness, scale] :
+         std::initializer_list<std::pair<ReluWitness, double>>{{ReluWitness::none, 0.5},
+                                                               {ReluWitness::output, 0.5},
+                                                               {ReluWitness::output, -2.0},
+                                                               {ReluWitness::intrinsic, 0.5},
+                                                               {ReluWitness::intrinsic, -2.0}}) {
+      SCOPED_TRACE(level.name + ", witness " + std::to_string(static_cast<int>(witness)) + ", scale " +
+                   std::to_string(scale));
       Map result(shape.extent, shape.intrinsic, channels_last, 1);
       const ShiftConcatBackwardParams<float> params{
           .extent = shape.extent,
@@ -229,6 +233,7 @@ TEST_P(ShiftConcatKernels, HaveTheGradientOfTheFormula) {
           .origins = plan.origins.data(),
           .readers = plan.readers.data(),
           .reader_begin = plan.reader_begin.data(),
+          .reach = plan.reach,
           .grad_output = gradient.data(),
           .grad_output_strides = gradient.strides,
           .witness = witness,
@@ -238,7 +243,7 @@ TEST_P(ShiftConcatKernels, HaveTheGradientOfTheFormula) {
           .intrinsic_strides = intrinsic.strides,
           .grad_intrinsic = result.data(),
           .grad_intrinsic_strides = result.strides,
-          .residual_scale = 0.5,
+          .residual_scale = scale,
       };
       const int64_t rows = shape.extent.batch * shape.extent.height;
       const int64_t tasks = channels_last ? rows : rows * shape.intrinsic;
@@ -256,12 +261,12 @@ TEST_P(ShiftConcatKernels, HaveTheGradientOfTheFormula) {
         if (to_y < 0 || to_x < 0 || to_y >= shape.extent.height || to_x >= shape.extent.width) {
           return;
         }
-        const double seen = origin.gain * intrinsic.at(n, origin.source, to_y, to_x) + origin.bias;
+        const double seen = scale * (origin.gain * intrinsic.at(n, origin.source, to_y, to_x) + origin.bias);
         const bool passed = witness == ReluWitness::none ||
                             (witness == ReluWitness::output ? output.at(n, c, y, x) > 0 : seen > 0);
         if (passed) {
           expected.at(n, origin.source, to_y, to_x) +=
-              static_cast<float>(0.5 * origin.gain * gradient.at(n, c, y, x));
+              static_cast<float>(scale * origin.gain * gradient.at(n, c, y, x));
         }
       });
       result.for_each([&](int64_t n, int64_t c, int64_t y, int64_t x) {

@@ -133,6 +133,7 @@ TEST_P(GhostSums, EqualTheirDefinition) {
           .ghosts = ghosts,
           .origins = plan.origins.data(),
           .ghost_outputs = plan.ghost_outputs.data(),
+          .reach = plan.reach,
           .grad_output = gradient.data(),
           .grad_output_strides = strides(intrinsic + ghosts),
           .witness = witness,

@@ -274,6 +274,16 @@ def test_reinmax_leaves_the_logits_of_ghosts_alone_that_are_not_explored():
     assert 0 < learned < 0.6
 
 
+def test_reinmax_without_noise_learns_nothing():
+    layer = GhostConv2d(4, 128, 3)
+    layer.estimator = "reinmax"
+    layer.noise = False
+
+    layer(INPUT).square().sum().backward()
+
+    assert not layer.logits.grad.any()
+
+
 def test_the_seed_decides_the_noise():
     layer = GhostConv2d(4, 128, 3)
     outputs = []

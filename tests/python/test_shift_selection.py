@@ -10,7 +10,7 @@ TARGET = torch.tensor([0.2, 0.1, 0.4], dtype=torch.float64)
 def loss_of(choice):
     """Loss of a choice [1, 3], with the operators' gradient: that of the softmax in its place."""
     soft = choice.softmax(dim=1)
-    weights = (choice + soft - soft.detach()).detach() + soft - soft.detach()
+    weights = choice.detach() + soft - soft.detach()
     return ((weights @ FEATURES - TARGET) ** 2).sum()
 
 
@@ -65,7 +65,10 @@ def test_the_choice_is_one_hot_and_the_largest_with_its_noise():
     drawn = torch.ones(2, 1, dtype=torch.bool)
     noise = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
 
-    assert choose_by_reinmax(logits, None, 1.0, drawn).tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert choose_by_reinmax(logits, torch.zeros(2, 3), 1.0, drawn).tolist() == [
+        [0, 1, 0],
+        [1, 0, 0],
+    ]
     assert choose_by_reinmax(logits, noise, 1.0, drawn).tolist() == [[0, 1, 0], [0, 0, 1]]
     # The noise is that of a draw from softmax(logits / tau).
     assert choose_by_reinmax(logits, noise, 0.25, drawn).tolist() == [[0, 1, 0], [1, 0, 0]]
@@ -73,7 +76,8 @@ def test_the_choice_is_one_hot_and_the_largest_with_its_noise():
 
 def test_rows_that_did_not_draw_get_no_gradient():
     logits = torch.zeros(2, 3, requires_grad=True)
-    choice = choose_by_reinmax(logits, None, 1.0, torch.tensor([[True], [False]]))
+    drawn = torch.tensor([[True], [False]])
+    choice = choose_by_reinmax(logits, torch.zeros(2, 3), 1.0, drawn)
 
     (choice * torch.tensor([1.0, 2.0, 4.0])).sum().backward()
 

@@ -12,23 +12,23 @@
 #include "core/shift_concat.h"
 #include "core/shift_selection.h"
 
-#define GHOSTSR_DECLARE_KERNELS(level)                                                                     \
-  namespace ghostsr::level {                                                                               \
-  template <typename T>                                                                                    \
-  void shift_concat_rows(const ShiftConcatParams<T>& params, int64_t begin, int64_t end);                  \
-  template <typename T>                                                                                    \
-  void shift_concat_pixels(const ShiftConcatParams<T>& params, int64_t begin, int64_t end);                \
-  template <typename T>                                                                                    \
-  void shift_concat_backward_rows(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end); \
-  template <typename T>                                                                                    \
-  void shift_concat_backward_pixels(const ShiftConcatBackwardParams<T>& params, int64_t reach,             \
-                                    int64_t begin, int64_t end, accumulator_t<T>* workspace);              \
-  template <typename T>                                                                                    \
-  void ghost_sum_rows(const GhostSumParams<T>& params, int64_t ghost, int64_t begin, int64_t end,          \
-                      accumulator_t<T>* workspace, double* sums);                                          \
-  template <typename T>                                                                                    \
-  void ghost_sum_pixels(const GhostSumParams<T>& params, int64_t reach, int64_t width, int64_t begin,      \
-                        int64_t end, accumulator_t<T>* workspace, double* sums);                           \
+#define GHOSTSR_DECLARE_KERNELS(level)                                                                      \
+  namespace ghostsr::level {                                                                                \
+  template <typename T>                                                                                     \
+  void shift_concat_rows(const ShiftConcatParams<T>& params, int64_t begin, int64_t end);                   \
+  template <typename T>                                                                                     \
+  void shift_concat_pixels(const ShiftConcatParams<T>& params, int64_t begin, int64_t end);                 \
+  template <typename T>                                                                                     \
+  void shift_concat_backward_rows(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end);  \
+  template <typename T>                                                                                     \
+  void shift_concat_backward_pixels(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end, \
+                                    accumulator_t<T>* workspace);                                           \
+  template <typename T>                                                                                     \
+  void ghost_sum_rows(const GhostSumParams<T>& params, int64_t ghost, int64_t begin, int64_t end,           \
+                      accumulator_t<T>* workspace, double* sums);                                           \
+  template <typename T>                                                                                     \
+  void ghost_sum_pixels(const GhostSumParams<T>& params, int64_t reach, int64_t width, int64_t begin,       \
+                        int64_t end, accumulator_t<T>* workspace, double* sums);                            \
   }
 
 GHOSTSR_DECLARE_KERNELS(portable)

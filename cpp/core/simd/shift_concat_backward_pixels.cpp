@@ -59,11 +59,12 @@ template <ReluWitness kWitness, typename T>
 }
 
 template <ReluWitness kWitness, typename T>
-void backward_rows(const ShiftConcatBackwardParams<T>& params, int64_t reach, int64_t begin, int64_t end,
+void backward_rows(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end,
                    accumulator_t<T>* workspace) {
   using A = accumulator_t<T>;
   const int64_t channels = params.intrinsic_channels;
   const int64_t outputs = params.reader_begin[channels];
+  const int64_t reach = params.reach;
   const Strides& in = params.intrinsic_strides;
   const Strides& to = params.grad_intrinsic_strides;
   A* const sums = workspace;
@@ -143,40 +144,39 @@ void backward_dense_rows(const ShiftConcatBackwardParams<T>& params, int64_t beg
 }
 
 template <ReluWitness kWitness, typename T>
-void backward(const ShiftConcatBackwardParams<T>& params, int64_t reach, int64_t begin, int64_t end,
+void backward(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end,
               accumulator_t<T>* workspace) {
   if (is_dense(params)) {
     backward_dense_rows<kWitness>(params, begin, end);
   } else {
-    backward_rows<kWitness>(params, reach, begin, end, workspace);
+    backward_rows<kWitness>(params, begin, end, workspace);
   }
 }
 
 }  // namespace
 
 template <typename T>
-void shift_concat_backward_pixels(const ShiftConcatBackwardParams<T>& params, int64_t reach, int64_t begin,
-                                  int64_t end, accumulator_t<T>* workspace) {
+void shift_concat_backward_pixels(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end,
+                                  accumulator_t<T>* workspace) {
   switch (params.witness) {
     case ReluWitness::none:
-      backward<ReluWitness::none>(params, reach, begin, end, workspace);
+      backward<ReluWitness::none>(params, begin, end, workspace);
       break;
     case ReluWitness::output:
-      backward<ReluWitness::output>(params, reach, begin, end, workspace);
+      backward<ReluWitness::output>(params, begin, end, workspace);
       break;
     case ReluWitness::intrinsic:
-      backward<ReluWitness::intrinsic>(params, reach, begin, end, workspace);
+      backward<ReluWitness::intrinsic>(params, begin, end, workspace);
       break;
   }
 }
 
-template void shift_concat_backward_pixels(const ShiftConcatBackwardParams<float>&, int64_t, int64_t, int64_t,
-                                           float*);
+template void shift_concat_backward_pixels(const ShiftConcatBackwardParams<float>&, int64_t, int64_t, float*);
 template void shift_concat_backward_pixels(const ShiftConcatBackwardParams<double>&, int64_t, int64_t,
-                                           int64_t, double*);
+                                           double*);
 template void shift_concat_backward_pixels(const ShiftConcatBackwardParams<Float16>&, int64_t, int64_t,
-                                           int64_t, float*);
+                                           float*);
 template void shift_concat_backward_pixels(const ShiftConcatBackwardParams<BFloat16>&, int64_t, int64_t,
-                                           int64_t, float*);
+                                           float*);
 
 }  // namespace ghostsr::GHOSTSR_SIMD_LEVEL

@@ -69,6 +69,7 @@ std::vector<double> by_cpu(const LayerCase& layer, const cuda::OutputGradient<T>
       .ghosts = layer.ghosts,
       .origins = plan.origins.data(),
       .ghost_outputs = plan.ghost_outputs.data(),
+      .reach = plan.reach,
       .grad_output = gradient.data,
       .grad_output_strides = gradient.strides,
       .witness = gradient.witness,
