@@ -7,6 +7,7 @@ import torch
 from ghostsr_ext import nn as ghost_nn
 from ghostsr_ext import reference
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d, ghost_count
+from ghostsr_ext.shift_selection import gumbel_noise
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -243,6 +244,19 @@ def test_noise_acts_in_training_alone_and_can_be_turned_off():
     layer.eval()
     assert torch.equal(layer(INPUT), layer(INPUT))
     assert torch.equal(layer(INPUT), without)
+
+
+def test_with_all_ghosts_explored_the_noise_alone_depends_on_the_seed():
+    layer = GhostConv2d(4, 128, 3)
+    torch.manual_seed(7)
+    chosen = (layer.logits + gumbel_noise(layer.logits)).argmax(dim=1)
+
+    torch.manual_seed(7)
+    output = layer(INPUT)
+
+    layer.shift.copy_(reference.candidate_shifts(9, chosen.device)[chosen])
+    layer.logits = None
+    torch.testing.assert_close(output, layer(INPUT))
 
 
 @pytest.mark.parametrize("estimator", ["straight-through", "reinmax"])
