@@ -84,14 +84,18 @@ CONFIDENCE = 2.0
 FREEZE_AT = 0.5
 
 
-def logit_rate(steps: int) -> float:
+def logit_rate(steps: int, reach: float = 1.25 * CONFIDENCE / 2) -> float:
     """Return the learning rate of the logits over that of the weights.
 
     Adam moves a logit by about its rate a step. With this one, a shift can pass the first choice
-    only if both logits move the same way nearly all the time until shifts are frozen: the cosine
-    schedule averages 0.82 over the first half.
+    only if both logits move the same way nearly all the time until shifts are frozen.
+
+    Args:
+        steps: Of the run.
+        reach: How far a logit can move until shifts are frozen.
     """
-    return 1.25 * CONFIDENCE / (2 * 0.82 * LEARNING_RATE * FREEZE_AT * steps)
+    # The cosine schedule averages 0.82 over the first half.
+    return reach / (0.82 * LEARNING_RATE * FREEZE_AT * steps)
 
 
 def base(weights: Path, data: Path, steps: int, threads: int) -> dict[str, Any]:
