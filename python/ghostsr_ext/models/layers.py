@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
 
-Activation = Literal["none", "relu"]
+Activation = Literal["none", "relu", "leaky_relu", "prelu"]
 
 
 def same_conv(
@@ -21,6 +21,8 @@ def same_conv(
     groups: int = 1,
     bias: bool = True,
     activation: Activation = "none",
+    negative_slope: float = 0.01,
+    prelu_parameters: int = 1,
     residual_scale: float = 1.0,
 ) -> FusedConv2d:
     """Return a stride-1 convolution of an odd kernel that keeps the height and width."""
@@ -32,6 +34,8 @@ def same_conv(
         groups=groups,
         bias=bias,
         activation=activation,
+        negative_slope=negative_slope,
+        prelu_parameters=prelu_parameters,
         residual_scale=residual_scale,
     )
 
