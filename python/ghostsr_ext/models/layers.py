@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
+from ghostsr_ext.activations import Activation
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
-
-Activation = Literal["none", "relu", "leaky_relu", "prelu"]
 
 
 def same_conv(
