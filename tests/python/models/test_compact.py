@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from ghostsr_ext.conversion import convert
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRVGGNetCompact
 from published_networks import RealEsrganCompact
@@ -42,6 +43,17 @@ def test_converts_all_but_the_first_and_the_last_convolution() -> None:
     model = SRVGGNetCompact(layers=3, features=4)
 
     assert model.converted_by_default() == ["convs.1", "convs.2", "convs.3"]
+
+
+def test_conversion_keeps_the_slopes() -> None:
+    model = SRVGGNetCompact(layers=3, features=8)
+    for conv in model.convs:
+        nn.init.uniform_(conv.prelu_weight, -0.5, 0.5)
+
+    ghost, _ = convert(model, 0.5)
+
+    for before, after in zip(model.convs, ghost.convs, strict=True):
+        assert torch.equal(after.prelu_weight, before.prelu_weight)
 
 
 def test_the_receptive_field_is_that_of_its_convolutions() -> None:
