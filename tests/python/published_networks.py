@@ -359,9 +359,7 @@ class RealEsrgan(nn.Module):
 
     NAMES = ("body", "conv_body", "conv_up", "conv_hr", "rdb")
 
-    def __init__(
-        self, scale: int, *, features: int = 8, growth: int = 4, blocks: int = 2
-    ) -> None:
+    def __init__(self, scale: int, *, features: int = 8, growth: int = 4, blocks: int = 2) -> None:
         super().__init__()
         self.unshuffle = 4 // scale
         self._build(3 * self.unshuffle**2, 2, features, growth, blocks)
@@ -393,9 +391,7 @@ class Bsrgan(RealEsrgan):
 
     NAMES = ("RRDB_trunk", "trunk_conv", "upconv", "HRconv", "RDB")
 
-    def __init__(
-        self, scale: int, *, features: int = 8, growth: int = 4, blocks: int = 2
-    ) -> None:
+    def __init__(self, scale: int, *, features: int = 8, growth: int = 4, blocks: int = 2) -> None:
         nn.Module.__init__(self)
         self.unshuffle = 1
         self._build(3, scale.bit_length() - 1, features, growth, blocks)
@@ -440,9 +436,7 @@ class Shortcut(nn.Module):
 class FirstEsrgan(nn.Module):
     """The RRDBNet of the first code of ESRGAN, a row of numbered layers."""
 
-    def __init__(
-        self, scale: int, *, features: int = 8, growth: int = 4, blocks: int = 2
-    ) -> None:
+    def __init__(self, scale: int, *, features: int = 8, growth: int = 4, blocks: int = 2) -> None:
         super().__init__()
         trunk = [FirstEsrganBlock(features, growth) for _ in range(blocks)]
         layers: list[nn.Module] = [
