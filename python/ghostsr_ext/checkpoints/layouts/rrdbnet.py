@@ -73,7 +73,7 @@ def _read(draft: Draft, names: _Names) -> None:
 
 
 def _numbered(draft: Draft, pattern: str) -> list[str]:
-    names = []
+    names: list[str] = []
     while f"{pattern.format(len(names) + 1)}.weight" in draft:
         names.append(pattern.format(len(names) + 1))
     return names
