@@ -22,7 +22,7 @@ class PicturePair:
     """An original and its small version, read when asked for.
 
     Attributes:
-        name: The original's file name without suffix, after the folders inside the set that it is in.
+        name: The file name of the original without suffix, after the folders that lead to it.
         scale: How many times the original is larger.
         high_path: The original.
         low_path: The small version, or None where it is made from the original.
