@@ -264,7 +264,7 @@ def animation(path: Path) -> None:
             lambda path: save(path, RGB[..., 0].astype(np.float32)),
             "floating-point values",
         ),
-        ("wide.tif", lambda path: save(path, np.full((2, 2), 70000, np.int32)), "70000"),
+        ("wide.tif", lambda path: save(path, np.full((2, 2), 70000, np.int32)), "signed"),
     ],
 )
 def test_unreadable_files_are_named_with_the_reason(tmp_path, name, make, message):
