@@ -28,8 +28,8 @@ from ghostsr_ext.imaging.tiff_reader import read_tiff, tiff_size
 MAX_PIXELS = 150_000_000
 """Pixels (rows times columns) above which a picture is refused before anything is decoded.
 
-Pillow itself refuses 178,956,970 and more. Reading takes at most three times the bytes of the
-decoded picture with its opacity: 12 for each pixel of 8 bits, 24 of 16 bits.
+Pillow itself refuses 178,956,970 and more. Reading takes at most 10 bytes of memory for each pixel
+of 8 bits a channel, and 20 in WebP or with 16 bits a channel.
 """
 
 PICTURE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"))

@@ -29,7 +29,7 @@ def grey(bits, values, **tags):
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_what_tifffile_writes_is_read_as_it_was(data):
     choose = data.draw
