@@ -26,10 +26,11 @@ def load_model(
     """Read a network from a file: the package's own, or published weights.
 
     Published weights are recognised by their keys and shapes: EDSR (EDSR-PyTorch, its mobile form,
-    BasicSR), CARN and CARN-M (CARN-pytorch), RDN (yjn870, EDSR-PyTorch, idealo) and VDSR (twtygqyy,
-    huangzehao), wrapped or not, in ``.pth``, ``.pt`` or ``.safetensors`` files. What was found and
-    why is in ``SRModel.origin``. Value ranges are told from the mean colour where the file has one,
-    else from the layout and by trying both on a smooth picture.
+    BasicSR), CARN and CARN-M (CARN-pytorch), RDN (yjn870, EDSR-PyTorch, idealo), VDSR (twtygqyy,
+    huangzehao), RRDBNet (Real-ESRGAN and traiNNer, BSRGAN, the first ESRGAN) and SRVGGNetCompact
+    (Real-ESRGAN and traiNNer), wrapped or not, in ``.pth``, ``.pt`` or ``.safetensors`` files. What
+    was found and why is in ``SRModel.origin``. Value ranges are told from the mean colour where the
+    file has one, else from the layout and by trying both on a smooth picture.
 
     Args:
         path: The file. Nothing in it is executed.
