@@ -409,10 +409,10 @@ def test_reading_takes_no_more_memory_than_the_document_says(tmp_path):
         ("fax.tif", "1", 10),
     ]:
         options = {"transparency": 0} if mode == "P" else {}
-        Image.new(mode, (2000, 1500)).save(tmp_path / name, **options)
+        Image.new(mode, (4000, 3000)).save(tmp_path / name, **options)
         most[tmp_path / name] = bound
     for name in ("deep_rgba.png", "deep_rgba.tif"):
-        deep = np.zeros((1500, 2000, 3), np.uint16)
+        deep = np.zeros((3000, 4000, 3), np.uint16)
         write_picture(tmp_path / name, Picture(deep, deep[..., 0]))
         most[tmp_path / name] = 20
 
