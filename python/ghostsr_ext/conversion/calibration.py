@@ -10,6 +10,7 @@ from operator import add
 import torch
 from torch import Tensor, nn
 
+from ghostsr_ext.conversion.activations import Activation, own_activation, passed_on
 from ghostsr_ext.conversion.fitting import fit_statistics
 from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.conversion.settings import GhostSettings, Progress
@@ -42,9 +43,8 @@ def calibrate(
     dense one. Where the layer adds a residual, the difference of the two residuals is part of what
     is wanted from it, so that errors do not pile up.
 
-    A layer that is followed by a rectifier is fitted twice, unless ghosts have gains: the second
-    time to what the dense layer gives where that is positive, and elsewhere to what the first fit
-    gives, if negative.
+    A layer that is followed by an activation is fitted twice, the second time to what the first fit
+    gives plus the part of its error that the activation passes on: see ``passed_on``.
 
     Dense layers between converted ones are fitted in the same way and stay dense. They take up what
     a block has lost, above all where nothing that is converted adds the residual.
@@ -137,6 +137,8 @@ class _Stage(nn.Module):
         self.ghost: GhostConv2d | None = None
         self.found: GhostFit | None = None
         self.fitted: Callable[[str], None] = lambda _: None
+        self._activations = entry.activations
+        self._own_activation = own_activation(entry.module)
         self._ratio = ratio
         self._settings = settings
         self._statistics: dict[int, list[Statistics]] = {}
@@ -182,7 +184,7 @@ class _Stage(nn.Module):
         if self._use == 0:
             self._build()
             if self.uses == 1:
-                if self._rectified:
+                if self._activation is not None:
                     self._add_statistics(dense_input, input, dense_residual, residual)
                     self._build()
                 # A layer of 256 channels has 100 MB of them.
@@ -197,11 +199,11 @@ class _Stage(nn.Module):
         return torch.cat([wanted, output])
 
     @property
-    def _rectified(self) -> bool:
-        # With gains, the layers behind lose more by it than this one wins.
-        if self._settings.affine:
-            return False
-        return getattr(self.dense, "activation", "none") == "relu"
+    def _activation(self) -> Activation | None:
+        """What follows the present use."""
+        if self._own_activation is not None:
+            return self._own_activation
+        return self._activations[self._use] if self._use < self.uses else None
 
     def _add_statistics(
         self,
@@ -223,12 +225,12 @@ class _Stage(nn.Module):
         targets = self._surrounded(partial(nn.Conv2d.forward, self.dense), dense_input)
         if debt is not None:
             targets = targets + surround(debt, edges)
-        if self.ghost is not None and self._rectified:
-            # What a rectifier cuts off may be anything below zero, so what is there already is
-            # wanted. The squared error behind the rectifier cannot grow by this.
-            zero = torch.zeros(()) if added is None else -surround(added, edges)
-            found = torch.minimum(self._surrounded(self._convolved, input), zero)
-            targets = torch.where(targets > zero, targets, found)
+        if self.ghost is not None and self._activation is not None:
+            found = self._surrounded(self._convolved, input)
+            base = 0.0 if added is None else surround(added, edges)
+            scale = getattr(self.dense, "residual_scale", 1.0)
+            part = passed_on(self._activation, scale * (targets + base), scale * (found + base))
+            targets = found + part * (targets - found)
         return gather_statistics(
             self.dense, input.float(), targets.float(), self._settings.max_shift
         )
