@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, reduce
 from operator import add
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ def calibrate(
     settings: GhostSettings,
     progress: Progress | None = None,
     between: Sequence[TracedConvolution] = (),
-) -> dict[str, tuple[GhostConv2d, GhostFit]]:
+) -> tuple[dict[str, tuple[GhostConv2d, GhostFit]], list[str]]:
     """Replace ``layers`` of ``model`` by ghost layers fitted on ``inputs``.
 
     The dense and the converted network run side by side as the two halves of one batch. When they
@@ -62,7 +63,8 @@ def calibrate(
         between: Convolutions that stay dense; their weights and biases are changed.
 
     Returns:
-        The ghost layers and what they were made of, by name.
+        The ghost layers and what they were made of, by name; and the names of those ``between``
+        that got new weights, because the old ones did worse.
     """
     stages = [_Stage(entry, ratios[entry.name], settings) for entry in layers]
     stages.extend(_Stage(entry, 0.0, settings) for entry in between)
@@ -84,19 +86,22 @@ def calibrate(
         stage.fitted = fitted
     for _ in range(passes):
         _run(model, torch.cat([inputs, inputs]), stages, _Stage.fit)
-    results = {}
+    results: dict[str, tuple[GhostConv2d, GhostFit]] = {}
+    refitted = []
     for number, stage in enumerate(stages):
         assert stage.ghost is not None
         assert stage.found is not None
         if number < len(layers):
             replace_module(model, stage, stage.ghost)
-            results[stage.name] = (stage.ghost, replace(stage.found, relative_error=stage.error))
+            found = replace(
+                stage.found, relative_error=stage.error, error_if_dense=stage.error_if_dense
+            )
+            results[stage.name] = (stage.ghost, found)
         else:
-            stage.dense.weight.copy_(stage.ghost.weight)
-            if stage.dense.bias is not None and stage.ghost.bias is not None:
-                stage.dense.bias.copy_(stage.ghost.bias)
+            if stage.refit_dense():
+                refitted.append(stage.name)
             replace_module(model, stage, stage.dense)
-    return results
+    return results, refitted
 
 
 class _Finished(Exception):  # noqa: N818
@@ -142,12 +147,34 @@ class _Stage(nn.Module):
         self._ratio = ratio
         self._settings = settings
         self._statistics: dict[int, list[Statistics]] = {}
-        self._missed = self._energy = 0.0
+        self._missed = self._missed_if_dense = self._energy = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        # A network may ask a layer for its sizes or its type of numbers.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("dense"), name)
 
     @property
     def error(self) -> float:
         """Squared error of the output in the latest pass over the dense output's variance."""
         return self._missed / self._energy if self._energy else 0.0
+
+    @property
+    def error_if_dense(self) -> float:
+        """The same for the output that the dense layer would have given in its place."""
+        return self._missed_if_dense / self._energy if self._energy else 0.0
+
+    def refit_dense(self) -> bool:
+        """Give the dense layer the weights that were fitted, if that is for the better."""
+        assert self.ghost is not None
+        if self._missed >= self._missed_if_dense:
+            return False
+        self.dense.weight.copy_(self.ghost.weight)
+        if self.dense.bias is not None and self.ghost.bias is not None:
+            self.dense.bias.copy_(self.ghost.bias)
+        return True
 
     def begin(
         self,
@@ -158,7 +185,7 @@ class _Stage(nn.Module):
         self._action = action
         self._called = called
         self._use = 0
-        self._missed = self._energy = 0.0
+        self._missed = self._missed_if_dense = self._energy = 0.0
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         output = self._action(self, input, residual)
@@ -193,9 +220,13 @@ class _Stage(nn.Module):
         assert self.ghost is not None
         wanted = self._run(self.dense, dense_input, dense_residual)
         output = self._run(self.ghost, input, residual)
+        if_dense = self._run(self.dense, input, residual)
         centred = wanted - wanted.mean(dim=(0, 2, 3), keepdim=True)
         self._missed += float((output - wanted).double().square().sum())
+        self._missed_if_dense += float((if_dense - wanted).double().square().sum())
         self._energy += float(centred.double().square().sum())
+        if not self.ghost.ghost_channels and self._missed >= self._missed_if_dense:
+            output = if_dense
         return torch.cat([wanted, output])
 
     @property
