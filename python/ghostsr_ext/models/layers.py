@@ -18,6 +18,8 @@ def same_conv(
     groups: int = 1,
     bias: bool = True,
     activation: Activation = "none",
+    negative_slope: float = 0.01,
+    prelu_parameters: int = 1,
     residual_scale: float = 1.0,
 ) -> FusedConv2d:
     """Return a stride-1 convolution of an odd kernel that keeps the height and width."""
@@ -29,6 +31,8 @@ def same_conv(
         groups=groups,
         bias=bias,
         activation=activation,
+        negative_slope=negative_slope,
+        prelu_parameters=prelu_parameters,
         residual_scale=residual_scale,
     )
 
