@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ghostsr_ext import ops
+from ghostsr_ext.activations import Activation, check_activation
 from ghostsr_ext.packed_weights import PackedWeightCache
-from ghostsr_ext.reference import ACTIVATIONS, candidate_shifts
+from ghostsr_ext.reference import activate, candidate_shifts
 from ghostsr_ext.shift_selection import choose_by_reinmax, draw_rows, gumbel_noise
 
 ShiftScope = Literal["channel", "layer"]
@@ -25,17 +26,13 @@ MAX_SHIFT_LIMIT = 7
 SELECTED_LOGIT = 6.0
 
 
-def _check_epilogue(activation: str) -> None:
-    if activation not in ACTIVATIONS:
-        raise ValueError(f'activation: found "{activation}"; allowed are {", ".join(ACTIVATIONS)}')
-
-
 class FusedConv2d(nn.Conv2d):
     """A convolution with its residual and activation in one operator.
 
     ``forward(input, residual)`` is ``activation(residual + residual_scale * conv(input))``, the
     residual term absent when None. Parameters, state dict and remaining arguments are those of
-    ``torch.nn.Conv2d``.
+    ``torch.nn.Conv2d``; under "prelu" there is one more parameter, ``prelu_weight``, of [1] or
+    [C_out].
 
     Args:
         in_channels: C_in.
@@ -47,7 +44,10 @@ class FusedConv2d(nn.Conv2d):
         groups: As in ``torch.nn.Conv2d``.
         bias: As in ``torch.nn.Conv2d``.
         padding_mode: As in ``torch.nn.Conv2d``.
-        activation: "none" or "relu".
+        activation: "none", "relu", "leaky_relu" or "prelu".
+        negative_slope: Factor of negative values under "leaky_relu".
+        prelu_parameters: Learned factors of negative values under "prelu": 1 for all channels, or
+            C_out.
         residual_scale: Factor of the convolution's output.
         device: Of the parameters.
         dtype: Of the parameters.
@@ -55,6 +55,8 @@ class FusedConv2d(nn.Conv2d):
     Raises:
         ValueError: An argument is outside the allowed values.
     """
+
+    prelu_weight: nn.Parameter | None
 
     def __init__(
         self,
@@ -68,12 +70,14 @@ class FusedConv2d(nn.Conv2d):
         bias: bool = True,
         padding_mode: str = "zeros",
         *,
-        activation: str = "none",
+        activation: Activation = "none",
+        negative_slope: float = 0.01,
+        prelu_parameters: int = 1,
         residual_scale: float = 1.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        _check_epilogue(activation)
+        check_activation(activation, negative_slope, prelu_parameters, out_channels)
         super().__init__(
             in_channels,
             out_channels,
@@ -87,9 +91,13 @@ class FusedConv2d(nn.Conv2d):
             device=device,
             dtype=dtype,
         )
-        self.activation = activation
+        self.activation: Activation = activation
+        self.negative_slope = negative_slope
         self.residual_scale = residual_scale
         self.packed_weight = PackedWeightCache()
+        self.register_parameter(
+            "prelu_weight", _prelu_weight(activation, prelu_parameters, self.weight)
+        )
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         """Convolve [N, C_in, H, W] to [N, C_out, H', W'], the shape that ``residual`` must have.
@@ -100,7 +108,7 @@ class FusedConv2d(nn.Conv2d):
             return _forward_unbatched(self, input, residual)
         no_table = torch.empty(0, dtype=torch.int64, device=input.device)
         padded, padding = _pad(self, input)
-        result: Tensor = ops.ghost_conv(
+        output: Tensor = ops.ghost_conv(
             padded,
             self.weight,
             self.bias,
@@ -110,17 +118,17 @@ class FusedConv2d(nn.Conv2d):
             padding=padding,
             dilation=self.dilation,
             groups=self.groups,
-            activation=self.activation,
+            activation=_fused_activation(self),
             residual=residual,
             residual_scale=self.residual_scale,
             packed_weight=self.packed_weight.get(self, padded, padding),
         )
-        return result
+        return _finish(self, output)
 
     def extra_repr(self) -> str:
         """Return the arguments that differ from a plain convolution's."""
         text: str = super().extra_repr()  # type: ignore[no-untyped-call]
-        return text + _epilogue_repr(self.activation, self.residual_scale)
+        return text + _epilogue_repr(self)
 
 
 class GhostConv2d(nn.Module):
@@ -150,7 +158,10 @@ class GhostConv2d(nn.Module):
         max_shift: d, 0 to 7; a ghost moves by -d..d rows and columns.
         shift_scope: "channel" learns a shift for every ghost, "layer" one for all of them.
         affine: Whether ghosts have a learned gain and bias of their own.
-        activation: "none" or "relu".
+        activation: "none", "relu", "leaky_relu" or "prelu".
+        negative_slope: Factor of negative values under "leaky_relu".
+        prelu_parameters: Learned factors of negative values under "prelu": 1 for all channels, or
+            C_out.
         residual_scale: Factor of the layer's output before the residual is added.
         device: Of the parameters.
         dtype: Of the parameters.
@@ -160,6 +171,7 @@ class GhostConv2d(nn.Module):
         bias: [I] or None.
         gain: [G] or None.
         ghost_bias: [G] or None.
+        prelu_weight: [1] or [C_out] under "prelu", else None.
         logits: [G, K] or [1, K]; None once frozen.
         source: int64 buffer [G], the intrinsic channel of each ghost.
         shift: int64 buffer [G, 2], (dy, dx) of each ghost when frozen.
@@ -180,6 +192,7 @@ class GhostConv2d(nn.Module):
     bias: nn.Parameter | None
     gain: nn.Parameter | None
     ghost_bias: nn.Parameter | None
+    prelu_weight: nn.Parameter | None
     logits: nn.Parameter | None
     source: Tensor
     shift: Tensor
@@ -201,13 +214,15 @@ class GhostConv2d(nn.Module):
         max_shift: int = 1,
         shift_scope: ShiftScope = "channel",
         affine: bool = False,
-        activation: str = "none",
+        activation: Activation = "none",
+        negative_slope: float = 0.01,
+        prelu_parameters: int = 1,
         residual_scale: float = 1.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        _check_epilogue(activation)
+        check_activation(activation, negative_slope, prelu_parameters, out_channels)
         if not 0 <= ghost_ratio < 1:
             raise ValueError(f"ghost_ratio: found {ghost_ratio}; 0 <= ghost_ratio < 1 is allowed")
         if not 0 <= max_shift <= MAX_SHIFT_LIMIT:
@@ -242,7 +257,8 @@ class GhostConv2d(nn.Module):
         self.max_shift = max_shift
         self.shift_scope: ShiftScope = shift_scope
         self.affine = affine
-        self.activation = activation
+        self.activation: Activation = activation
+        self.negative_slope = negative_slope
         self.residual_scale = residual_scale
         self.tau = 1.0
         self.noise = True
@@ -259,6 +275,9 @@ class GhostConv2d(nn.Module):
         )
         self.register_parameter(
             "ghost_bias", nn.Parameter(torch.zeros(ghosts, **factory)) if affine else None
+        )
+        self.register_parameter(
+            "prelu_weight", _prelu_weight(activation, prelu_parameters, self.weight)
         )
         choices = ghosts if shift_scope == "channel" else min(1, ghosts)
         self.logits = nn.Parameter(torch.empty(choices, (2 * max_shift + 1) ** 2, **factory))
@@ -290,14 +309,14 @@ class GhostConv2d(nn.Module):
             "padding": padding,
             "dilation": self.dilation,
             "groups": self.groups,
-            "activation": self.activation,
+            "activation": _fused_activation(self),
             "residual": residual,
             "residual_scale": self.residual_scale,
         }
-        result: Tensor
+        output: Tensor
         if self.logits is None:
             packed = self.packed_weight.get(self, padded, padding)
-            result = ops.ghost_conv(
+            output = ops.ghost_conv(
                 padded,
                 self.weight,
                 self.bias,
@@ -308,10 +327,10 @@ class GhostConv2d(nn.Module):
             )
         else:
             logits, noise, tau = self._selection(self.logits)
-            result = ops.ghost_conv_learned(
+            output = ops.ghost_conv_learned(
                 padded, self.weight, self.bias, self.source, logits, noise, tau, **arguments
             )
-        return result
+        return _finish(self, output)
 
     def _selection(self, logits: Tensor) -> tuple[Tensor, Tensor | None, float]:
         """Return the logits, the noise and the temperature to give to the operator."""
@@ -456,8 +475,7 @@ class GhostConv2d(nn.Module):
             f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
             f"dilation={self.dilation}, groups={self.groups}, bias={self.bias is not None}, "
             f"max_shift={self.max_shift}, shift_scope={self.shift_scope}, affine={self.affine}, "
-            f"shifts={'frozen' if self.logits is None else 'learned'}"
-            + _epilogue_repr(self.activation, self.residual_scale)
+            f"shifts={'frozen' if self.logits is None else 'learned'}" + _epilogue_repr(self)
         )
 
 
@@ -512,9 +530,31 @@ def _store_selected_shift(
         state_dict[prefix + "shift"] = module.selected_shift()
 
 
-def _epilogue_repr(activation: str, residual_scale: float) -> str:
-    text = "" if activation == "none" else f", activation={activation}"
-    return text if residual_scale == 1 else f"{text}, residual_scale={residual_scale}"
+def _prelu_weight(activation: Activation, parameters: int, weight: Tensor) -> nn.Parameter | None:
+    """Return the factors that "prelu" learns, of the weight's dtype and device, else None."""
+    if activation != "prelu":
+        return None
+    return nn.Parameter(torch.full((parameters,), 0.25, dtype=weight.dtype, device=weight.device))
+
+
+def _fused_activation(layer: FusedConv2d | GhostConv2d) -> Activation:
+    """Return what the operator applies itself."""
+    return "relu" if layer.activation == "relu" else "none"
+
+
+def _finish(layer: FusedConv2d | GhostConv2d, output: Tensor) -> Tensor:
+    """Apply the activation that the operator leaves."""
+    if layer.activation in ("none", "relu"):
+        return output
+    return activate(output, layer.activation, layer.negative_slope, layer.prelu_weight)
+
+
+def _epilogue_repr(layer: FusedConv2d | GhostConv2d) -> str:
+    arguments = epilogue_arguments(layer)
+    ordinary = {"activation": "none", "residual_scale": 1.0}
+    return "".join(
+        f", {name}={value}" for name, value in arguments.items() if ordinary.get(name) != value
+    )
 
 
 def convolution_arguments(layer: nn.Conv2d | GhostConv2d) -> dict[str, Any]:
@@ -531,11 +571,18 @@ def convolution_arguments(layer: nn.Conv2d | GhostConv2d) -> dict[str, Any]:
 
 
 def epilogue_arguments(layer: nn.Module) -> dict[str, Any]:
-    """Return the arguments of what follows a convolution; those of nothing for plain layers."""
-    return {
-        "activation": getattr(layer, "activation", "none"),
-        "residual_scale": getattr(layer, "residual_scale", 1.0),
-    }
+    """Return the arguments of what follows a convolution; those of nothing for plain layers.
+
+    ``negative_slope`` and ``prelu_parameters`` are there under the activation that reads them.
+    """
+    arguments: dict[str, Any] = {"activation": getattr(layer, "activation", "none")}
+    if arguments["activation"] == "leaky_relu":
+        arguments["negative_slope"] = layer.negative_slope
+    if arguments["activation"] == "prelu":
+        assert isinstance(layer.prelu_weight, Tensor)
+        arguments["prelu_parameters"] = layer.prelu_weight.numel()
+    arguments["residual_scale"] = getattr(layer, "residual_scale", 1.0)
+    return arguments
 
 
 def _forward_unbatched(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-ACTIVATIONS = ("none", "relu")
+from ghostsr_ext.activations import Activation
 
 
 def candidate_shifts(candidates: int, device: torch.device | None = None) -> Tensor:
@@ -72,7 +72,9 @@ def shift_concat(
     gain: Tensor | None = None,
     ghost_bias: Tensor | None = None,
     order: Tensor | None = None,
-    activation: str = "none",
+    activation: Activation = "none",
+    negative_slope: float = 0.01,
+    prelu_weight: Tensor | None = None,
     residual: Tensor | None = None,
     residual_scale: float = 1.0,
 ) -> Tensor:
@@ -85,7 +87,9 @@ def shift_concat(
         gain: Optional [G] factor of each ghost.
         ghost_bias: Optional [G] constant added to each ghost.
         order: Optional permutation [I + G]: output p is ``concat(intrinsic, ghost)[order[p]]``.
-        activation: "none" or "relu".
+        activation: "none", "relu", "leaky_relu" or "prelu".
+        negative_slope: Factor of negative values under "leaky_relu".
+        prelu_weight: Factors of negative values under "prelu", [1] or [I + G].
         residual: Optional [N, I + G, H, W], added after scaling.
         residual_scale: Factor of the layer's own output.
 
@@ -93,16 +97,43 @@ def shift_concat(
         [N, I + G, H, W].
     """
     ghost = move(intrinsic[:, source.long()], shift.long())
-    return _finish(intrinsic, ghost, gain, ghost_bias, order, activation, residual, residual_scale)
+    output = _assemble(intrinsic, ghost, gain, ghost_bias, order, residual, residual_scale)
+    return activate(output, activation, negative_slope, prelu_weight)
 
 
-def _finish(
+def activate(
+    features: Tensor,
+    activation: Activation,
+    negative_slope: float = 0.01,
+    prelu_weight: Tensor | None = None,
+) -> Tensor:
+    """Apply what a layer ends with.
+
+    Args:
+        features: [N, C, H, W].
+        activation: "none", "relu", "leaky_relu" or "prelu".
+        negative_slope: Factor of negative values under "leaky_relu".
+        prelu_weight: Factors of negative values under "prelu", [1] or [C].
+
+    Returns:
+        [N, C, H, W].
+    """
+    if activation == "relu":
+        return functional.relu(features)
+    if activation == "leaky_relu":
+        return functional.leaky_relu(features, negative_slope)
+    if activation == "prelu":
+        assert prelu_weight is not None
+        return functional.prelu(features, prelu_weight)
+    return features
+
+
+def _assemble(
     intrinsic: Tensor,
     ghost: Tensor,
     gain: Tensor | None,
     ghost_bias: Tensor | None,
     order: Tensor | None,
-    activation: str,
     residual: Tensor | None,
     residual_scale: float,
 ) -> Tensor:
@@ -114,9 +145,7 @@ def _finish(
     if order is not None:
         output = output[:, order.long()]
     output = output * residual_scale
-    if residual is not None:
-        output = residual + output
-    return functional.relu(output) if activation == "relu" else output
+    return output if residual is None else residual + output
 
 
 def _concat_gradient(
@@ -302,7 +331,9 @@ def ghost_conv(
     padding: Sequence[int] = (0, 0),
     dilation: Sequence[int] = (1, 1),
     groups: int = 1,
-    activation: str = "none",
+    activation: Activation = "none",
+    negative_slope: float = 0.01,
+    prelu_weight: Tensor | None = None,
     residual: Tensor | None = None,
     residual_scale: float = 1.0,
 ) -> Tensor:
@@ -322,6 +353,8 @@ def ghost_conv(
         dilation: Of the convolution.
         groups: Of the convolution.
         activation: See :func:`shift_concat`.
+        negative_slope: See :func:`shift_concat`.
+        prelu_weight: See :func:`shift_concat`.
         residual: [N, I + G, H', W'].
         residual_scale: See :func:`shift_concat`.
 
@@ -339,6 +372,8 @@ def ghost_conv(
         ghost_bias=ghost_bias,
         order=order,
         activation=activation,
+        negative_slope=negative_slope,
+        prelu_weight=prelu_weight,
         residual=residual,
         residual_scale=residual_scale,
     )
@@ -360,7 +395,9 @@ def ghost_conv_learned(
     padding: Sequence[int] = (0, 0),
     dilation: Sequence[int] = (1, 1),
     groups: int = 1,
-    activation: str = "none",
+    activation: Activation = "none",
+    negative_slope: float = 0.01,
+    prelu_weight: Tensor | None = None,
     residual: Tensor | None = None,
     residual_scale: float = 1.0,
 ) -> Tensor:
@@ -385,6 +422,8 @@ def ghost_conv_learned(
         dilation: See :func:`ghost_conv`.
         groups: See :func:`ghost_conv`.
         activation: See :func:`shift_concat`.
+        negative_slope: See :func:`shift_concat`.
+        prelu_weight: See :func:`shift_concat`.
         residual: See :func:`ghost_conv`.
         residual_scale: See :func:`shift_concat`.
 
@@ -403,4 +442,5 @@ def ghost_conv_learned(
     candidates = candidate_shifts(logits.shape[1], logits.device)
     moved = torch.stack([move(sources, k.expand(ghosts, 2)) for k in candidates], dim=-1)
     ghost = (moved * selection[:, None, None, :]).sum(dim=-1)
-    return _finish(intrinsic, ghost, gain, ghost_bias, order, activation, residual, residual_scale)
+    output = _assemble(intrinsic, ghost, gain, ghost_bias, order, residual, residual_scale)
+    return activate(output, activation, negative_slope, prelu_weight)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ghostsr_cli.main import create_app
 from ghostsr_ext.checkpoints import load_model, save_model
-from ghostsr_ext.cli.main import create_app
 from ghostsr_ext.conversion import convert
 from ghostsr_ext.imaging import imresize, write_image
 from markdown_it import MarkdownIt
@@ -118,7 +118,7 @@ def invoke(arguments, where):
 
 
 def run_in_bash(line, where):
-    command = f"{shlex.quote(sys.executable)} -m ghostsr_ext.cli.main"
+    command = f"{shlex.quote(sys.executable)} -m ghostsr_cli"
     line = re.sub(r"\bghostsr\b", lambda _: command, line, count=1)
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", line], capture_output=True, text=True)
     assert done.returncode == 0, f"{where}: {line}: {done.stderr}"

@@ -65,6 +65,80 @@ def test_fused_conv_is_conv2d_with_residual_and_activation(name, activation, wit
     fused.load_state_dict(dense.state_dict())
 
 
+ACTIVATIONS = {
+    "leaky_relu": ({"activation": "leaky_relu"}, nn.LeakyReLU(0.01)),
+    "steeper": ({"activation": "leaky_relu", "negative_slope": 0.2}, nn.LeakyReLU(0.2)),
+    "falling": ({"activation": "leaky_relu", "negative_slope": -0.5}, nn.LeakyReLU(-0.5)),
+    "prelu": ({"activation": "prelu"}, nn.PReLU(1)),
+    "prelu of each channel": ({"activation": "prelu", "prelu_parameters": 6}, nn.PReLU(6)),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("with_residual", [False, True])
+@pytest.mark.parametrize("kind", ["fused", "frozen", "learned"])
+def test_a_layer_ends_with_torchs_activation(name, with_residual, kind):
+    options, activation = copy.deepcopy(ACTIVATIONS[name])
+    make = FusedConv2d if kind == "fused" else GhostConv2d
+    layer = make(4, 6, 3, padding=1, residual_scale=0.5, **options, dtype=torch.float64).eval()
+    if kind == "frozen":
+        layer.freeze_shifts()
+    activation.double()
+    if layer.prelu_weight is not None:
+        torch.nn.init.uniform_(layer.prelu_weight, -0.5, 1.5)
+        activation.load_state_dict({"weight": layer.prelu_weight})
+    plain = copy.deepcopy(layer)
+    plain.activation = "none"
+    inputs = [torch.randn(2, 4, 9, 8, dtype=torch.float64, requires_grad=True)]
+    if with_residual:
+        inputs.append(torch.randn(2, 6, 9, 8, dtype=torch.float64, requires_grad=True))
+
+    output, expected = layer(*inputs), activation(plain(*inputs))
+
+    torch.testing.assert_close(output, expected)
+    leaves = [*inputs, *(value for key, value in layer.named_parameters() if key != "logits")]
+    others = [*inputs, *(value for key, value in plain.named_parameters() if key != "logits")]
+    if layer.prelu_weight is not None:
+        index = next(i for i, leaf in enumerate(leaves) if leaf is layer.prelu_weight)
+        others[index] = activation.weight
+    for ours, theirs in zip(
+        torch.autograd.grad(output.square().sum(), leaves),
+        torch.autograd.grad(expected.square().sum(), others),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(*inputs), expected)
+
+
+@pytest.mark.parametrize("kind", [FusedConv2d, GhostConv2d])
+def test_prelu_owns_its_weight(kind):
+    assert "prelu_weight" not in kind(4, 8, 3, activation="leaky_relu").state_dict()
+    assert kind(4, 8, 3, activation="prelu").state_dict()["prelu_weight"].tolist() == [0.25]
+    layer = kind(4, 8, 3, activation="prelu", prelu_parameters=8, dtype=torch.float64)
+    assert torch.equal(layer.state_dict()["prelu_weight"], torch.full((8,), 0.25).double())
+    assert isinstance(layer.prelu_weight, nn.Parameter)
+
+
+@pytest.mark.parametrize("kind", [FusedConv2d, GhostConv2d])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"activation": "relu"},
+        {"activation": "leaky_relu", "negative_slope": 0.2},
+        {"activation": "prelu", "prelu_parameters": 8},
+    ],
+)
+def test_epilogue_arguments_build_the_same_epilogue(kind, options):
+    layer = kind(4, 8, 3, **options, residual_scale=0.5)
+
+    arguments = ghost_nn.epilogue_arguments(layer)
+
+    assert arguments == options | {"residual_scale": 0.5}
+    assert ghost_nn.epilogue_arguments(kind(4, 8, 3, **arguments)) == arguments
+    assert all(f"{name}={value}" in repr(layer) for name, value in arguments.items())
+
+
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_ghost_layer_stands_where_a_convolution_stood(name, frozen):
@@ -509,7 +583,12 @@ def test_set_tables_refuses_and_changes_nothing(form, changes, message):
         ({"max_shift": 8}, "max_shift: found 8; 0 to 7 is allowed"),
         ({"max_shift": -1}, "max_shift: found -1"),
         ({"shift_scope": "pixel"}, 'shift_scope: found "pixel"; allowed are channel, layer'),
-        ({"activation": "gelu"}, 'activation: found "gelu"; allowed are none, relu'),
+        (
+            {"activation": "gelu"},
+            'activation: found "gelu"; allowed are none, relu, leaky_relu, prelu',
+        ),
+        ({"negative_slope": float("inf")}, "negative_slope: found inf; a finite number"),
+        ({"activation": "prelu", "prelu_parameters": 4}, "prelu_parameters: found 4; 1 or out_ch"),
         ({"groups": 0}, "groups: found 0; a divisor of out_channels = 8 is needed"),
         ({"groups": 3}, "groups: found 3; a divisor of out_channels = 8 is needed"),
         ({"padding_mode": "mirror"}, "padding_mode"),

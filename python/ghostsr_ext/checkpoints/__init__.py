@@ -26,10 +26,15 @@ def load_model(
     """Read a network from a file: the package's own, or published weights.
 
     Published weights are recognised by their keys and shapes: EDSR (EDSR-PyTorch, its mobile form,
-    BasicSR), CARN and CARN-M (CARN-pytorch), RDN (yjn870, EDSR-PyTorch, idealo) and VDSR (twtygqyy,
-    huangzehao), wrapped or not, in ``.pth``, ``.pt`` or ``.safetensors`` files. What was found and
-    why is in ``SRModel.origin``. Value ranges are told from the mean colour where the file has one,
-    else from the layout and by trying both on a smooth picture.
+    BasicSR), CARN and CARN-M (CARN-pytorch), RDN (yjn870, EDSR-PyTorch, idealo), VDSR (twtygqyy,
+    huangzehao), RRDBNet (Real-ESRGAN and traiNNer, BSRGAN, the first ESRGAN) and SRVGGNetCompact
+    (Real-ESRGAN and traiNNer), in ``.pth``, ``.pt`` or ``.safetensors`` files. What
+    was found and why is in ``SRModel.origin``. Value ranges are told from the mean colour where the
+    file has one, else from the layout and by trying both on a smooth picture.
+
+    State dicts are found in whatever a training program puts around them: an optimiser's state, a
+    generator's opponent, prefixes of wrapped modules. Of several networks in a file the averaged
+    one (EMA) is taken; ``origin["evidence"]`` says which.
 
     Args:
         path: The file. Nothing in it is executed.
@@ -44,9 +49,11 @@ def load_model(
         InputError: The file is unreadable, damaged, hostile, unknown or ambiguous; the message
             names it and says what decided.
     """
-    stored = read_tensors(path)
-    if not is_native(stored):
-        return build_recognised(stored, overrides or {}).to(device).eval()
-    if overrides:
-        raise InputError(f"{path}: states its hyperparameters, which cannot be overridden")
-    return build_native(stored).to(device).eval()
+    # Whatever device torch gives to new tensors.
+    with torch.device("cpu"):
+        stored = read_tensors(path)
+        if not is_native(stored):
+            return build_recognised(stored, overrides or {}).to(device).eval()
+        if overrides:
+            raise InputError(f"{path}: states its hyperparameters, which cannot be overridden")
+        return build_native(stored).to(device).eval()

@@ -99,9 +99,7 @@ def _convolution(model: nn.Module, name: str) -> FusedConv2d:
 
 
 def _like(dense: FusedConv2d, in_channels: int, out_channels: int) -> FusedConv2d:
-    return FusedConv2d(
-        in_channels,
-        out_channels,
-        **convolution_arguments(dense),
-        **epilogue_arguments(dense),
-    )
+    epilogue = epilogue_arguments(dense)
+    if epilogue.get("prelu_parameters", 1) > 1:
+        epilogue["prelu_parameters"] = out_channels
+    return FusedConv2d(in_channels, out_channels, **convolution_arguments(dense), **epilogue)

@@ -16,6 +16,9 @@ from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel, model_from_config
 from ghostsr_ext.text import printable
 
+_COMPARED = 64
+"""Candidates that are looked at to say what a file is nearest to."""
+
 
 def build_recognised(stored: StoredTensors, overrides: Mapping[str, Any]) -> SRModel:
     """Build the network of a file in one of the published layouts.
@@ -82,12 +85,13 @@ def _nearest(candidates: Sequence[Candidate]) -> str:
     marks, layout, keys = max(
         (
             (sum(mark in candidate.tensors for mark in layout.marks), layout, candidate.tensors)
-            for candidate in candidates
+            for candidate in candidates[:_COMPARED]
             for layout in LAYOUTS
         ),
         key=itemgetter(0),
     )
-    if not marks:
+    # Without its prefixes a key may look like one mark of something else.
+    if not marks or (marks < 2 and keys is not candidates[0].tensors):
         names = (printable(key, 80) for key in islice(candidates[0].tensors, 3))
         return f"keys begin {', '.join(names)}"
     return (

@@ -1,1 +1,1 @@
-"""The command line: one file a command, nothing but arguments and printing."""
+"""Kept for installations whose command still starts here."""

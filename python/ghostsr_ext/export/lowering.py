@@ -12,6 +12,7 @@ from torch.nn import functional
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d, convolution_arguments
+from ghostsr_ext.reference import activate
 
 GhostForm = Literal["depthwise", "slices"]
 GHOST_FORMS: tuple[str, ...] = get_args(GhostForm)
@@ -112,14 +113,16 @@ class LoweredNetwork(nn.Module):
 class _Epilogue(nn.Module):
     """What follows a convolution: the residual and the activation."""
 
-    def __init__(self, activation: str) -> None:
+    def __init__(self, layer: FusedConv2d | GhostConv2d) -> None:
         super().__init__()
-        self.activation = activation
+        self.activation = layer.activation
+        self.negative_slope = layer.negative_slope
+        self.prelu_weight = copy.deepcopy(layer.prelu_weight)
 
     def forward(self, output: Tensor, residual: Tensor | None) -> Tensor:
         if residual is not None:
             output = residual + output
-        return functional.relu(output) if self.activation == "relu" else output
+        return activate(output, self.activation, self.negative_slope, self.prelu_weight)
 
 
 class _DenseLayer(nn.Module):
@@ -128,7 +131,7 @@ class _DenseLayer(nn.Module):
     def __init__(self, layer: FusedConv2d) -> None:
         super().__init__()
         self.conv = _plain_conv(layer, layer.out_channels, layer.residual_scale)
-        self.epilogue = _Epilogue(layer.activation)
+        self.epilogue = _Epilogue(layer)
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         output: Tensor = self.epilogue(self.conv(input), residual)
@@ -162,7 +165,7 @@ class _DepthwiseGhostLayer(nn.Module):
         self.move.weight.data = filters
         assert self.move.bias is not None
         self.move.bias.data = tables.offset * layer.residual_scale
-        self.epilogue = _Epilogue(layer.activation)
+        self.epilogue = _Epilogue(layer)
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         output: Tensor = self.epilogue(self.move(self.copy(self.conv(input))), residual)
@@ -191,7 +194,7 @@ class _SlicedGhostLayer(nn.Module):
         self.register_buffer("offset", (tables.offset * layer.residual_scale)[:, None, None])
         self.is_scaled = bool((self.factor != 1).any())
         self.is_offset = bool((self.offset != 0).any())
-        self.epilogue = _Epilogue(layer.activation)
+        self.epilogue = _Epilogue(layer)
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         convolved = self.conv(input)

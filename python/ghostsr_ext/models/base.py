@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models.tracing import influence_radius
@@ -18,6 +19,8 @@ Colour = Literal["rgb", "y"]
 # What a file or a user can say without harm; no network needs more.
 _LARGEST_NUMBER = 1e6
 _LARGEST_SCALE, _MOST_SCALES = 64, 16
+MAX_MULTIPLE = 256
+"""Largest ``SRModel.multiple``."""
 
 DIV2K_MEAN: tuple[float, ...] = (0.4488, 0.4371, 0.4040)
 """Mean colour of the DIV2K training pictures, red, green, blue, in 0..1."""
@@ -40,6 +43,9 @@ class SRModel(nn.Module):
             in 0..``value_range``; None for none.
         input_upscaled: Whether the input must already have the size of the output (bicubically
             enlarged).
+        multiple: What the height and the width that ``upscale`` gets must be multiples of.
+            ``forward`` takes any size: it pads by mirroring at the bottom and on the right, and
+            cuts the output.
 
     Attributes:
         scale: The scale that ``forward`` uses unless it is told another one.
@@ -47,6 +53,7 @@ class SRModel(nn.Module):
         value_range: The value of white in its input and output.
         colour: ``"rgb"`` or ``"y"``.
         input_upscaled: Whether the input must already have the size of the output.
+        multiple: What the height and the width that ``upscale`` gets must be multiples of.
         mean: Buffer [1, C, 1, 1], the colour taken from the input and given back to the output, or
             None.
         config: A JSON-able dictionary that rebuilds the network through
@@ -71,6 +78,7 @@ class SRModel(nn.Module):
         colour: Colour = "rgb",
         mean: Sequence[float] | None = None,
         input_upscaled: bool = False,
+        multiple: int = 1,
     ) -> None:
         super().__init__()
         if value_range not in (1.0, 255.0):
@@ -82,6 +90,7 @@ class SRModel(nn.Module):
         self.value_range = float(value_range)
         self.colour: Colour = colour
         self.input_upscaled = input_upscaled
+        self.multiple = checked_count("multiple", multiple, MAX_MULTIPLE)
         self.config: dict[str, Any] = {"architecture": self.architecture, **config}
         self.metadata: dict[str, Any] = {}
         self.origin: dict[str, Any] = {}
@@ -106,10 +115,12 @@ class SRModel(nn.Module):
         largest of them. Input pixels are low-resolution pixels, except where ``input_upscaled`` is
         set.
         """
-        return max(
-            math.ceil(influence_radius(self, self.channels, {"scale": scale}))
+        radius = max(
+            influence_radius(self, self.channels, {"scale": scale}, self.multiple)
             for scale in self.scales
         )
+        # Where squares of pixels become one, a pixel that is read brings the others of its square.
+        return math.ceil(radius) + self.multiple - 1
 
     def converted_by_default(self) -> list[str]:
         """Return the names of the convolutions that the paper's method turns into ghost layers."""
@@ -142,9 +153,16 @@ class SRModel(nn.Module):
             )
         if image.device.type == "cpu" and not torch.compiler.is_compiling():
             image = channels_last(image)
+        height, width = image.shape[2:]
+        image = padded_to_multiple(image, self.multiple)
         if self.mean is None:
-            return self.upscale(image, scale)
-        return self.upscale(image - self.mean, scale) + self.mean
+            output = self.upscale(image, scale)
+        else:
+            output = self.upscale(image - self.mean, scale) + self.mean
+        if image.shape[2:] == (height, width):
+            return output
+        growth = 1 if self.input_upscaled else scale
+        return output[:, :, : height * growth, : width * growth]
 
     def extra_repr(self) -> str:
         """Name the scales and the value range."""
@@ -167,6 +185,19 @@ def channels_last(image: Tensor) -> Tensor:
     if image.shape[1] != 1 or image.numel() == 0:
         return image
     return image.as_strided(image.shape, (height * width, 1, width, 1))
+
+
+def padded_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Return ``image`` [N, C, H, W], mirrored at the bottom and on the right to a multiple size.
+
+    A picture too small to be mirrored repeats its last pixels.
+    """
+    height, width = image.shape[2:]
+    below, right = -height % multiple, -width % multiple
+    if not below and not right:
+        return image
+    mirrors = below < height and right < width
+    return functional.pad(image, (0, right, 0, below), mode="reflect" if mirrors else "replicate")
 
 
 def checked_count(name: str, value: int, most: int) -> int:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
+from ghostsr_ext.activations import Activation
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
-
-Activation = Literal["none", "relu"]
 
 
 def same_conv(
@@ -21,6 +18,8 @@ def same_conv(
     groups: int = 1,
     bias: bool = True,
     activation: Activation = "none",
+    negative_slope: float = 0.01,
+    prelu_parameters: int = 1,
     residual_scale: float = 1.0,
 ) -> FusedConv2d:
     """Return a stride-1 convolution of an odd kernel that keeps the height and width."""
@@ -32,6 +31,8 @@ def same_conv(
         groups=groups,
         bias=bias,
         activation=activation,
+        negative_slope=negative_slope,
+        prelu_parameters=prelu_parameters,
         residual_scale=residual_scale,
     )
 
@@ -87,6 +88,7 @@ class ChannelStack:
             self._room = torch.empty(
                 (batch, last_reader.in_channels, height, width),
                 dtype=first.dtype,
+                device=first.device,
                 memory_format=torch.channels_last,
             )
             self.joined = first.new_empty((batch, 0, height, width))

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 import typer
+from ghostsr_cli.bench import bench_command
 from ghostsr_ext.checkpoints import save_model
-from ghostsr_ext.cli.bench import bench_command
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.imaging import write_image
 from ghostsr_ext.models.edsr import EDSR

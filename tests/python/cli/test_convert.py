@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 import typer
+from ghostsr_cli.convert import convert_command
 from ghostsr_ext.checkpoints import load_model, save_model
-from ghostsr_ext.cli.convert import convert_command
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import write_image
 from ghostsr_ext.models import EDSR

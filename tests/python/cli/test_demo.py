@@ -2,8 +2,8 @@ import socket
 
 import pytest
 import typer
+from ghostsr_cli.demo import demo_command
 from ghostsr_ext.checkpoints import save_model
-from ghostsr_ext.cli.demo import demo_command
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.models.edsr import EDSR
 from typer.testing import CliRunner

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 import typer
+from ghostsr_cli.eval import evaluate_command
 from ghostsr_ext.checkpoints import load_model, save_model
-from ghostsr_ext.cli.eval import evaluate_command
 from ghostsr_ext.datasets import open_picture_set
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.evaluation import evaluate

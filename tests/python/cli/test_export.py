@@ -1,7 +1,7 @@
 import pytest
 import typer
+from ghostsr_cli.export import export_command
 from ghostsr_ext.checkpoints import save_model
-from ghostsr_ext.cli.export import export_command
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.models.edsr import EDSR
 from typer.testing import CliRunner

@@ -2,8 +2,8 @@ import json
 import re
 
 import pytest
+from ghostsr_cli.main import create_app
 from ghostsr_ext.checkpoints import save_model
-from ghostsr_ext.cli.main import create_app
 from ghostsr_ext.convolution_paths import convolution_paths
 from ghostsr_ext.models import create_model
 from typer.testing import CliRunner

@@ -9,7 +9,7 @@ import pytest
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from ghostsr_ext.cli.main import main; main()", *arguments],
+        [sys.executable, "-m", "ghostsr_cli", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -23,7 +23,7 @@ def test_version_is_the_package_version():
 def test_help_loads_nothing_heavy():
     script = (
         "import sys\n"
-        "from ghostsr_ext.cli.main import create_app\n"
+        "from ghostsr_cli.main import create_app\n"
         "create_app()\n"
         "heavy = {'torch', 'numpy', 'PIL', 'sklearn', 'pydantic', 'safetensors'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"

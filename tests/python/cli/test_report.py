@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import typer
+from ghostsr_cli.report import report_command
 from ghostsr_ext.checkpoints import save_model
-from ghostsr_ext.cli.report import report_command
 from ghostsr_ext.conversion import convert
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.imaging import write_image

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from ghostsr_cli.train import train_command
 from ghostsr_ext.checkpoints import load_model, save_model
-from ghostsr_ext.cli.train import train_command
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import write_image
 from ghostsr_ext.models import create_model

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 import typer
+from ghostsr_cli.upscale import upscale_command
 from ghostsr_ext.checkpoints import save_model
-from ghostsr_ext.cli.upscale import upscale_command
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.imaging import read_picture
 from ghostsr_ext.inference import Upscaler
@@ -163,7 +163,7 @@ def test_a_picture_of_108_million_pixels_stays_under_2_gib(tmp_path, monkeypatch
     program = textwrap.dedent(
         """
         import resource, sys
-        from ghostsr_ext.cli.upscale import upscale_command
+        from ghostsr_cli.upscale import upscale_command
         upscale_command([sys.argv[1]], model=sys.argv[2])
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         """

@@ -68,8 +68,12 @@ class Draft:
     def conv(self, name: str, prefix: str, *, bias: bool = True) -> None:
         """Map the convolution ``name`` of the network to the keys under ``prefix`` in the file."""
         for part in ("weight", "bias") if bias else ("weight",):
-            self.file_names[f"{name}.{part}"] = f"{prefix}.{part}"
-            self._used.add(f"{prefix}.{part}")
+            self.parameter(f"{name}.{part}", f"{prefix}.{part}")
+
+    def parameter(self, name: str, key: str) -> None:
+        """Map the tensor ``name`` of the network to a key in the file."""
+        self.file_names[name] = key
+        self._used.add(key)
 
     def mean_shift(self, subtract: str, add: str) -> list[float] | None:
         """Read the mean colour from two 1x1 convolutions, the first of the network and the last.

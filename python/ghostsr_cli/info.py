@@ -31,7 +31,9 @@ def info_command(
     """
     to_standard_output = json_path == Path("-")
     if file is None:
-        content = installation()
+        from ghostsr_ext import build_info
+
+        content = build_info()
         text = "\n".join(
             f"{key.replace('_', ' '):20} {_plain(value)}" for key, value in content.items()
         )
@@ -48,25 +50,6 @@ def info_command(
 
             with atomic_write(json_path, overwrite=overwrite) as temporary:
                 temporary.write_text(document, encoding="utf-8")
-
-
-def installation() -> dict[str, Any]:
-    """Return what a bug report needs: versions, build, processor features, threads, CUDA."""
-    import platform
-
-    import torch
-
-    from ghostsr_ext._native import build_info
-    from ghostsr_ext.ops import library
-
-    return {
-        **build_info(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "cuda": library.cuda_status(),
-    }
 
 
 def _plain(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ghostsr_ext.cli.options import Device, torch_device
+from ghostsr_cli.options import Device, torch_device
 
 
 def report_command(
@@ -44,8 +44,8 @@ def report_command(
     It holds measurements, details side by side, feature maps, shifts and errors of each layer, in
     one HTML file that needs nothing beside it.
     """
+    from ghostsr_cli.bench import short_names
     from ghostsr_ext.checkpoints import load_model
-    from ghostsr_ext.cli.bench import short_names
     from ghostsr_ext.datasets import open_picture_set
     from ghostsr_ext.default_models import resolve_model
     from ghostsr_ext.errors import InputError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ghostsr_ext.cli.options import Device, Dtype, torch_device, torch_dtype
+from ghostsr_cli.options import Device, Dtype, torch_device, torch_dtype
 
 if TYPE_CHECKING:
     from ghostsr_ext.benchmark import Comparison

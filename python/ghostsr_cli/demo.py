@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ghostsr_ext.cli.options import Device, torch_device
+from ghostsr_cli.options import Device, torch_device
 
 
 def demo_command(
@@ -18,7 +18,7 @@ def demo_command(
     device: Device = "auto",
 ) -> None:
     """Serve a page to this machine: drop a picture, see two enlargements with a slider."""
-    from ghostsr_ext.cli.bench import short_names
+    from ghostsr_cli.bench import short_names
     from ghostsr_ext.default_models import default_models, resolve_model
     from ghostsr_ext.demo import create_demo, launch_demo
 
