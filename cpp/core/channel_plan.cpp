@@ -24,9 +24,10 @@ ChannelPlan make_channel_plan(int64_t intrinsic_channels, int64_t ghosts, const 
       origin = {static_cast<int32_t>(concatenated), 0, 0, -1, 1.0, kNoBias};
     } else {
       const int64_t ghost = concatenated - intrinsic_channels;
-      origin = {static_cast<int32_t>(source[ghost]),        static_cast<int32_t>(shift[2 * ghost]),
-                static_cast<int32_t>(shift[2 * ghost + 1]), static_cast<int32_t>(ghost),
-                gain == nullptr ? 1.0 : gain[ghost],        ghost_bias == nullptr ? kNoBias : ghost_bias[ghost]};
+      origin = {
+          static_cast<int32_t>(source[ghost]),        static_cast<int32_t>(shift[2 * ghost]),
+          static_cast<int32_t>(shift[2 * ghost + 1]), static_cast<int32_t>(ghost),
+          gain == nullptr ? 1.0 : gain[ghost],        ghost_bias == nullptr ? kNoBias : ghost_bias[ghost]};
       plan.ghost_outputs[ghost] = output;
       plan.reach = std::max({plan.reach, std::abs(origin.dy), std::abs(origin.dx)});
     }
