@@ -30,9 +30,13 @@ def load_model(
     Published weights are recognised by their keys and shapes: EDSR (EDSR-PyTorch, its mobile form,
     BasicSR), CARN and CARN-M (CARN-pytorch), RDN (yjn870, EDSR-PyTorch, idealo), VDSR (twtygqyy,
     huangzehao), RRDBNet (Real-ESRGAN and traiNNer, BSRGAN, the first ESRGAN) and SRVGGNetCompact
-    (Real-ESRGAN and traiNNer), wrapped or not, in ``.pth``, ``.pt`` or ``.safetensors`` files. What
+    (Real-ESRGAN and traiNNer), in ``.pth``, ``.pt`` or ``.safetensors`` files. What
     was found and why is in ``SRModel.origin``. Value ranges are told from the mean colour where the
     file has one, else from the layout and by trying both on a smooth picture.
+
+    State dicts are found in whatever a training program puts around them: an optimiser's state, a
+    generator's opponent, prefixes of wrapped modules. Of several networks in a file the averaged
+    one (EMA) is taken; ``origin["evidence"]`` says which.
 
     Args:
         path: The file, of which nothing is executed; or the name of a network in the package:
@@ -50,9 +54,11 @@ def load_model(
     """
     target = usable_device(device)
     path = resolve_model(path)
-    stored = read_tensors(path)
-    if not is_native(stored):
-        return build_recognised(stored, overrides or {}).to(target).eval()
-    if overrides:
-        raise InputError(f"{path}: states its hyperparameters, which cannot be overridden")
-    return build_native(stored).to(target).eval()
+    # Whatever device torch gives to new tensors.
+    with torch.device("cpu"):
+        stored = read_tensors(path)
+        if not is_native(stored):
+            return build_recognised(stored, overrides or {}).to(target).eval()
+        if overrides:
+            raise InputError(f"{path}: states its hyperparameters, which cannot be overridden")
+        return build_native(stored).to(target).eval()

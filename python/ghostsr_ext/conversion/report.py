@@ -10,9 +10,13 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ghostsr_ext.files import atomic_write
+from ghostsr_ext.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
+
+
+_MOST_TEXT = 4000
 
 
 @dataclass(frozen=True)
@@ -133,16 +137,18 @@ class ConversionReport:
         for column in columns:
             table.add_column(column.heading, justify="right", no_wrap=True)
         for layer in self.layers:
-            name = layer.name if layer.uses == 1 else f"{layer.name} (x{layer.uses})"
-            table.add_row(Text(name), *(column.of_layer(layer) for column in columns))
+            uses = "" if layer.uses == 1 else f" (x{layer.uses})"
+            table.add_row(
+                Text(printable(layer.name) + uses), *(column.of_layer(layer) for column in columns)
+            )
         table.add_section()
         totals = (column.of_network(self) for column in columns)
         table.add_row(Text(f"network, {self.macs_for}"), *totals)
         yield table
         for reason, names in self._stay_dense().items():
-            yield Text(f"stays dense, {reason}: {', '.join(names)}")
+            yield Text(printable(f"stays dense, {reason}: {', '.join(names)}", _MOST_TEXT))
         for warning in self.warnings:
-            yield Text(f"warning: {warning}", style="bold")
+            yield Text(printable(f"warning: {warning}", _MOST_TEXT), style="bold")
 
     def _stay_dense(self) -> dict[str, list[str]]:
         names: dict[str, list[str]] = {}
