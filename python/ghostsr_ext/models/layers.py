@@ -76,18 +76,24 @@ class ChannelStack:
 
     Args:
         first: The first map, [N, C, h, w].
-        last_reader: The layer that reads all the maps.
+        last_reader: The layer that reads all the maps, or how many channels they have together.
     """
 
-    def __init__(self, first: Tensor, last_reader: nn.Module) -> None:
+    def __init__(self, first: Tensor, last_reader: nn.Module | int) -> None:
         self.joined = first
         """What is stacked so far, [N, C, h, w]."""
         self._room: Tensor | None = None
-        if isinstance(last_reader, FusedConv2d | GhostConv2d) and _may_be_written(first):
+        channels = 0
+        if isinstance(last_reader, int):
+            channels = last_reader
+        elif isinstance(last_reader, FusedConv2d | GhostConv2d):
+            channels = last_reader.in_channels
+        if channels and _may_be_written(first):
             batch, _, height, width = first.shape
             self._room = torch.empty(
-                (batch, last_reader.in_channels, height, width),
+                (batch, channels, height, width),
                 dtype=first.dtype,
+                device=first.device,
                 memory_format=torch.channels_last,
             )
             self.joined = first.new_empty((batch, 0, height, width))
