@@ -15,6 +15,7 @@ from ghostsr_ext.conversion.picture_format import PictureFormat, picture_format
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import imresize, luma, picture_files, read_image, read_size
 from ghostsr_ext.metrics import psnr
+from ghostsr_ext.sample_pictures import picture_folder
 
 Calibration = Tensor | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """Inputs of the network [N, C, H, W], or pictures: a folder, or files."""
@@ -120,7 +121,7 @@ def _as_input(model: nn.Module, form: PictureFormat, crops: list[NDArray[np.floa
 
 def _files(calibration: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
     if isinstance(calibration, str | os.PathLike):
-        files = picture_files(calibration)
+        files = picture_files(picture_folder(calibration))
         if not files:
             raise InputError(f"calibration {os.fspath(calibration)}: has no pictures")
         return files
