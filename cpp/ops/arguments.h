@@ -50,7 +50,7 @@ struct GhostTables {
 template <>
 struct torch::stable::detail::ToImpl<ghostsr::ops::Name> {
   static ghostsr::ops::Name call(StableIValue value, uint64_t /*extension_build_version*/,
-                                           bool /*is_internal*/) {
+                                 bool /*is_internal*/) {
     const auto handle = torch::stable::detail::to<StringHandle>(value);
     size_t length = 0;
     const char* data = nullptr;

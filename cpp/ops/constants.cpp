@@ -15,7 +15,6 @@ bool is_dense(const Tensor& tensor) {
           tensor.stride(0) == tensor.size(1) * tensor.size(2) * tensor.size(3));
 }
 
-
 }  // namespace
 
 void add_constant(Fingerprint& print, const Tensor& tensor) {

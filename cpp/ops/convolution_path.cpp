@@ -15,11 +15,10 @@ namespace {
 // "winograd" and "pointwise" force that path wherever it is possible at all, and torch's elsewhere.
 enum class PathChoice { unread, automatic, aten, winograd, pointwise };
 
-constexpr std::array<std::pair<const char*, PathChoice>, 4> kChoices{
-    {{"auto", PathChoice::automatic},
-     {"aten", PathChoice::aten},
-     {"winograd", PathChoice::winograd},
-     {"pointwise", PathChoice::pointwise}}};
+constexpr std::array<std::pair<const char*, PathChoice>, 4> kChoices{{{"auto", PathChoice::automatic},
+                                                                      {"aten", PathChoice::aten},
+                                                                      {"winograd", PathChoice::winograd},
+                                                                      {"pointwise", PathChoice::pointwise}}};
 
 std::atomic<PathChoice> chosen{PathChoice::unread};
 

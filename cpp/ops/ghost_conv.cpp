@@ -30,8 +30,8 @@ struct Epilogue {
   double residual_scale;
 };
 
-// When a cache takes a weight that was not worth packing for one call: at once, or when it is seen again. While
-// a network learns, no weight is.
+// When a cache takes a weight that was not worth packing for one call: at once, or when it is seen again.
+// While a network learns, no weight is.
 enum class Keeping { at_once, seen_again };
 
 // The packed weight of a layer, where its own path is the one to take; else null.
@@ -220,15 +220,12 @@ int64_t packed_weight_bytes(const Tensor& input, const Tensor& weight, const Int
 
 // The gradient of the input of a convolution is the convolution of the output's gradient with the transposed,
 // mirrored weight.
-Tensor convolution_backward_input(const Tensor& grad_output, const Tensor& weight, const fused::Shape& shape) {
+Tensor convolution_backward_input(const Tensor& grad_output, const Tensor& weight,
+                                  const fused::Shape& shape) {
   const ChannelPlan plan = make_channel_plan(shape.intrinsic, 0, nullptr, nullptr, nullptr, nullptr, nullptr);
-  return run_fused(grad_output, {shape,
-                                 pack_transposed_weight(weight, shape.groups),
-                                 std::nullopt,
-                                 plan,
-                                 {},
-                                 std::nullopt,
-                                 1.0});
+  return run_fused(
+      grad_output,
+      {shape, pack_transposed_weight(weight, shape.groups), std::nullopt, plan, {}, std::nullopt, 1.0});
 }
 
 std::tuple<Tensor, Tensor, Tensor> convolution_backward_cpu(const Tensor& given, const Tensor& input,
@@ -245,8 +242,7 @@ std::tuple<Tensor, Tensor, Tensor> convolution_backward_cpu(const Tensor& given,
       {1, 1}, {weight.size(2) - 1 - padding[0], weight.size(3) - 1 - padding[1]}, {1, 1}, groups};
   fused::Shape shape = fused_shape(grad_output, weight, transposed, 0);
   shape.intrinsic = weight.size(1) * groups;
-  const bool by_own_path =
-      output_mask[0] && takes_own_path(own_path(input, weight, geometry), shape, false);
+  const bool by_own_path = output_mask[0] && takes_own_path(own_path(input, weight, geometry), shape, false);
   from_aten[0] = output_mask[0] && !by_own_path;
   auto [grad_input, grad_weight, grad_bias] =
       convolve_backward(grad_output, input, weight, geometry, from_aten);

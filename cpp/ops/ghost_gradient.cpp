@@ -38,8 +38,8 @@ GhostGradient check_ghost_gradient(const Tensor& grad_output, const GhostTables&
   const MaskSource source = !undone              ? MaskSource::none
                             : output.has_value() ? MaskSource::output
                                                  : MaskSource::intrinsic;
-  return {grad_output,    intrinsic, output, intrinsic_channels,
-          residual_scale, kind,      activation.negative_slope, source};
+  return {grad_output, intrinsic, output, intrinsic_channels, residual_scale, kind, activation.negative_slope,
+          source};
 }
 
 }  // namespace ghostsr::ops

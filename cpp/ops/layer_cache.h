@@ -1,5 +1,5 @@
-// What the operators keep for a layer between its calls. It never changes a result: whatever is kept carries a
-// fingerprint of the constants that it was made from, which every call compares with those it is given.
+// What the operators keep for a layer between its calls. It never changes a result: whatever is kept carries
+// a fingerprint of the constants that it was made from, which every call compares with those it is given.
 #pragma once
 
 #include <cstdint>

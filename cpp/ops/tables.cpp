@@ -109,7 +109,8 @@ ChannelPlan read_tables(const GhostTables& tables, int64_t intrinsic_channels) {
   return read_tables(tables, read_integers(*tables.shift), intrinsic_channels);
 }
 
-std::vector<double> read_slopes(const ActivationArguments& activation, ActivationKind kind, int64_t channels) {
+std::vector<double> read_slopes(const ActivationArguments& activation, ActivationKind kind,
+                                int64_t channels) {
   if (kind != ActivationKind::leaky) {
     return {};
   }

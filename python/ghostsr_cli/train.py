@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from ghostsr_cli.output import as_cells, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -21,22 +22,11 @@ if TYPE_CHECKING:
     from ghostsr_ext.training.validation import Measurement
 
 
-class Conversion(str, Enum):
-    """How a dense network is converted before training."""
-
-    none = "none"
-    kmeans = "kmeans"
-    filters = "filters"
-    calibrated = "calibrated"
-    scratch = "scratch"
-    prune = "prune"
-
-
 def train_command(
     config: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[CONFIG]",
+            metavar="CONFIG",
             help="A TOML file; may be left out with --init and --data, and with --resume.",
         ),
     ] = None,
@@ -55,7 +45,10 @@ def train_command(
         Path | None, typer.Option(metavar="MODEL", help="Sets model.init: where to start from.")
     ] = None,
     convert: Annotated[
-        Conversion | None, typer.Option(help="Sets conversion.method: convert MODEL first.")
+        str | None,
+        typer.Option(
+            metavar="METHOD", help="Sets conversion.method: how MODEL is converted before training."
+        ),
     ] = None,
     ratio: Annotated[
         float | None, typer.Option(help="Sets conversion.ghost_ratio: part of ghosts, such as 0.5.")
@@ -84,7 +77,7 @@ def train_command(
         return
     named = [
         *_named("model.init", init),
-        *_named("conversion.method", convert and convert.value),
+        *_named("conversion.method", convert),
         *_named("conversion.ghost_ratio", ratio),
         *_named("data.train", data),
         *_named("validation.sets", validation),
@@ -96,7 +89,9 @@ def train_command(
 
 
 def _show_warning(message: Warning | str, *_: Any) -> None:
-    typer.echo(f"ghostsr: warning: {message}", err=True)
+    from ghostsr_ext.text import printable
+
+    say(f"ghostsr: warning: {printable(message, 2000)}", error=True)
 
 
 def _named(key: str, value: Any) -> list[str]:
@@ -131,8 +126,8 @@ def _report(result: RunResult) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     if result.best_psnr is not None:
-        typer.echo(f"best: {result.best_psnr:.3f} dB at step {result.best_step}")
-    typer.echo(f"networks: {result.folder}/")
+        say(f"best: {result.best_psnr:.3f} dB at step {result.best_step}")
+    say(f"networks: {result.folder}/")
 
 
 class _Terminal:
@@ -148,15 +143,17 @@ class _Terminal:
             TimeRemainingColumn,
         )
 
+        from ghostsr_ext.text import printable
+
         self._bar: Bar = Progress(
-            TextColumn(run.path.name),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self._task = self._bar.add_task("steps", figures="")
+        self._task = self._bar.add_task(printable(run.path.name), figures="")
 
     def decoded(self, done: int, total: int) -> None:
         """Show how far the decoding of pictures is."""
@@ -185,7 +182,8 @@ class _Terminal:
         figures = "  ".join(
             f"{entry.dataset} x{entry.scale} {entry.psnr:.3f} dB" for entry in measurements
         )
-        self._bar.console.print(f"step {step}: {figures}{'  (best)' if best else ''}")
+        line = f"step {step}: {figures}{'  (best)' if best else ''}"
+        self._bar.console.print(*as_cells([line]))
 
     def finished(self) -> None:
         """Remove the bar."""

@@ -18,6 +18,16 @@ def data_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def cases_dir() -> Path:
+    """The folder of small inputs that once went wrong."""
+    data = Path(os.environ.get("GHOSTSR_DATA", PROJECT_ROOT.parent / "shared" / "data"))
+    folder = data.parent / "cases"
+    if not (folder / "pictures").is_dir():
+        pytest.skip(f"no small inputs at {folder} (set GHOSTSR_DATA to the folder beside it)")
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)

@@ -3,7 +3,7 @@
 They are the oracle twice: their outputs for the networks, their state dicts for the file readers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -322,3 +322,161 @@ class NumberedVdsr(nn.Module):
         for layer in inner:
             y = layer(y).relu()
         return x + last(y)
+
+
+class EsrganDenseBlock(nn.Module):
+    def __init__(self, features: int, growth: int) -> None:
+        super().__init__()
+        for i in range(5):
+            outputs = growth if i < 4 else features
+            self.add_module(f"conv{i + 1}", conv(features + i * growth, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gathered = [x]
+        for i in range(4):
+            layer = self.get_submodule(f"conv{i + 1}")
+            gathered.append(functional.leaky_relu(layer(torch.cat(gathered, 1)), 0.2))
+        return self.conv5(torch.cat(gathered, 1)) * 0.2 + x
+
+
+class EsrganBlock(nn.Module):
+    """Three dense blocks; ``name`` is ``rdb`` in Real-ESRGAN and ``RDB`` in BSRGAN."""
+
+    def __init__(self, features: int, growth: int, name: str) -> None:
+        super().__init__()
+        for i in (1, 2, 3):
+            self.add_module(f"{name}{i}", EsrganDenseBlock(features, growth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for block in self.children():
+            y = block(y)
+        return y * 0.2 + x
+
+
+class RealEsrgan(nn.Module):
+    """Real-ESRGAN's RRDBNet: always enlarges by 4, after a pixel unshuffle at x1 and x2."""
+
+    NAMES = ("body", "conv_body", "conv_up", "conv_hr", "rdb")
+
+    def __init__(self, scale: int, *, features: int = 8, growth: int = 4, blocks: int = 2) -> None:
+        super().__init__()
+        self.unshuffle = 4 // scale
+        self._build(3 * self.unshuffle**2, 2, features, growth, blocks)
+
+    def _build(self, channels: int, steps: int, features: int, growth: int, blocks: int) -> None:
+        body, body_end, enlarged, before_last, dense = self.NAMES
+        self.steps = steps
+        self.conv_first = conv(channels, features)
+        trunk = [EsrganBlock(features, growth, dense) for _ in range(blocks)]
+        self.add_module(body, nn.Sequential(*trunk))
+        self.add_module(body_end, conv(features, features))
+        for i in range(steps):
+            self.add_module(f"{enlarged}{i + 1}", conv(features, features))
+        self.add_module(before_last, conv(features, features))
+        self.conv_last = conv(features, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        body, body_end, enlarged, before_last, _ = self.NAMES
+        head = self.conv_first(functional.pixel_unshuffle(x, self.unshuffle))
+        y = head + self.get_submodule(body_end)(self.get_submodule(body)(head))
+        for i in range(self.steps):
+            y = functional.interpolate(y, scale_factor=2, mode="nearest")
+            y = functional.leaky_relu(self.get_submodule(f"{enlarged}{i + 1}")(y), 0.2)
+        return self.conv_last(functional.leaky_relu(self.get_submodule(before_last)(y), 0.2))
+
+
+class Bsrgan(RealEsrgan):
+    """BSRGAN's RRDBNet: no unshuffle, one enlargement less at x2."""
+
+    NAMES = ("RRDB_trunk", "trunk_conv", "upconv", "HRconv", "RDB")
+
+    def __init__(self, scale: int, *, features: int = 8, growth: int = 4, blocks: int = 2) -> None:
+        nn.Module.__init__(self)
+        self.unshuffle = 1
+        self._build(3, scale.bit_length() - 1, features, growth, blocks)
+
+
+class FirstEsrganDenseBlock(nn.Module):
+    def __init__(self, features: int, growth: int) -> None:
+        super().__init__()
+        for i in range(5):
+            outputs = growth if i < 4 else features
+            layers: list[nn.Module] = [conv(features + i * growth, outputs)]
+            if i < 4:
+                layers.append(nn.LeakyReLU(0.2))
+            self.add_module(f"conv{i + 1}", nn.Sequential(*layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gathered = [x]
+        for layer in self.children():
+            gathered.append(layer(torch.cat(gathered, 1)))
+        return gathered[-1] * 0.2 + x
+
+
+class FirstEsrganBlock(nn.Module):
+    def __init__(self, features: int, growth: int) -> None:
+        super().__init__()
+        for i in (1, 2, 3):
+            self.add_module(f"RDB{i}", FirstEsrganDenseBlock(features, growth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.RDB3(self.RDB2(self.RDB1(x))) * 0.2 + x
+
+
+class Shortcut(nn.Module):
+    def __init__(self, sub: nn.Module) -> None:
+        super().__init__()
+        self.sub = sub
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.sub(x)
+
+
+class FirstEsrgan(nn.Module):
+    """The RRDBNet of the first code of ESRGAN, a row of numbered layers."""
+
+    def __init__(self, scale: int, *, features: int = 8, growth: int = 4, blocks: int = 2) -> None:
+        super().__init__()
+        trunk = [FirstEsrganBlock(features, growth) for _ in range(blocks)]
+        layers: list[nn.Module] = [
+            conv(3, features),
+            Shortcut(nn.Sequential(*trunk, conv(features, features))),
+        ]
+        for _ in range(scale.bit_length() - 1):
+            layers += [
+                nn.Upsample(scale_factor=2, mode="nearest"),
+                conv(features, features),
+                nn.LeakyReLU(0.2),
+            ]
+        layers += [conv(features, features), nn.LeakyReLU(0.2), conv(features, 3)]
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
+class RealEsrganCompact(nn.Module):
+    """Real-ESRGAN's SRVGGNetCompact; ``activation`` makes what follows each convolution."""
+
+    def __init__(
+        self,
+        scale: int,
+        *,
+        features: int = 8,
+        layers: int = 3,
+        activation: Callable[[int], nn.Module] = nn.PReLU,
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.body = nn.ModuleList()
+        for i in range(layers + 1):
+            self.body += [conv(features if i else 3, features), activation(features)]
+        self.body.append(conv(features, 3 * scale**2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for layer in self.body:
+            y = layer(y)
+        enlarged = functional.interpolate(x, scale_factor=self.scale, mode="nearest")
+        return functional.pixel_shuffle(y, self.scale) + enlarged

@@ -21,8 +21,8 @@ _SIDE = 16
 _MARGIN = 3
 
 # A usual value stays unless another one is clearly better. Where a wrong guess makes little
-# difference the ratio
-# is near 1; a wrong value range gives 1.5 and more, a residual scale ten times too large far more.
+# difference the ratio is near 1; a wrong value range gives 1.5 and more, a residual scale ten times
+# too large far more.
 _CLEARLY_BETTER = 0.7
 _HOPELESS = 0.05
 
@@ -57,7 +57,7 @@ def settle(
     else:
         reason = f"keeps a smooth picture to {100 * error:.2g} % of white"
     evidence = [
-        f"{name.replace('_', ' ')} {value:g} (of {', '.join(f'{v:g}' for v in choices[name])}): "
+        f"{name.replace('_', ' ')} {_shown(value)} (of {', '.join(map(_shown, choices[name]))}): "
         + reason
         for name, value in settled.items()
     ]
@@ -75,8 +75,12 @@ def reproduction_error(model: SRModel) -> float:
     return float(torch.nan_to_num(error, nan=torch.inf))
 
 
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _smooth_picture(channels: int) -> Tensor:
-    axis = torch.linspace(0, 1, _SIDE)
+    axis = torch.linspace(0, 1, _SIDE, dtype=torch.float32)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     planes = (
         0.5 + 0.4 * torch.sin(5 * x + 2 * y),

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from ghostsr_ext.conversion.methods import Job, convert_layers
 from ghostsr_ext.conversion.pictures import Calibration, calibration_inputs, mean_psnr
 from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.conversion.settings import GhostSettings, Progress
-from ghostsr_ext.conversion.statistics import Statistics, border, gather_statistics
+from ghostsr_ext.conversion.statistics import Statistics, gather_statistics, run_surrounded
 from ghostsr_ext.conversion.tables import build_ghost_layer
 from ghostsr_ext.conversion.tracing import TracedConvolution, forward_arguments
 from ghostsr_ext.errors import InputError
@@ -206,10 +207,8 @@ def _statistics(
     total: list[Statistics] = []
 
     def hook(_module: nn.Module, arguments: tuple[Tensor, ...], _output: Tensor) -> None:
-        rows, columns = border(layer) or (0, 0)
-        enlarged = nn.functional.pad(arguments[0], [columns, columns, rows, rows])
-        targets = nn.Conv2d.forward(layer, enlarged)
-        found = gather_statistics(layer, enlarged.float(), targets.float(), max_shift)
+        targets = run_surrounded(layer, max_shift, partial(nn.Conv2d.forward, layer), arguments[0])
+        found = gather_statistics(layer, arguments[0].float(), targets.float(), max_shift)
         total[:] = found if not total else [a + b for a, b in zip(total, found, strict=True)]
 
     handle = layer.register_forward_hook(hook)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ghostsr_ext.conversion.fitting import fit_statistics
 from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.conversion.settings import GhostSettings, Progress
-from ghostsr_ext.conversion.statistics import Statistics, border, gather_statistics
+from ghostsr_ext.conversion.statistics import (
+    Statistics,
+    gather_statistics,
+    margin,
+    run_surrounded,
+    surround,
+)
 from ghostsr_ext.conversion.tables import GhostFit, build_ghost_layer
 from ghostsr_ext.conversion.tracing import TracedConvolution, forward_arguments
 from ghostsr_ext.nn import GhostConv2d
@@ -214,21 +219,22 @@ class _Stage(nn.Module):
     def _gather(
         self, dense_input: Tensor, input: Tensor, debt: Tensor | None, added: Tensor | None
     ) -> list[Statistics]:
-        rows, columns = border(self.dense) or (0, 0)
-        edges = [columns, columns, rows, rows]
-        targets = nn.Conv2d.forward(self.dense, functional.pad(dense_input, edges))
+        edges = margin(self.dense, self._settings.max_shift)
+        targets = self._surrounded(partial(nn.Conv2d.forward, self.dense), dense_input)
         if debt is not None:
-            targets = targets + functional.pad(debt, edges)
-        enlarged = functional.pad(input, edges)
+            targets = targets + surround(debt, edges)
         if self.ghost is not None and self._rectified:
             # What a rectifier cuts off may be anything below zero, so what is there already is
             # wanted. The squared error behind the rectifier cannot grow by this.
-            zero = 0.0 if added is None else -functional.pad(added, edges)
-            found = torch.minimum(self._convolved(enlarged), torch.as_tensor(zero))
+            zero = torch.zeros(()) if added is None else -surround(added, edges)
+            found = torch.minimum(self._surrounded(self._convolved, input), zero)
             targets = torch.where(targets > zero, targets, found)
         return gather_statistics(
-            self.dense, enlarged.float(), targets.float(), self._settings.max_shift
+            self.dense, input.float(), targets.float(), self._settings.max_shift
         )
+
+    def _surrounded(self, run: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
+        return run_surrounded(self.dense, self._settings.max_shift, run, input)
 
     def _convolved(self, input: Tensor) -> Tensor:
         assert self.ghost is not None

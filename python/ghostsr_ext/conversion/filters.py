@@ -62,6 +62,7 @@ def _expected_statistics(
         ((flat @ within) * flat).sum(dim=(1, 2)),
         bias,
         1,
+        torch.zeros(len(cross), dtype=torch.float64),
     )
 
 

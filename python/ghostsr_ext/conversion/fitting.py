@@ -49,7 +49,7 @@ def fit_statistics(
         )
         filters.append(clusters.filters)
         wanted = _wanted_mean(group, clusters, affine)
-        biases.append(wanted - clusters.filters @ group.patch_sum / group.count)
+        biases.append(wanted - clusters.filters @ group.patch_mean)
         gains.append(clusters.gain)
         ghost_biases.append(group.mean[clusters.ghosts] - clusters.gain * wanted[clusters.source])
         missed += clusters.squared_error
@@ -67,10 +67,6 @@ def fit_statistics(
 
 def _wanted_mean(group: Statistics, clusters: ClusterFit, affine: bool) -> Tensor:
     """Mean output of each intrinsic channel: its own, or what it and its ghosts agree on."""
-    mean = group.mean[clusters.intrinsic].clone()
     if affine:
-        return mean
-    served = torch.ones_like(mean)
-    mean.index_add_(0, clusters.source, group.mean[clusters.ghosts])
-    served.index_add_(0, clusters.source, torch.ones_like(group.mean[clusters.ghosts]))
-    return mean / served
+        return group.mean[clusters.intrinsic]
+    return clusters.mixture.sum(2) @ group.mean

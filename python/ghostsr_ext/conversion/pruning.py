@@ -10,14 +10,20 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ghostsr_ext.conversion.clustering import factorise
 from ghostsr_ext.conversion.replacement import replace_module
-from ghostsr_ext.conversion.statistics import Statistics, border, gather_statistics
+from ghostsr_ext.conversion.statistics import (
+    Statistics,
+    gather_statistics,
+    margin,
+    run_surrounded,
+    surround,
+)
 from ghostsr_ext.conversion.tracing import Trace, TracedConvolution, forward_arguments
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.nn import FusedConv2d, convolution_arguments, epilogue_arguments
@@ -231,25 +237,22 @@ def _refit(model: nn.Module, layer: nn.Conv2d, dense: nn.Module, name: str, inpu
     """Fit ``layer`` by least squares to what the dense network's layer ``name`` adds up to."""
     original = dense.get_submodule(name)
     assert isinstance(original, nn.Conv2d)
-    rows, columns = border(layer) or (0, 0)
-    edges = [columns, columns, rows, rows]
+    convolve = partial(nn.Conv2d.forward, original)
     wanted = _calls(dense, original, inputs)
     total: list[Statistics] = []
     for (read, residual), (dense_read, dense_residual) in zip(
         _calls(model, layer, inputs), wanted, strict=True
     ):
-        targets = nn.Conv2d.forward(original, functional.pad(dense_read, edges))
+        targets = run_surrounded(original, 0, convolve, dense_read)
         if residual is not None and dense_residual is not None:
             debt = (dense_residual - residual) / getattr(layer, "residual_scale", 1.0)
-            targets = targets + functional.pad(debt, edges)
-        enlarged = functional.pad(read, edges)
-        found = gather_statistics(layer, enlarged.float(), targets.float(), 0)
+            targets = targets + surround(debt, margin(original, 0))
+        found = gather_statistics(layer, read.float(), targets.float(), 0)
         total = [a + b for a, b in zip(total, found, strict=True)] if total else found
     weights, biases = [], []
     for group in total:
-        centred = group.gram - torch.outer(group.patch_sum, group.patch_sum) / group.count
-        weights.append(torch.cholesky_solve(group.cross[0].T, factorise(centred)).T)
-        biases.append(group.mean - weights[-1] @ group.patch_sum / group.count)
+        weights.append(torch.cholesky_solve(group.cross[0].T, factorise(group.gram)).T)
+        biases.append(group.mean - weights[-1] @ group.patch_mean)
     layer.weight.copy_(torch.cat(weights).view_as(layer.weight))
     if layer.bias is not None:
         layer.bias.copy_(torch.cat(biases))

@@ -111,6 +111,7 @@ def build_ghost_layer(
             (layer.bias, fit.bias),
             (layer.gain, fit.gain),
             (layer.ghost_bias, fit.ghost_bias),
+            (layer.prelu_weight, getattr(dense, "prelu_weight", None)),
         ):
             if parameter is not None and value is not None:
                 parameter.copy_(value)

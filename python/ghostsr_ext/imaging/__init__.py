@@ -7,10 +7,10 @@ from ghostsr_ext.imaging.color import (
     round_to_uint8,
     ycbcr_to_rgb,
 )
+from ghostsr_ext.imaging.picture import Metadata, Picture
 from ghostsr_ext.imaging.read import (
     MAX_PIXELS,
     PICTURE_SUFFIXES,
-    Picture,
     picture_files,
     picture_from_pil,
     read_image,
@@ -30,6 +30,7 @@ __all__ = [
     "MAX_PIXELS",
     "PICTURE_SUFFIXES",
     "WRITABLE_SUFFIXES",
+    "Metadata",
     "Picture",
     "imresize",
     "luma",

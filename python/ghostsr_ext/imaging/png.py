@@ -1,4 +1,4 @@
-"""Writing PNG files row by row.
+"""Writing PNG files row by row, and finding a chunk in one.
 
 Pillow has no mode for 16 bits per colour and writes whole pictures only.
 """
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 # Rows filtered at a time: the five candidates stay in a core's cache.
 _FILTERED_BYTES = 1 << 18
+_MOST_EXIF_BYTES = 1 << 24
 
 
 class PngWriter:
@@ -115,3 +116,28 @@ def _paeth(
         left,
         np.where(to_above <= to_corner, above, corner),
     )
+
+
+def exif_chunk(file: BinaryIO) -> bytes | None:
+    """Find the EXIF block of a PNG file before or behind its pixels, without decoding these.
+
+    Args:
+        file: The file; it is left where it was.
+
+    Returns:
+        The block; None if there is none.
+    """
+    position = file.tell()
+    try:
+        place = 8
+        while True:
+            file.seek(place)
+            header = file.read(8)
+            if len(header) < 8 or header[4:] == b"IEND":
+                return None
+            (size,) = struct.unpack(">I", header[:4])
+            if header[4:] == b"eXIf":
+                return file.read(size) if size <= _MOST_EXIF_BYTES else None
+            place += 12 + size
+    finally:
+        file.seek(position)

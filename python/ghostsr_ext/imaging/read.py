@@ -9,61 +9,39 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ghostsr_ext.errors import InputError
+from ghostsr_ext.imaging.cmyk import cmyk_converter
+from ghostsr_ext.imaging.jpeg import with_end_marker
+from ghostsr_ext.imaging.orientation import known_orientation, swaps_sides, upright
+from ghostsr_ext.imaging.picture import Canvas, Metadata, Picture, band_rows
+from ghostsr_ext.imaging.png import exif_chunk
+from ghostsr_ext.imaging.tiff_directory import is_tiff
+from ghostsr_ext.imaging.tiff_reader import read_tiff, tiff_size
 
 MAX_PIXELS = 150_000_000
 """Pixels (rows times columns) above which a picture is refused before anything is decoded.
 
-Pillow itself refuses 178,956,970 and more.
+Pillow itself refuses 178,956,970 and more. Reading takes at most 10 bytes of memory for each pixel
+of 8 bits a channel, and 20 in WebP or with 16 bits a channel.
 """
 
 PICTURE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"))
 """Lower-case suffixes of the files that are taken for pictures in a folder."""
 
 # Only readers that run inside Pillow: its EPS reader, for one, starts another program.
-_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 _SUPPORTED = "PNG, JPEG, WebP, TIFF, BMP or GIF"
 # A camera's MPO is a JPEG with previews behind it.
 _FORMATS_WITH_EXTRA_FRAMES = ("MPO", "JPEG")
 
 _warning_filters = threading.Lock()
-
-_TURNS: dict[int, tuple[int, bool]] = {
-    1: (0, False),
-    2: (0, True),
-    3: (2, False),
-    4: (2, True),
-    5: (3, True),
-    6: (3, False),
-    7: (1, True),
-    8: (1, False),
-}
-"""EXIF orientation to quarter turns to the left, and then whether to mirror left to right."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A decoded picture, upright.
-
-    Attributes:
-        pixels: RGB values ``[H, W, 3]``, uint8 or uint16; a grey picture has three equal channels.
-        alpha: Opacity ``[H, W]`` of the same type, or None for an opaque picture.
-        grey: Whether the file had one colour channel.
-        icc_profile: The colour profile of the file, or None.
-    """
-
-    pixels: NDArray[Any]
-    alpha: NDArray[Any] | None = None
-    grey: bool = False
-    icc_profile: bytes | None = None
 
 
 def read_picture(
@@ -71,22 +49,28 @@ def read_picture(
 ) -> Picture:
     """Read a picture with all that a faithful copy of it needs.
 
-    Palettes are resolved, CMYK is turned into RGB (by its colour profile where it has one), the
-    EXIF orientation is applied, and 16 bits per channel are kept.
+    Palettes are resolved, CMYK is turned into RGB (by its color profile where it has one), the
+    EXIF or TIFF orientation is applied, premultiplied opacity is divided out, and up to 16 bits per
+    channel are kept; fewer than 8 become 8, and 9 to 15 become 16. Of TIFF, what is not understood
+    (float values, CIELAB, several pages, channels without a meaning, ...) is refused by name.
 
     Args:
         source: A PNG, JPEG, WebP, TIFF, BMP or GIF file, or a binary stream that can seek.
-        max_pixels: The most rows times columns to accept, checked in the header.
+        max_pixels: The most rows times columns to decode, checked before anything is.
 
     Returns:
         The picture.
 
     Raises:
         InputError: The file is missing, no picture, broken, too large, animated, or has values that
-            are no 8 or 16-bit integers.
+            are no integers of up to 16 bits.
     """
-    with _opened(source, max_pixels) as (image, name):
-        return _decode(image, name)
+    with _opened(source, max_pixels) as file:
+        if _is_tiff(file):
+            return read_tiff(file, max_pixels)
+        with _open_quietly(file) as image:
+            _check_header(image, max_pixels)
+            return _decode(image, file)
 
 
 def picture_from_pil(image: Image.Image) -> Picture:
@@ -100,14 +84,16 @@ def picture_from_pil(image: Image.Image) -> Picture:
             integers.
     """
     name = str(getattr(image, "filename", "") or "image")
-    try:
-        _check_header(image, name, MAX_PIXELS)
-        return _decode(image, name)
-    except InputError:
-        raise
-    # As for files: an image that is not loaded yet may be hostile.
-    except Exception as error:
-        raise InputError(f"{name}: is broken or truncated ({error})") from error
+    with _named(name, MAX_PIXELS):
+        _check_header(image, MAX_PIXELS)
+        file: Any = getattr(image, "fp", None)
+        if image.format == "TIFF" and file is not None and getattr(image, "tile", None):
+            position = file.tell()
+            try:
+                return read_tiff(file, MAX_PIXELS)
+            finally:
+                file.seek(position)
+        return _decode(image, file)
 
 
 def read_image(
@@ -139,7 +125,7 @@ def read_image(
 def read_size(
     source: str | os.PathLike[str] | BinaryIO, *, max_pixels: int = MAX_PIXELS
 ) -> tuple[int, int]:
-    """Read the upright size of a picture from its header.
+    """Read the upright size of a picture from its header: that of what ``read_picture`` returns.
 
     Args:
         source: As in :func:`read_picture`.
@@ -151,35 +137,55 @@ def read_size(
     Raises:
         InputError: The file is missing, no picture, or too large.
     """
-    with _opened(source, max_pixels) as (image, _):
-        columns, rows = image.size
-        # Pillow decodes a whole PNG to look for EXIF data behind its pixels.
-        known = image.format != "PNG" or "exif" in image.info
-        turns, _ = _TURNS[_orientation(image) if known else 1]
-        return (columns, rows) if turns % 2 else (rows, columns)
+    with _opened(source, max_pixels) as file:
+        if _is_tiff(file):
+            return tiff_size(file, max_pixels)
+        with _open_quietly(file) as image:
+            _check_header(image, max_pixels)
+            columns, rows = image.size
+            turned = swaps_sides(_orientation(image, file))
+            return (columns, rows) if turned else (rows, columns)
 
 
-def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """List the picture files directly in a folder, by suffix, sorted by name.
+def picture_files(
+    folder: str | os.PathLike[str], *, excluded: str | os.PathLike[str] | None = None
+) -> list[Path]:
+    """List the picture files in a folder and in the folders inside it, by suffix.
+
+    Whatever searches a folder does it by this rule. Hidden files and folders are passed over, and
+    links to folders are not followed.
 
     Args:
-        folder: The folder; hidden files in it are passed over.
+        folder: The folder.
+        excluded: A folder inside it that is passed over, such as that of an earlier run's results.
 
     Returns:
-        The paths; empty when there are none.
+        The paths, sorted by name within each folder, a folder's own files first; empty when there
+        are none.
 
     Raises:
         InputError: The folder does not exist or cannot be listed.
     """
     folder = Path(folder)
-    try:
-        return sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
-        )
-    except OSError as error:
+    left_out = None if excluded is None else Path(excluded).resolve()
+
+    def refuse(error: OSError) -> None:
         raise InputError(f"folder {folder}: cannot be read ({error.strerror})") from error
+
+    files = []
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        here = Path(parent)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and (here / name).resolve() != left_out
+        )
+        files += [
+            here / name
+            for name in sorted(names)
+            if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES
+        ]
+    return files
 
 
 def _name(source: str | os.PathLike[str] | BinaryIO) -> str:
@@ -189,17 +195,28 @@ def _name(source: str | os.PathLike[str] | BinaryIO) -> str:
 
 
 @contextmanager
-def _opened(
-    source: str | os.PathLike[str] | BinaryIO, max_pixels: int
-) -> Iterator[tuple[Image.Image, str]]:
-    """Open a picture and check its header; whatever goes wrong inside becomes one InputError."""
+def _opened(source: str | os.PathLike[str] | BinaryIO, max_pixels: int) -> Iterator[BinaryIO]:
+    """Open a picture file; whatever goes wrong inside becomes one InputError that names it."""
     name = _name(source)
+    with _named(name, max_pixels):
+        if not isinstance(source, str | os.PathLike):
+            file = source if source.seekable() else io.BytesIO(source.read())
+            file.seek(0)
+            yield file
+            return
+        with Path(source).open("rb") as file:
+            if not file.read(1):
+                raise InputError("is empty")
+            file.seek(0)
+            yield file
+
+
+@contextmanager
+def _named(name: str, max_pixels: int) -> Iterator[None]:
     try:
-        with _open_quietly(_openable(source)) as image:
-            _check_header(image, name, max_pixels)
-            yield image, name
-    except InputError:
-        raise
+        yield
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
     except FileNotFoundError as error:
         raise InputError(f"{name}: does not exist") from error
     except IsADirectoryError as error:
@@ -230,77 +247,105 @@ def _open_quietly(file: Any) -> Image.Image:
         return Image.open(file, formats=_FORMATS)
 
 
-def _openable(source: str | os.PathLike[str] | BinaryIO) -> Any:
-    if isinstance(source, str | os.PathLike):
-        if Path(source).is_file() and Path(source).stat().st_size == 0:
-            raise InputError(f"{_name(source)}: is empty")
-        return source
-    return source if source.seekable() else io.BytesIO(source.read())
+def _is_tiff(file: BinaryIO) -> bool:
+    start = file.read(4)
+    file.seek(0)
+    return is_tiff(start)
 
 
-def _check_header(image: Image.Image, name: str, max_pixels: int) -> None:
+def _check_header(image: Image.Image, max_pixels: int) -> None:
     columns, rows = image.size
     if columns < 1 or rows < 1:
-        raise InputError(f"{name}: has no pixels ({columns}x{rows})")
+        raise InputError(f"has no pixels ({columns}x{rows})")
     if columns * rows > max_pixels:
-        raise InputError(
-            f"{name}: {columns}x{rows} is too large; at most {max_pixels} pixels are read"
-        )
+        raise InputError(f"{columns}x{rows} is too large; at most {max_pixels} pixels are read")
     with _quietly():
         frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format not in _FORMATS_WITH_EXTRA_FRAMES:
-        raise InputError(f"{name}: has {frames} frames or pages; only single pictures are read")
+        raise InputError(f"has {frames} frames or pages; only single pictures are read")
 
 
-def _decode(image: Image.Image, name: str) -> Picture:
+def _decode(image: Image.Image, file: Any) -> Picture:
+    # Before the pixels, so that what is behind them in a file does not change it.
+    orientation = _orientation(image, file)
+    raw = _sixteen_bit_raw_mode(image)
+    if raw is None:
+        image = _loaded(image, file)
     icc_profile = image.info.get("icc_profile")
-    if _sixteen_bit_raw_mode(image) is not None:
-        pixels, alpha, grey = _decode_sixteen_bits(image)
+    grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+    if raw is not None:
+        canvas, grey = _decode_sixteen_bits(image, raw)
     elif image.mode.startswith("I"):
-        pixels, alpha, grey = _decode_integers(image, name)
+        canvas = _decode_integers(image)
     elif image.mode == "F":
-        raise InputError(f"{name}: has floating-point values; 8 or 16-bit integers are read")
+        raise InputError("has floating-point values; 8 or 16-bit integers are read")
     elif image.mode == "CMYK":
-        pixels, alpha, grey = np.asarray(_cmyk_to_rgb(image, icc_profile)), None, False
+        canvas = _decode_inks(image, icc_profile)
         icc_profile = None
     else:
-        pixels, alpha, grey = _decode_eight_bits(image)
-
-    # Only now: in a PNG, metadata may follow the pixels.
-    orientation = _orientation(image)
+        canvas = _decode_eight_bits(image, grey=grey)
     return Picture(
-        _upright(np.repeat(pixels[..., None], 3, axis=2) if grey else pixels, orientation),
-        None if alpha is None else _upright(alpha, orientation),
+        upright(canvas.pixels, orientation),
+        None if canvas.alpha is None else upright(canvas.alpha, orientation),
         grey,
         icc_profile or None,
+        _metadata(image, swapped=swaps_sides(orientation)),
     )
 
 
-_Channels = tuple[NDArray[Any], NDArray[Any] | None, bool]
-"""Colour ``[H, W, 3]`` or grey ``[H, W]``; opacity; whether it is grey."""
+def _loaded(image: Image.Image, file: Any) -> Image.Image:
+    """Decode; a JPEG that lacks nothing but the marker at its end is complete."""
+    try:
+        image.load()
+    except OSError:
+        if image.format not in ("JPEG", "MPO") or file is None:
+            raise
+        file.seek(0)
+        mended = with_end_marker(file.read())
+        if mended is None:
+            raise
+        return mended
+    return image
 
 
-def _decode_eight_bits(image: Image.Image) -> _Channels:
-    grey = image.mode in ("1", "L", "LA")
-    if "transparency" in image.info or image.mode in ("LA", "PA", "RGBA", "RGBa"):
-        values = np.asarray(_as_mode(image, "RGBA"))
-        return values[..., 0] if grey else values[..., :3], values[..., 3], grey
-    return np.asarray(_as_mode(image, "L" if grey else "RGB")), None, grey
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Cut a decoded image into pieces, so that what is made of them on the way stays small."""
+    step = band_rows(image.width, 8)
+    for top in range(0, image.height, step):
+        yield top, image.crop((0, top, image.width, min(top + step, image.height)))
 
 
-def _as_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Convert, without the copy that Pillow makes even of what is right already."""
-    return image if image.mode == mode else image.convert(mode)
+def _decode_eight_bits(image: Image.Image, *, grey: bool) -> Canvas:
+    translucent = "transparency" in image.info or image.mode in ("LA", "PA", "RGBA", "RGBa")
+    mode = "RGBA" if translucent else "L" if grey else "RGB"
+    canvas = Canvas(image.height, image.width, np.uint8, alpha=translucent)
+    for top, band in _bands(image):
+        values = np.asarray(band if band.mode == mode else band.convert(mode))
+        if translucent:
+            canvas.put(top, values[..., 0] if grey else values[..., :3], values[..., 3])
+        else:
+            canvas.put(top, values)
+    return canvas
 
 
-def _decode_integers(image: Image.Image, name: str) -> _Channels:
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
-        raise InputError(
-            f"{name}: has integers from {values.min()} to {values.max()}; 8 or 16 bits are read"
-        )
-    values = values.astype(np.uint16)
-    return values, _keyed_alpha(values[..., None], image), True
+def _decode_inks(image: Image.Image, icc_profile: bytes | None) -> Canvas:
+    canvas = Canvas(image.height, image.width, np.uint8, alpha=False)
+    to_rgb = cmyk_converter(icc_profile)
+    for top, band in _bands(image):
+        canvas.put(top, np.asarray(to_rgb(band)))
+    return canvas
+
+
+def _decode_integers(image: Image.Image) -> Canvas:
+    low, high = image.getextrema()
+    if low < 0 or high > 65535:  # type: ignore[operator]
+        raise InputError(f"has integers from {low} to {high}; 8 or 16 bits are read")
+    key = image.info.get("transparency")
+    canvas = Canvas(image.height, image.width, np.uint16, alpha=key is not None)
+    for top, band in _bands(image):
+        values = np.asarray(band).astype(np.uint16)
+        canvas.put(top, values, _keyed_alpha(values[..., None], key))
+    return canvas
 
 
 def _raw_mode(tile: Any) -> str:
@@ -310,33 +355,41 @@ def _raw_mode(tile: Any) -> str:
 
 
 def _sixteen_bit_raw_mode(image: Image.Image) -> str | None:
-    """The raw mode of a colour or grey-alpha file with 16 bits per channel, else None."""
+    """The raw mode of a color or grey-alpha file with 16 bits per channel, else None."""
     raws = (_raw_mode(tile) for tile in getattr(image, "tile", ()))
     return next((raw for raw in raws if raw.startswith(("RGB", "LA;")) and ";16" in raw), None)
 
 
-def _decode_sixteen_bits(image: Image.Image) -> _Channels:
+def _decode_sixteen_bits(image: Image.Image, raw: str) -> tuple[Canvas, bool]:
     """Decode more bits than Pillow's modes hold, by reading the bytes as something else.
 
     Pillow keeps the high byte of each value. Read with the byte order swapped, it keeps the low
     one; and a 16-bit grey-alpha pixel has the four bytes of an 8-bit RGBA pixel.
     """
-    raw = _sixteen_bit_raw_mode(image)
-    assert raw is not None
     if raw.startswith("LA"):
-        octets = _decode_as(image, raw, "RGBA").astype(np.uint16)
-        return octets[..., 0] << 8 | octets[..., 1], octets[..., 2] << 8 | octets[..., 3], True
+        octets_of = _decoded_as(image, raw, "RGBA")
+        canvas = Canvas(image.height, image.width, np.uint16, alpha=True)
+        for top, band in _bands(octets_of):
+            octets = np.asarray(band).astype(np.uint16)
+            canvas.put(
+                top, octets[..., 0] << 8 | octets[..., 1], octets[..., 2] << 8 | octets[..., 3]
+            )
+        return canvas, True
     channels, order = raw.split(";16")
     big_endian = order == "B" or (order == "N" and sys.byteorder == "big")
-    low = _decode_as(image, raw, f"{channels};16{'L' if big_endian else 'B'}").astype(np.uint16)
-    values = np.asarray(image).astype(np.uint16) << 8 | low
-    colour = values[..., :3]
-    if channels == "RGBA":
-        return colour, values[..., 3], False
-    return colour, _keyed_alpha(colour, image), False
+    low_bytes = _decoded_as(image, raw, f"{channels};16{'L' if big_endian else 'B'}")
+    image.load()
+    key = image.info.get("transparency") if channels == "RGB" else None
+    translucent = channels == "RGBA" or key is not None
+    canvas = Canvas(image.height, image.width, np.uint16, alpha=translucent)
+    for (top, high), (_, low) in zip(_bands(image), _bands(low_bytes), strict=True):
+        values = np.asarray(high).astype(np.uint16) << 8 | np.asarray(low)
+        alpha = values[..., 3] if channels == "RGBA" else _keyed_alpha(values[..., :3], key)
+        canvas.put(top, values[..., :3], alpha)
+    return canvas, False
 
 
-def _decode_as(image: Image.Image, raw: str, read_as: str) -> NDArray[np.uint8]:
+def _decoded_as(image: Image.Image, raw: str, read_as: str) -> Image.Image:
     """Decode a picture that is not loaded yet as another raw mode, and leave it unloaded."""
     file: Any = getattr(image, "fp", None)
     position = file.tell()
@@ -347,48 +400,70 @@ def _decode_as(image: Image.Image, raw: str, read_as: str) -> NDArray[np.uint8]:
     for tile in again.tile:
         arguments = tile[3]
         replaced = read_as if isinstance(arguments, str) else (read_as, *arguments[1:])
-        # Its own kind of tile: the reader of compressed TIFF asks for its fields by name.
         tiles.append(tile._replace(args=replaced) if _raw_mode(tile) == raw else tile)
     again.tile = tiles
-    values: NDArray[np.uint8] = np.asarray(again)
+    again.load()
     file.seek(position)
-    return values
+    decoded: Image.Image = again
+    return decoded
 
 
-def _keyed_alpha(values: NDArray[Any], image: Image.Image) -> NDArray[np.uint16] | None:
-    """Opacity of a 16-bit PNG that declares one colour transparent."""
-    key = image.info.get("transparency")
+def _keyed_alpha(values: NDArray[Any], key: Any) -> NDArray[np.uint16] | None:
+    """Opacity of a 16-bit PNG that declares one color transparent."""
     if key is None:
         return None
     transparent = (values == np.asarray(key, dtype=np.uint16)).all(axis=2)
     return np.where(transparent, np.uint16(0), np.uint16(65535))
 
 
-def _cmyk_to_rgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
-    if icc_profile:
-        try:
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
-            converted = ImageCms.profileToProfile(
-                image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-        except (ImageCms.PyCMSError, OSError):
-            converted = None
-        if converted is not None:
-            return converted
-    return image.convert("RGB")
-
-
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: Image.Image, file: Any) -> int:
     try:
         with _quietly():
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            if image.format != "PNG":
+                return known_orientation(image.getexif().get(ExifTags.Base.Orientation, 1))
+            # Asked for EXIF, Pillow decodes a whole PNG to look behind its pixels.
+            block = image.info.get("exif")
+            if block is None and file is not None:
+                block = exif_chunk(file)
+            exif = Image.Exif()
+            exif.load(block or b"")
+            return known_orientation(exif.get(ExifTags.Base.Orientation, 1))
     # A damaged EXIF block does not make the pixels unreadable.
     except Exception:
         return 1
-    return orientation if orientation in _TURNS else 1
 
 
-def _upright(values: NDArray[Any], orientation: int) -> NDArray[Any]:
-    turns, mirrored = _TURNS[orientation]
-    values = np.rot90(values, turns)
-    return np.ascontiguousarray(values[:, ::-1] if mirrored else values)
+def _metadata(image: Image.Image, *, swapped: bool) -> Metadata:
+    """What else the file says; a part that is damaged counts as absent."""
+    info = image.info
+    dpi = info.get("dpi")
+    if not (isinstance(dpi, tuple) and len(dpi) == 2 and all(_is_positive(part) for part in dpi)):
+        dpi = None
+    else:
+        dpi = float(dpi[0]), float(dpi[1])
+        dpi = dpi[::-1] if swapped else dpi
+    xmp = info.get("xmp", info.get("XML:com.adobe.xmp"))
+    text = dict(getattr(image, "text", {})) if image.format == "PNG" else {}
+    if isinstance(info.get("comment"), bytes):
+        text["Comment"] = info["comment"].decode("utf-8", errors="replace")
+    known = info.get("chromaticity")
+    return Metadata(
+        dpi=dpi,
+        gamma=info["gamma"] if _is_positive(info.get("gamma")) else None,
+        chromaticities=tuple(known) if isinstance(known, tuple) and len(known) == 8 else None,
+        exif=info["exif"] if isinstance(info.get("exif"), bytes) else None,
+        xmp=xmp.encode() if isinstance(xmp, str) else xmp if isinstance(xmp, bytes) else None,
+        text=tuple(
+            (str(key), str(value))
+            for key, value in text.items()
+            if key != "XML:com.adobe.xmp" and not key.startswith("Raw profile type ")
+        ),
+    )
+
+
+def _is_positive(value: Any) -> bool:
+    # A fraction of TIFF's kind may be no number at all.
+    try:
+        return 0 < float(value) < float("inf")
+    except (TypeError, ValueError, ZeroDivisionError):
+        return False

@@ -14,8 +14,8 @@ from PIL import Image
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.files import atomic_write
+from ghostsr_ext.imaging.picture import Picture
 from ghostsr_ext.imaging.png import PngWriter
-from ghostsr_ext.imaging.read import Picture
 from ghostsr_ext.imaging.tiff import TiffWriter
 
 _FORMATS = {

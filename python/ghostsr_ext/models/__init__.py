@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ghostsr_ext.models.base import SRModel
 from ghostsr_ext.models.carn import CARN
+from ghostsr_ext.models.compact import SRVGGNetCompact
 from ghostsr_ext.models.edsr import EDSR
 from ghostsr_ext.models.rdn import RDN
 from ghostsr_ext.models.registry import (
@@ -12,6 +13,7 @@ from ghostsr_ext.models.registry import (
     preset_names,
     register_model,
 )
+from ghostsr_ext.models.rrdbnet import RRDBNet
 from ghostsr_ext.models.vdsr import VDSR
 
 __all__ = [
@@ -19,7 +21,9 @@ __all__ = [
     "EDSR",
     "RDN",
     "VDSR",
+    "RRDBNet",
     "SRModel",
+    "SRVGGNetCompact",
     "create_model",
     "model_from_config",
     "preset_names",
@@ -33,3 +37,8 @@ register_model("rdn_d20c6g32", RDN, blocks=20, layers=6, growth=32, features=64)
 register_model("carn", CARN, groups=1, recursive=False)
 register_model("carn_m", CARN, groups=4, recursive=True)
 register_model("vdsr", VDSR, layers=20, features=64)
+register_model("realesrgan_x4plus", RRDBNet, scale=4, blocks=23)
+register_model("realesrgan_x2plus", RRDBNet, scale=2, blocks=23)
+register_model("realesrgan_x4plus_anime_6b", RRDBNet, scale=4, blocks=6)
+register_model("realesr_animevideov3", SRVGGNetCompact, scale=4, layers=16)
+register_model("realesr_general_x4v3", SRVGGNetCompact, scale=4, layers=32)

@@ -8,11 +8,19 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models.tracing import influence_radius
+from ghostsr_ext.text import printable
 
 Colour = Literal["rgb", "y"]
+
+# What a file or a user can say without harm; no network needs more.
+_LARGEST_NUMBER = 1e6
+_LARGEST_SCALE, _MOST_SCALES = 64, 16
+MAX_MULTIPLE = 256
+"""Largest ``SRModel.multiple``."""
 
 DIV2K_MEAN: tuple[float, ...] = (0.4488, 0.4371, 0.4040)
 """Mean colour of the DIV2K training pictures, red, green, blue, in 0..1."""
@@ -35,6 +43,9 @@ class SRModel(nn.Module):
             in 0..``value_range``; None for none.
         input_upscaled: Whether the input must already have the size of the output (bicubically
             enlarged).
+        multiple: What the height and the width that ``upscale`` gets must be multiples of.
+            ``forward`` takes any size: it pads by mirroring at the bottom and on the right, and
+            cuts the output.
 
     Attributes:
         scale: The scale that ``forward`` uses unless it is told another one.
@@ -42,6 +53,7 @@ class SRModel(nn.Module):
         value_range: The value of white in its input and output.
         colour: ``"rgb"`` or ``"y"``.
         input_upscaled: Whether the input must already have the size of the output.
+        multiple: What the height and the width that ``upscale`` gets must be multiples of.
         mean: Buffer [1, C, 1, 1], the colour taken from the input and given back to the output, or
             None.
         config: A JSON-able dictionary that rebuilds the network through
@@ -66,6 +78,7 @@ class SRModel(nn.Module):
         colour: Colour = "rgb",
         mean: Sequence[float] | None = None,
         input_upscaled: bool = False,
+        multiple: int = 1,
     ) -> None:
         super().__init__()
         if value_range not in (1.0, 255.0):
@@ -77,6 +90,7 @@ class SRModel(nn.Module):
         self.value_range = float(value_range)
         self.colour: Colour = colour
         self.input_upscaled = input_upscaled
+        self.multiple = checked_count("multiple", multiple, MAX_MULTIPLE)
         self.config: dict[str, Any] = {"architecture": self.architecture, **config}
         self.metadata: dict[str, Any] = {}
         self.origin: dict[str, Any] = {}
@@ -101,10 +115,12 @@ class SRModel(nn.Module):
         largest of them. Input pixels are low-resolution pixels, except where ``input_upscaled`` is
         set.
         """
-        return max(
-            math.ceil(influence_radius(self, self.channels, {"scale": scale}))
+        radius = max(
+            influence_radius(self, self.channels, {"scale": scale}, self.multiple)
             for scale in self.scales
         )
+        # Where squares of pixels become one, a pixel that is read brings the others of its square.
+        return math.ceil(radius) + self.multiple - 1
 
     def converted_by_default(self) -> list[str]:
         """Return the names of the convolutions that the paper's method turns into ghost layers."""
@@ -137,9 +153,16 @@ class SRModel(nn.Module):
             )
         if image.device.type == "cpu" and not torch.compiler.is_compiling():
             image = channels_last(image)
+        height, width = image.shape[2:]
+        image = padded_to_multiple(image, self.multiple)
         if self.mean is None:
-            return self.upscale(image, scale)
-        return self.upscale(image - self.mean, scale) + self.mean
+            output = self.upscale(image, scale)
+        else:
+            output = self.upscale(image - self.mean, scale) + self.mean
+        if image.shape[2:] == (height, width):
+            return output
+        growth = 1 if self.input_upscaled else scale
+        return output[:, :, : height * growth, : width * growth]
 
     def extra_repr(self) -> str:
         """Name the scales and the value range."""
@@ -164,6 +187,19 @@ def channels_last(image: Tensor) -> Tensor:
     return image.as_strided(image.shape, (height * width, 1, width, 1))
 
 
+def padded_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Return ``image`` [N, C, H, W], mirrored at the bottom and on the right to a multiple size.
+
+    A picture too small to be mirrored repeats its last pixels.
+    """
+    height, width = image.shape[2:]
+    below, right = -height % multiple, -width % multiple
+    if not below and not right:
+        return image
+    mirrors = below < height and right < width
+    return functional.pad(image, (0, right, 0, below), mode="reflect" if mirrors else "replicate")
+
+
 def checked_count(name: str, value: int, most: int) -> int:
     """Return ``value``.
 
@@ -171,7 +207,7 @@ def checked_count(name: str, value: int, most: int) -> int:
         InputError: It is no whole number in 1..``most``; the message calls it ``name``.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise InputError(f"{name}: got {value!r}, allowed are whole numbers from 1 to {most}")
+        raise InputError(f"{name}: got {_shown(value)}, allowed are whole numbers from 1 to {most}")
     return value
 
 
@@ -181,8 +217,11 @@ def checked_number(name: str, value: float) -> float:
     Raises:
         InputError: It is no finite number; the message calls it ``name``.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{name}: got {value!r}, allowed are finite numbers")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not abs(value) <= _LARGEST_NUMBER:
+        raise InputError(
+            f"{name}: got {_shown(value)}, allowed are finite numbers up to {_LARGEST_NUMBER:g}"
+        )
     return value
 
 
@@ -190,16 +229,31 @@ def checked_scales(scale: int | Sequence[int]) -> tuple[int, ...]:
     """Return one scale or several as a tuple.
 
     Raises:
-        InputError: It is neither a whole number from 1 nor a sequence of such.
+        InputError: It is neither a whole number from 1 to 64 nor a sequence of at most 16 of them.
     """
     scales = (scale,) if isinstance(scale, int) else scale
     if (
         not isinstance(scales, list | tuple)
-        or not scales
-        or any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in scales)
+        or not 1 <= len(scales) <= _MOST_SCALES
+        or any(
+            isinstance(one, bool) or not isinstance(one, int) or not 1 <= one <= _LARGEST_SCALE
+            for one in scales
+        )
     ):
-        raise InputError(f"scale: got {scale!r}, allowed are whole numbers from 1, or several")
+        raise InputError(
+            f"scale: got {_shown(scale)}, allowed are whole numbers from 1 to {_LARGEST_SCALE}, or "
+            f"up to {_MOST_SCALES} of them"
+        )
     return tuple(scales)
+
+
+def _shown(value: object) -> str:
+    """Show a value in few characters, even a number of more digits than Python shows."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a number of {value.bit_length()} bits"
+    if isinstance(value, list | tuple) and len(value) > _MOST_SCALES:
+        return f"{len(value)} entries"
+    return printable(repr(value), 80)
 
 
 def checked_mean(mean: Sequence[float], channels: int, value_range: float) -> tuple[float, ...]:

@@ -86,7 +86,10 @@ def trace_calls(
 
 
 def influence_radius(
-    model: nn.Module, channels: int, arguments: Mapping[str, Any] | None = None
+    model: nn.Module,
+    channels: int,
+    arguments: Mapping[str, Any] | None = None,
+    multiple: int = 1,
 ) -> Fraction:
     """Return how far an output pixel of ``model`` looks, in pixels of the input.
 
@@ -98,8 +101,9 @@ def influence_radius(
         model: A fully convolutional network of stride-1 convolutions.
         channels: Channels of its input.
         arguments: Keyword arguments of its ``forward``.
+        multiple: What the sides of its input must be multiples of.
     """
-    side = 8
+    side = 8 * multiple
     radius = Fraction(0)
     for call in trace_calls(model, (1, channels, side, side), arguments, reduced=True):
         module = call.module

@@ -13,6 +13,7 @@ from ghostsr_ext.ops.convolution import convolution, convolution_backward  # noq
 from ghostsr_ext.ops.ghost_conv import ghost_conv  # noqa: E402
 from ghostsr_ext.ops.ghost_conv_learned import ghost_conv_learned  # noqa: E402
 from ghostsr_ext.ops.layer_cache import (  # noqa: E402
+    ConvolutionPath,
     LayerCache,
     cached_bytes,
     convolution_path,
@@ -26,6 +27,7 @@ from ghostsr_ext.ops.shift_selection import (  # noqa: E402
 )
 
 __all__ = [
+    "ConvolutionPath",
     "LayerCache",
     "cached_bytes",
     "convolution",

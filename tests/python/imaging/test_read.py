@@ -1,5 +1,6 @@
 import io
 import struct
+import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.imaging import picture_files, read_image, read_picture, read_size
+from ghostsr_ext.imaging import (
+    Picture,
+    picture_files,
+    read_image,
+    read_picture,
+    read_size,
+    write_picture,
+)
+from peak_memory import peak_bytes_per_pixel
 from PIL import Image, ImageCms, TiffImagePlugin
 
 RNG = np.random.default_rng(0)
@@ -264,7 +273,7 @@ def animation(path: Path) -> None:
             lambda path: save(path, RGB[..., 0].astype(np.float32)),
             "floating-point values",
         ),
-        ("wide.tif", lambda path: save(path, np.full((2, 2), 70000, np.int32)), "70000"),
+        ("wide.tif", lambda path: save(path, np.full((2, 2), 70000, np.int32)), "signed"),
     ],
 )
 def test_unreadable_files_are_named_with_the_reason(tmp_path, name, make, message):
@@ -303,5 +312,124 @@ def test_a_folder_lists_its_pictures_by_name(tmp_path):
         (tmp_path / name).touch()
 
     assert [path.name for path in picture_files(tmp_path)] == ["a.jpg", "b.PNG"]
+
+
+def test_folders_inside_are_listed_too_but_for_hidden_and_excluded_ones(tmp_path):
+    for name in ("z.png", "b/2.png", "b/1.png", "a/3.png", ".thumbs/t.png", "out/o.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = picture_files(tmp_path, excluded=tmp_path / "out")
+    names = [path.relative_to(tmp_path).as_posix() for path in found]
+    assert names == ["z.png", "a/3.png", "b/1.png", "b/2.png"]
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(InputError, match="nowhere: cannot be read"):
         picture_files(tmp_path / "nowhere")
+
+
+def photograph():
+    smooth = np.cumsum(np.cumsum(RNG.normal(0, 0.3, (99, 70, 3)), axis=0), axis=1)
+    return (smooth % 256).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"progressive": True}, {"quality": 30}, {"restart_marker_rows": 1}, {"mode": "L"}],
+    ids=str,
+)
+def test_a_jpeg_that_lacks_only_the_marker_at_its_end_is_read(tmp_path, options):
+    options = dict(options)
+    whole = save(tmp_path / "a.jpg", photograph(), options.pop("mode", None), **options)
+    pixels = read_picture(whole).pixels
+    content = whole.read_bytes()
+
+    for missing in (1, 2):
+        whole.write_bytes(content[:-missing])
+        np.testing.assert_array_equal(read_picture(whole).pixels, pixels)
+        assert read_size(whole) == pixels.shape[:2]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"restart_marker_rows": 1}], ids=str
+)
+def test_a_jpeg_that_lacks_pixels_is_refused(tmp_path, options):
+    whole = save(tmp_path / "a.jpg", photograph(), **options)
+    pixels = read_picture(whole).pixels
+    content = whole.read_bytes()
+
+    for left in range(len(content) // 8, len(content) - 2, len(content) // 40):
+        whole.write_bytes(content[:left])
+        try:
+            read = read_picture(whole).pixels
+        except InputError:
+            continue
+        np.testing.assert_array_equal(read, pixels)
+        assert left > 0.9 * len(content)
+
+
+def test_a_progressive_jpeg_that_ends_between_two_scans_is_refused(tmp_path):
+    path = save(tmp_path / "a.jpg", photograph(), progressive=True)
+    content = path.read_bytes()
+    last_scan = content.rindex(b"\xff\xda")
+
+    path.write_bytes(content[:last_scan])
+
+    with pytest.raises(InputError, match="truncated"):
+        read_picture(path)
+
+
+def test_an_exif_orientation_behind_the_pixels_is_in_the_size_too(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = save(tmp_path / "a.png", RGB).read_bytes()
+    end = content.index(b"IEND") - 4
+    path = tmp_path / "late.png"
+    path.write_bytes(content[:end] + chunk(b"eXIf", exif.tobytes()[6:]) + content[end:])
+
+    np.testing.assert_array_equal(read_image(path), RGB[::-1].transpose(1, 0, 2))
+    assert read_size(path) == (7, 5)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("orientation", [0, *range(1, 9), 77])
+def test_the_size_is_that_of_the_pixels(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / f"a{suffix}", RGB, exif=exif)
+
+    assert read_size(path) == read_picture(path).pixels.shape[:2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux gives it")
+def test_reading_takes_no_more_memory_than_the_document_says(tmp_path):
+    most = {}
+    for name, mode, bound in [
+        ("rgb.png", "RGB", 10),
+        ("rgba.png", "RGBA", 10),
+        ("grey.png", "L", 10),
+        ("palette.png", "P", 10),
+        ("deep.png", "I;16", 20),
+        ("rgb.jpg", "RGB", 10),
+        ("inks.jpg", "CMYK", 10),
+        ("rgba.webp", "RGBA", 20),
+        ("rgb.bmp", "RGB", 10),
+        ("palette.gif", "P", 10),
+        ("rgba.tif", "RGBA", 10),
+        ("inks.tif", "CMYK", 10),
+        ("deep.tif", "I;16", 20),
+        ("fax.tif", "1", 10),
+    ]:
+        options = {"transparency": 0} if mode == "P" else {}
+        Image.new(mode, (4000, 3000)).save(tmp_path / name, **options)
+        most[tmp_path / name] = bound
+    for name in ("deep_rgba.png", "deep_rgba.tif"):
+        deep = np.zeros((3000, 4000, 3), np.uint16)
+        write_picture(tmp_path / name, Picture(deep, deep[..., 0]))
+        most[tmp_path / name] = 20
+
+    peaks = peak_bytes_per_pixel(*most)
+
+    for path, peak in peaks.items():
+        # The colors alone take three.
+        assert 2.5 < peak < most[path], path.name
