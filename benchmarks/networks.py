@@ -2,8 +2,8 @@
 
 Networks enlarge by 2, with random weights and shifts. The reference is the dense network in plain
 torch, channels last. "torch's convolutions" are the package's layers within
-``ops.convolution_path("aten")``: torch convolves, and the rest of a layer is one pass. Outputs of the ways
-to compute one network are compared first.
+``ops.convolution_path("aten")``: torch convolves, and the rest of a layer is one pass. Outputs of
+the ways to compute one network are compared first.
 
     python benchmarks/networks.py --json docs/speed/networks.json --markdown docs/speed.md
 """
