@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ghostsr_cli.options import Device, Dtype, torch_device, torch_dtype
+from ghostsr_cli.options import (
+    MODEL_HELP,
+    Device,
+    Dtype,
+    JsonFile,
+    Overwrite,
+    Repeats,
+    Size,
+    load_networks,
+    picture_size,
+    torch_device,
+    torch_dtype,
+)
+from ghostsr_cli.output import STANDARD_OUTPUT, check_output, write_json
 
 if TYPE_CHECKING:
+    import torch
+
     from ghostsr_ext.benchmark import Comparison
     from ghostsr_ext.models import SRModel
 
@@ -20,91 +32,72 @@ if TYPE_CHECKING:
 def bench_command(
     models: Annotated[
         list[str],
-        typer.Argument(
-            metavar="MODEL...", help="Files, or x2, x3, x4; the first is what others compare with."
-        ),
+        typer.Argument(metavar="MODEL", help=f"{MODEL_HELP} The others are compared with it."),
     ],
-    size: Annotated[
-        str, typer.Option(metavar="WIDTHxHEIGHT", help="Size of the small picture.")
-    ] = "320x180",
+    size: Size = "320x180",
     scale: Annotated[
-        int | None, typer.Option(min=1, help="Times to enlarge; the first model's if left out.")
+        int | None,
+        typer.Option(min=1, help="How many times to enlarge; by default the first network's."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 1,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs to time.")] = 10,
+    batch: Annotated[int, typer.Option(min=1, help="How many pictures at a time.")] = 1,
+    repeats: Repeats = 10,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A benchmark set, as of `ghostsr eval`, for PSNR."),
+        typer.Option(
+            metavar="DIR", help="A benchmark set as `ghostsr eval` takes it, to measure PSNR too."
+        ),
     ] = None,
+    plain_torch: Annotated[
+        bool,
+        typer.Option(help="Compare with the first network in torch's own operators, too."),
+    ] = True,
     device: Device = "auto",
     dtype: Dtype = "float32",
-    json_path: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Also write everything here; - for stdout."),
-    ] = None,
+    json_path: JsonFile = None,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the table in Markdown.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Measure networks side by side: parameters, multiply-adds, latency, memory, PSNR.
+    """Measure cost, time, memory and PSNR side by side.
 
-    Their runs are interleaved, so that a busy machine is unfair to none of them.
+    The first row is the first network without this package: the same weights in torch's own
+    operators. Its time is what the speed of the other rows is told beside. All runs are
+    interleaved, so that a busy machine is unfair to none of the rows.
     """
     from ghostsr_ext.benchmark import compare_networks
-    from ghostsr_ext.checkpoints import load_model
-    from ghostsr_ext.default_models import resolve_model
-    from ghostsr_ext.errors import InputError
 
-    sides = re.fullmatch(r"(\d+)x(\d+)", size)
-    if sides is None:
-        raise InputError(f"--size {size}: must be WIDTHxHEIGHT, such as 320x180")
+    check_output(json_path, overwrite)
     target = torch_device(device)
-    networks = {
-        name: load_model(resolve_model(model))
-        for name, model in zip(short_names(models), models, strict=True)
-    }
+    networks = load_networks(models)
     served = next(iter(networks.values())).scale if scale is None else scale
-    psnr = None if data is None else _psnr(networks, data, served, target)
     comparison = compare_networks(
         networks,
         scale=served,
-        size=(int(sides[2]), int(sides[1])),
+        size=picture_size(size),
         batch=batch,
         repeats=repeats,
+        plain_torch=plain_torch,
         device=target,
         dtype=torch_dtype(dtype),
-        psnr=psnr,
+        psnr=None if data is None else _psnr(networks, data, served, target),
         dataset=None if data is None else data.resolve().name,
     )
-    to_standard_output = json_path == Path("-")
-    if not to_standard_output:
+    if json_path != STANDARD_OUTPUT:
         _print(comparison, markdown)
     if json_path is not None:
-        _write(comparison, None if to_standard_output else json_path, overwrite)
+        write_json(comparison.as_dict(), json_path, overwrite)
 
 
-def short_names(models: list[str]) -> list[str]:
-    """Return file names without folder and suffix where those differ, else what was given.
-
-    Raises:
-        InputError: A model is named twice.
-    """
-    from ghostsr_ext.errors import InputError
-
-    if len(set(models)) < len(models):
-        raise InputError("MODEL: one is named twice")
-    stems = [Path(model).stem for model in models]
-    return stems if len(set(stems)) == len(stems) else models
-
-
-def _psnr(networks: dict[str, SRModel], data: Path, scale: int, device: object) -> dict[str, float]:
+def _psnr(
+    networks: dict[str, SRModel], data: Path, scale: int, device: torch.device
+) -> dict[str, float]:
     from ghostsr_ext.datasets import open_picture_set
     from ghostsr_ext.evaluation import evaluate
 
     pictures = open_picture_set(data)
     return {
-        name: evaluate(network, pictures, scale, device=str(device)).psnr
+        name: evaluate(network, pictures, scale, device=device).psnr
         for name, network in networks.items()
     }
 
@@ -126,14 +119,3 @@ def _print(comparison: Comparison, markdown: bool) -> None:
     console = Console()
     console.print(table)
     console.print(comparison.conditions(), highlight=False)
-
-
-def _write(comparison: Comparison, path: Path | None, overwrite: bool) -> None:
-    from ghostsr_ext.files import atomic_write
-
-    text = json.dumps(comparison.as_dict(), indent=2, allow_nan=False) + "\n"
-    if path is None:
-        sys.stdout.write(text)
-        return
-    with atomic_write(path, overwrite=overwrite) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -2,55 +2,42 @@
 
 from __future__ import annotations
 
-import sys
-from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from ghostsr_cli.options import MODEL_HELP, Overwrite
+from ghostsr_cli.output import ProgressBar, check_output
 
-class MethodName(str, Enum):
-    """How channels are chosen."""
-
-    kmeans = "kmeans"
-    filters = "filters"
-    calibrated = "calibrated"
-    prune = "prune"
-
-
-class GhostOperationName(str, Enum):
-    """How ghosts are made."""
-
-    shift = "shift"
-    depthwise = "depthwise"
-
-
-class Scope(str, Enum):
-    """What has a shift of its own."""
-
-    channel = "channel"
-    layer = "layer"
+if TYPE_CHECKING:
+    from ghostsr_ext.conversion import Method
 
 
 def convert_command(
-    model: Annotated[Path, typer.Argument(metavar="IN", help="The network's checkpoint file.")],
+    model: Annotated[str, typer.Argument(metavar="IN", help=MODEL_HELP)],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to write.")],
     ratio: Annotated[
-        float, typer.Option(help="Part of each layer's channels that shifts make, in [0, 1).")
+        float, typer.Option(help="Part of each layer's channels made by shifting, in [0, 1).")
     ] = 0.5,
     method: Annotated[
-        MethodName | None,
+        str | None,
         typer.Option(
-            help="kmeans: the paper's clustering of filters, to be trained afterwards. filters: "
-            "shifted filters, without pictures. calibrated: fitted to feature maps on pictures; "
-            "the default where pictures are given. prune: filters removed, for comparison."
+            metavar="NAME",
+            help="calibrated: fitted to feature maps on pictures; the default where --calibration "
+            "is given. filters: shifted filters, without pictures. kmeans: the paper's clustering "
+            "of filters, the default without pictures; the network must be trained afterwards. "
+            "prune: filters are removed, for comparison.",
         ),
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A folder of pictures of any kind; 40 or more are best."),
+        typer.Option(
+            metavar="DIR",
+            help="A folder of pictures of any kind, with those in the folders inside; 40 or more "
+            "are best.",
+        ),
     ] = None,
     layers: Annotated[
         list[str] | None,
@@ -62,8 +49,9 @@ def convert_command(
     ] = None,
     max_shift: Annotated[int, typer.Option(help="Largest shift in pixels, 0 to 7.")] = 1,
     shift_scope: Annotated[
-        Scope, typer.Option(help="Whether each ghost or each layer has a shift of its own.")
-    ] = Scope.channel,
+        Literal["channel", "layer"],
+        typer.Option(help="Whether each ghost or each layer has a shift of its own."),
+    ] = "channel",
     target_macs: Annotated[
         float | None,
         typer.Option(
@@ -83,8 +71,8 @@ def convert_command(
         float | None,
         typer.Option(
             metavar="MINUTES",
-            help="Then train on the pictures for so long to give the dense network's output; "
-            "0 also leaves out the short training that ends a calibration.",
+            help="Then train on the pictures for so many minutes, to give the dense network's "
+            "output; 0 also leaves out the short training that ends a calibration.",
             min=0,
         ),
     ] = None,
@@ -92,44 +80,45 @@ def convert_command(
         bool, typer.Option("--affine", help="Give ghosts a gain and a bias; not in the paper.")
     ] = False,
     ghost_op: Annotated[
-        GhostOperationName,
+        Literal["shift", "depthwise"],
         typer.Option(help="depthwise: GhostNet's convolutions in place of shifts, for comparison."),
-    ] = GhostOperationName.shift,
-    seed: Annotated[int, typer.Option(help="Of what is random.")] = 0,
+    ] = "shift",
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the report here, as JSON.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Convert a pretrained network: half the multiply-adds, the same channels.
+    """Turn a pretrained network into a GhostSR network.
 
-    Prints what became of each layer. The report is also stored in the file.
+    With --calibration the result is fitted to the dense network and ready to use. Without, it is
+    the paper's starting point for training, and far from the dense network until it is trained.
+    Prints what became of each layer; the report is also stored in the file.
     """
     from rich.console import Console
 
     from ghostsr_ext.checkpoints import load_model, save_model
     from ghostsr_ext.conversion import convert
 
-    for path in (output, report):
-        if path is not None:
-            _check_output(path, overwrite)
+    check_output(output, overwrite)
+    check_output(report, overwrite)
     dense = load_model(model)
-    with _Bar() as bar:
+    with ProgressBar() as bar:
         ghost, outcome = convert(
             dense,
             ratio,
-            method=None if method is None else method.value,
+            method=cast("Method | None", method),
             calibration=calibration,
             layers=None if layers is None else _matcher(layers),
             max_shift=max_shift,
-            shift_scope=shift_scope.value,
+            shift_scope=shift_scope,
             affine=affine,
-            ghost_op=ghost_op.value,
+            ghost_op=ghost_op,
             seed=seed,
             target_macs=target_macs,
             max_drop=max_drop,
             polish_minutes=polish,
-            progress=bar.advance,
+            progress=bar.show,
         )
     save_model(ghost, output, overwrite=overwrite)
     if report is not None:
@@ -141,41 +130,3 @@ def convert_command(
 
 def _matcher(patterns: list[str]) -> Any:
     return lambda name, _: any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _check_output(path: Path, overwrite: bool) -> None:
-    """Refuse before the work what ``atomic_write`` would refuse after it."""
-    from ghostsr_ext.errors import InputError
-
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"output {path}: cannot be written; name a file in a folder that exists")
-    if path.exists() and not overwrite:
-        raise InputError(f"output {path}: exists already; pass --overwrite to replace it")
-
-
-class _Bar:
-    """A progress bar on standard error, where that is a terminal."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeRemainingColumn as TimeLeft
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
-        self._progress = Progress(
-            *columns,
-            console=Console(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
-        self._task = self._progress.add_task("", total=None)
-
-    def advance(self, done: int, total: int, name: str) -> None:
-        self._progress.update(self._task, completed=done, total=total, description=name)
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()

@@ -6,19 +6,18 @@ from typing import Annotated
 
 import typer
 
-from ghostsr_cli.options import Device, torch_device
+from ghostsr_cli.options import Device, short_names, torch_device
 
 
 def demo_command(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODEL...]", help="Checkpoints; those of the package if left out."),
+        typer.Argument(metavar="MODEL", help="Checkpoints; those of the package if left out."),
     ] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="A free one.")] = None,
     device: Device = "auto",
 ) -> None:
     """Serve a page to this machine: drop a picture, see two enlargements with a slider."""
-    from ghostsr_cli.bench import short_names
     from ghostsr_ext.default_models import default_models, resolve_model
     from ghostsr_ext.demo import create_demo, launch_demo
 

@@ -7,9 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from ghostsr_cli.options import MODEL_HELP, Overwrite
+from ghostsr_cli.output import check_output
+
 
 def export_command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint, or x2, x3 or x4.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     output: Annotated[
         Path,
         typer.Argument(
@@ -18,11 +21,13 @@ def export_command(
         ),
     ],
     scale: Annotated[
-        int | None, typer.Option(min=1, help="Times to enlarge; the model's if left out.")
+        int | None, typer.Option(min=1, help="How many times to enlarge; by default the network's.")
     ] = None,
     ghost_as: Annotated[
         Literal["depthwise", "slices"],
-        typer.Option(help="What ghosts become: one-hot convolutions, or slices (.onnx, .pt2)."),
+        typer.Option(
+            help="What ghost channels become: one-hot convolutions, or slices (.onnx, .pt2)."
+        ),
     ] = "depthwise",
     half: Annotated[bool, typer.Option("--half", help="Store weights in float16.")] = False,
     compiled: Annotated[
@@ -34,18 +39,20 @@ def export_command(
             min=0, help="Largest difference from torch to accept, of 0..255; 0.005, half: 1."
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Write a network for ONNX Runtime, OpenVINO, ncnn or torch alone, and check it there.
+    """Write a network for another runtime and check it there.
 
-    What is written needs no operator of this package. Height and width are free.
+    The runtime is ONNX Runtime, OpenVINO, ncnn or torch alone. What is written needs no operator of
+    this package. Height and width are free.
     """
     from ghostsr_ext.checkpoints import load_model
-    from ghostsr_ext.default_models import resolve_model
     from ghostsr_ext.export import export_model
 
+    check_output(output, overwrite)
+
     parity = export_model(
-        load_model(resolve_model(model)),
+        load_model(model),
         output,
         scale=scale,
         ghost_as=ghost_as,

@@ -2,54 +2,43 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from ghostsr_cli.options import MODEL_HELP, JsonFile, Overwrite
+from ghostsr_cli.output import STANDARD_OUTPUT, check_output, write_json
 
 if TYPE_CHECKING:
     from ghostsr_ext.convolution_paths import LayerPath
 
 
 def info_command(
-    file: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="A checkpoint, or x2, x3 or x4.")
-    ] = None,
-    json_path: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="F", help="Also write all of it here; - for stdout."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace F where it exists.")] = False,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP)] = None,
+    json_path: JsonFile = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Describe a checkpoint: architecture, scale, range, and of each layer cost and CPU kernel.
+    """Describe a network layer by layer, or the installation.
 
-    Without a checkpoint, describe the installation as a bug report needs it.
+    Of a network: architecture, scale, range of values, and of each layer its cost and the CPU
+    kernel that computes it. Without MODEL: the installation, as a bug report needs it.
     """
-    to_standard_output = json_path == Path("-")
-    if file is None:
-        from ghostsr_ext import build_info
-
-        content = build_info()
-        text = "\n".join(
-            f"{key.replace('_', ' '):20} {_plain(value)}" for key, value in content.items()
-        )
-    else:
-        content, text = _describe(file)
-    if not to_standard_output:
+    check_output(json_path, overwrite)
+    content, text = _describe_installation() if model is None else _describe(model)
+    if json_path != STANDARD_OUTPUT:
         typer.echo(text)
     if json_path is not None:
-        document = json.dumps(content, indent=2) + "\n"
-        if to_standard_output:
-            sys.stdout.write(document)
-        else:
-            from ghostsr_ext.files import atomic_write
+        write_json(content, json_path, overwrite)
 
-            with atomic_write(json_path, overwrite=overwrite) as temporary:
-                temporary.write_text(document, encoding="utf-8")
+
+def _describe_installation() -> tuple[dict[str, Any], str]:
+    from ghostsr_ext import build_info
+
+    content = build_info()
+    lines = [f"{key.replace('_', ' '):20} {_plain(value)}" for key, value in content.items()]
+    return content, "\n".join(lines)
 
 
 def _plain(value: Any) -> str:
@@ -61,10 +50,9 @@ def _plain(value: Any) -> str:
 def _describe(file: str) -> tuple[dict[str, Any], str]:
     from ghostsr_ext.checkpoints import load_model
     from ghostsr_ext.convolution_paths import convolution_paths
-    from ghostsr_ext.default_models import resolve_model
     from ghostsr_ext.profiling import cost, describe
 
-    model = load_model(resolve_model(file))
+    model = load_model(file)
     paths = convolution_paths(model)
     content = {**describe(model), "convolution_paths": [asdict(layer) for layer in paths]}
     served = ", ".join(f"x{scale}" for scale in model.scales)

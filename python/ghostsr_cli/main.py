@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -28,6 +27,8 @@ _INTERRUPTED = 130
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"ghostsr {version('ghostsr')}")
         raise typer.Exit
 
@@ -47,6 +48,7 @@ def create_app() -> typer.Typer:
     """Return the command line with all its subcommands."""
     app = typer.Typer(
         no_args_is_help=True,
+        rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -57,17 +59,41 @@ def create_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one line on standard error and status 1."""
+    """Run the command line.
+
+    A user's mistake ends in one line on standard error: with status 2 if the words of the command
+    are wrong, with status 1 if it could not do what they ask.
+    """
     try:
-        create_app()()
+        sys.exit(create_app()(prog_name="ghostsr", standalone_mode=False))
     except KeyboardInterrupt:
         print("ghostsr: interrupted", file=sys.stderr)
         sys.exit(_INTERRUPTED)
     except Exception as error:
-        # Not at the top: what can be explained is known to the package, which loads torch.
-        from ghostsr_ext.errors import GhostsrError
-
-        if not isinstance(error, GhostsrError):
+        status = _explain(error)
+        if status is None:
             raise
-        print(f"ghostsr: error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(status)
+
+
+def _explain(error: Exception) -> int | None:
+    """Print a user's mistake and return the exit status; None for an error of another kind."""
+    # Wrong words are told by Typer, whose classes have changed place between its releases.
+    if hasattr(error, "format_message"):
+        context = getattr(error, "ctx", None)
+        message = error.format_message().replace("Value error, ", "")
+        command = "ghostsr" if context is None else context.command_path
+        if message.startswith("Usage:"):  # Nothing was asked for.
+            print(message)
+            return 2
+        print(f"{command}: error: {message}", file=sys.stderr)
+        if context is not None:
+            print(f"Try `{command} --help`.", file=sys.stderr)
+        return int(getattr(error, "exit_code", 2))
+    # Not at the top: what else can be explained is known to the package, which loads torch.
+    from ghostsr_ext.errors import GhostsrError
+
+    if not isinstance(error, GhostsrError):
+        return None
+    print(f"ghostsr: error: {error}", file=sys.stderr)
+    return 1

@@ -2,69 +2,70 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ghostsr_cli.options import Device, torch_device
+from ghostsr_cli.options import (
+    Device,
+    Overwrite,
+    Repeats,
+    Size,
+    load_networks,
+    picture_size,
+    torch_device,
+)
+from ghostsr_cli.output import check_output
 
 
 def report_command(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="DENSE GHOST [MORE...]",
-            help="The parent, the network converted from it, and others to compare.",
+            metavar="MODEL",
+            help="First the dense network, then the one converted from it, then others to compare: "
+            "checkpoint files, or x2, x3 or x4.",
         ),
     ],
     data: Annotated[
-        Path, typer.Option(metavar="DIR", help="A benchmark set, as of `ghostsr eval`.")
+        Path, typer.Option(metavar="DIR", help="A benchmark set as `ghostsr eval` takes it.")
     ],
-    output: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path("report.html"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The page to write.")
+    ] = Path("report.html"),
     scale: Annotated[
-        int | None, typer.Option(min=1, help="Times to enlarge; the parent's if left out.")
+        int | None,
+        typer.Option(min=1, help="How many times to enlarge; by default the first network's."),
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Layer whose feature maps are shown; a middle one.")
+        str | None,
+        typer.Option(help="The layer whose feature maps are shown; by default a middle one."),
     ] = None,
-    size: Annotated[
-        str, typer.Option(metavar="WIDTHxHEIGHT", help="Size of the picture that is timed.")
-    ] = "320x180",
-    repeats: Annotated[int, typer.Option(min=1, help="Runs to time.")] = 10,
+    size: Size = "320x180",
+    repeats: Repeats = 10,
     pictures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write the pictures as PNG files here.")
     ] = None,
     device: Device = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Write a page that shows what a conversion has gained and cost.
+    """Write a page on what a conversion gains and costs.
 
     It holds measurements, details side by side, feature maps, shifts and errors of each layer, in
     one HTML file that needs nothing beside it.
     """
-    from ghostsr_cli.bench import short_names
-    from ghostsr_ext.checkpoints import load_model
     from ghostsr_ext.datasets import open_picture_set
-    from ghostsr_ext.default_models import resolve_model
-    from ghostsr_ext.errors import InputError
     from ghostsr_ext.report import write_report
 
-    sides = re.fullmatch(r"(\d+)x(\d+)", size)
-    if sides is None:
-        raise InputError(f"--size {size}: must be WIDTHxHEIGHT, such as 320x180")
-    networks = {
-        name: load_model(resolve_model(model))
-        for name, model in zip(short_names(models), models, strict=True)
-    }
+    check_output(output, overwrite)
     write_report(
         output,
-        networks,
+        load_networks(models),
         open_picture_set(data),
         scale=scale,
         layer=layer,
-        size=(int(sides[2]), int(sides[1])),
+        size=picture_size(size),
         repeats=repeats,
         device=torch_device(device),
         picture_folder=pictures,

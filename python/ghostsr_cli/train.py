@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,22 +20,11 @@ if TYPE_CHECKING:
     from ghostsr_ext.training.validation import Measurement
 
 
-class Conversion(str, Enum):
-    """How a dense network is converted before training."""
-
-    none = "none"
-    kmeans = "kmeans"
-    filters = "filters"
-    calibrated = "calibrated"
-    scratch = "scratch"
-    prune = "prune"
-
-
 def train_command(
     config: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[CONFIG]",
+            metavar="CONFIG",
             help="A TOML file; may be left out with --init and --data, and with --resume.",
         ),
     ] = None,
@@ -55,7 +43,10 @@ def train_command(
         Path | None, typer.Option(metavar="MODEL", help="Sets model.init: where to start from.")
     ] = None,
     convert: Annotated[
-        Conversion | None, typer.Option(help="Sets conversion.method: convert MODEL first.")
+        str | None,
+        typer.Option(
+            metavar="METHOD", help="Sets conversion.method: how MODEL is converted before training."
+        ),
     ] = None,
     ratio: Annotated[
         float | None, typer.Option(help="Sets conversion.ghost_ratio: part of ghosts, such as 0.5.")
@@ -84,7 +75,7 @@ def train_command(
         return
     named = [
         *_named("model.init", init),
-        *_named("conversion.method", convert and convert.value),
+        *_named("conversion.method", convert),
         *_named("conversion.ghost_ratio", ratio),
         *_named("data.train", data),
         *_named("validation.sets", validation),

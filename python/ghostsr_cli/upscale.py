@@ -27,7 +27,7 @@ def upscale_command(
     pictures: Annotated[
         list[str],
         typer.Argument(
-            metavar="PICTURE...",
+            metavar="PICTURE",
             help="Pictures, videos, folders (with those inside), patterns; - for standard input.",
         ),
     ],

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import ghostsr_ext
+from ghostsr_ext.devices import floating_dtype, usable_device
 from ghostsr_ext.errors import GhostsrError, InputError
+from ghostsr_ext.export.lowering import lower
 from ghostsr_ext.inference.memory import activation_bytes, is_out_of_memory
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import freeze_shifts, ghost_layers
@@ -172,6 +174,7 @@ def compare_networks(
     batch: int = 1,
     repeats: int = 10,
     warmup: int = 2,
+    plain_torch: bool = False,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     psnr: Mapping[str, float] | None = None,
@@ -189,47 +192,40 @@ def compare_networks(
         batch: Pictures at a time.
         repeats: Runs to time, from 1.
         warmup: Runs before those.
-        device: Where to run.
-        dtype: What to compute in.
+        plain_torch: Whether the first row is the first network once more, with the same weights, in
+            torch's own operators alone: what it costs without this package. Its name is followed by
+            ``", plain torch"``.
+        device: Where to run, ``"auto"`` for a GPU if there is one.
+        dtype: What to compute in, a floating-point type of torch.
         psnr: Of the networks by name, to show beside the rest.
         dataset: What ``psnr`` was measured on.
 
     Returns:
-        The measurements, in the order of ``models``.
+        The measurements, in the order of ``models``, after that of plain torch.
 
     Raises:
         InputError: An argument is out of its domain, or a network does not serve the scale.
         GhostsrError: The memory is too small.
     """
     if not models:
-        raise InputError("models: none given")
+        raise InputError("models: found none; at least one network is needed")
     counts = {"batch": batch, "repeats": repeats, "rows": size[0], "columns": size[1]}
     for name, count in counts.items():
         if count < 1:
-            raise InputError(f"{name}: {count}; must be 1 or more")
-    target = torch.device(device)
+            raise InputError(f"{name}: found {count}; 1 or more is allowed")
+    target = usable_device(device)
+    floating_dtype(dtype)
     scale = next(iter(models.values())).scale if scale is None else scale
-    networks, inputs = {}, {}
-    for name, model in models.items():
-        if scale not in model.scales:
-            served = ", ".join(f"x{served}" for served in model.scales)
-            raise InputError(f"{name}: serves {served}, not x{scale}")
-        network = copy.deepcopy(model).eval().requires_grad_(False)
-        freeze_shifts(network)
-        networks[name] = network.to(  # type: ignore[call-overload]
-            target, dtype, memory_format=torch.channels_last
-        )
-        inputs[name] = _input(network, scale, size, batch)
-
-    def forward(name: str) -> Callable[[], Tensor]:
-        return lambda: networks[name](inputs[name], scale)
-
+    candidates = _candidates(models, scale, size, batch, target, dtype, plain_torch)
     try:
         with torch.inference_mode():
             timings = time_interleaved(
-                {name: forward(name) for name in networks}, repeats, warmup, target
+                {name: candidate.run for name, candidate in candidates.items()},
+                repeats,
+                warmup,
+                target,
             )
-            memory = {name: _peak_memory(networks[name], inputs[name], scale) for name in networks}
+            memory = {name: _peak_memory(candidate) for name, candidate in candidates.items()}
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise GhostsrError(
@@ -239,18 +235,19 @@ def compare_networks(
 
     pixels = batch * size[0] * size[1] * scale**2
     measured = []
-    for name, network in networks.items():
-        total = cost(network, scale=scale)
+    for name, candidate in candidates.items():
+        model = models[candidate.network]
+        total = cost(model, scale=scale)
         measured.append(
             NetworkMeasurement(
                 name=name,
-                ghost_layers=len(ghost_layers(network)),
+                ghost_layers=len(ghost_layers(model)),
                 parameters=total.parameters,
                 macs=total.macs,
                 timing=timings[name],
                 throughput=pixels / timings[name].median,
                 peak_memory=memory[name],
-                psnr=None if psnr is None else psnr.get(name),
+                psnr=None if psnr is None else psnr.get(candidate.network),
             )
         )
     return Comparison(
@@ -295,20 +292,73 @@ def time_interleaved(
     return {name: Timing(tuple(runs)) for name, runs in seconds.items()}
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """What is timed in one row.
+
+    Attributes:
+        network: Whose weights it has, by the name in ``models``.
+        module: What computes.
+        image: Its input.
+        arguments: Keyword arguments of its forward pass.
+    """
+
+    network: str
+    module: nn.Module
+    image: Tensor
+    arguments: Mapping[str, Any]
+
+    def run(self) -> Tensor:
+        """Compute once."""
+        output: Tensor = self.module(self.image, **self.arguments)
+        return output
+
+
+def _candidates(
+    models: Mapping[str, SRModel],
+    scale: int,
+    size: tuple[int, int],
+    batch: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    plain_torch: bool,
+) -> dict[str, _Candidate]:
+    candidates: dict[str, _Candidate] = {}
+    for name, model in models.items():
+        if scale not in model.scales:
+            served = ", ".join(f"x{served}" for served in model.scales)
+            raise InputError(f"{name}: serves {served}, not x{scale}")
+        image = _input(model, scale, size, batch).to(device, dtype)
+        image = image.contiguous(memory_format=torch.channels_last)
+        if plain_torch and not candidates:
+            lowered = _ready(lower(model, scale=scale), device, dtype)
+            candidates[f"{name}, plain torch"] = _Candidate(name, lowered, image, {})
+        network = copy.deepcopy(model).eval().requires_grad_(False)
+        freeze_shifts(network)
+        candidates[name] = _Candidate(name, _ready(network, device, dtype), image, {"scale": scale})
+    return candidates
+
+
+def _ready(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    result: nn.Module = module.to(  # type: ignore[call-overload]
+        device, dtype, memory_format=torch.channels_last
+    )
+    return result
+
+
 def _input(network: SRModel, scale: int, size: tuple[int, int], batch: int) -> Tensor:
     enlarged = scale if network.input_upscaled else 1
     shape = (batch, network.channels, size[0] * enlarged, size[1] * enlarged)
-    values = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * network.value_range
-    parameter = next(network.parameters())
-    return values.to(parameter.device, parameter.dtype, memory_format=torch.channels_last)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)) * network.value_range
 
 
-def _peak_memory(network: SRModel, image: Tensor, scale: int) -> int:
+def _peak_memory(candidate: _Candidate) -> int:
+    image = candidate.image
     if image.device.type != "cuda":
-        return activation_bytes(network, tuple(image.shape), {"scale": scale})
+        return activation_bytes(candidate.module, tuple(image.shape), candidate.arguments)
     before = torch.cuda.memory_allocated(image.device)
     torch.cuda.reset_peak_memory_stats(image.device)
-    network(image, scale)
+    candidate.run()
     return torch.cuda.max_memory_allocated(image.device) - before
 
 

@@ -22,7 +22,7 @@ class PicturePair:
     """An original and its small version, read when asked for.
 
     Attributes:
-        name: The original's file name without suffix.
+        name: The file name of the original without suffix, after the folders that lead to it.
         scale: How many times the original is larger.
         high_path: The original.
         low_path: The small version, or None where it is made from the original.
@@ -132,7 +132,7 @@ def open_picture_set(folder: str | os.PathLike[str]) -> PictureSet:
     - ``DIV2K_valid_HR`` with ``DIV2K_valid_LR_bicubic/X2``, or any other name before ``_HR``;
     - ``GTmod12`` with ``LRbicx2``, as BasicSR's sets have it;
     - any of the folders of originals itself;
-    - a folder of pictures.
+    - a folder of pictures, with those in the folders inside it.
 
     Where there is no folder of small versions for a scale, they are made from the originals by
     :func:`ghostsr_ext.imaging.imresize`, which gives the same bits as MATLAB.
@@ -175,9 +175,10 @@ def _by_stem(folder: Path) -> dict[str, Path]:
         )
     stems: dict[str, Path] = {}
     for path in files:
-        if path.stem in stems:
-            raise InputError(f"{path}: has the same name as {stems[path.stem].name}; remove one")
-        stems[path.stem] = path
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in stems:
+            raise InputError(f"{path}: has the same name as {stems[name].name}; remove one")
+        stems[name] = path
     return stems
 
 

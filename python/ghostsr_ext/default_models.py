@@ -20,7 +20,8 @@ def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
 
     Args:
         name_or_path: The name of a network in the package, such as ``"x2"``, or a path. A name wins
-            over a file of that name in the working folder; write ``./x2`` for the file.
+            over a file of that name in the working folder; write ``./x2`` or pass a ``Path`` for
+            the file.
 
     Returns:
         The path; not opened yet.
@@ -30,10 +31,10 @@ def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
     """
     text = os.fspath(name_or_path)
     models = default_models()
-    if text in models:
+    if isinstance(name_or_path, str) and text in models:
         return models[text]
     path = Path(text)
     if not path.exists():
         known = ", ".join(models) or "none"
-        raise InputError(f"model {text}: is no file, and no model in the package ({known})")
+        raise InputError(f"model {text}: does not exist; a file or one of {known} is allowed")
     return path

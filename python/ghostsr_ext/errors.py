@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from ghostsr_ext.text import printable
+
+_LONGEST_MESSAGE = 2000
+
 
 class GhostsrError(Exception):
-    """Base of every error that the package raises on purpose."""
+    """Base of every error that the package raises on purpose.
+
+    Its text is one line that a terminal can show, whatever names from a file are in it.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), _LONGEST_MESSAGE)
 
 
 class InputError(GhostsrError, ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -48,7 +48,8 @@ class EvaluationResult:
         inputs: Where the small pictures came from: ``"files"``, or ``"imresize"`` of the
             originals.
         self_ensemble: Whether the output is the mean over the eight flips and quarter turns.
-        tile: Side of the tiles in pixels of the small picture, or None for whole pictures.
+        tile: Side of the tiles in pixels of the small picture, ``"auto"``, or None for whole
+            pictures.
         device: Where the network ran.
         dtype: The type that it computed in.
     """
@@ -59,7 +60,7 @@ class EvaluationResult:
     protocol: Protocol
     inputs: str
     self_ensemble: bool
-    tile: int | None
+    tile: int | Literal["auto"] | None
     device: str
     dtype: str
 
@@ -115,7 +116,7 @@ def evaluate(
     protocol: Protocol | None = None,
     *,
     self_ensemble: bool = False,
-    tile: int | None = None,
+    tile: int | Literal["auto"] | None = "auto",
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     progress: Progress | None = None,
@@ -130,7 +131,7 @@ def evaluate(
         self_ensemble: Whether to average over the eight flips and quarter turns (EDSR+).
         tile: Side of the tiles in pixels of the small picture, to bound memory; they overlap by the
             network's receptive field, so that the result is the same up to rounding. None for
-            whole pictures.
+            whole pictures, ``"auto"`` for whole pictures where memory allows.
         device: Where to run; None for where the network is.
         dtype: What to compute in; None for the network's own type.
         progress: Called after each picture.

@@ -51,6 +51,42 @@ def test_a_network_costs_what_it_costs_alone(networks):
     assert (dense.ghost_layers, ghost.ghost_layers) == (0, 4)
 
 
+def test_the_same_network_in_plain_torch_costs_the_same_and_leads(networks):
+    comparison = compare_networks(
+        networks, size=(8, 8), repeats=1, plain_torch=True, psnr={"dense": 30.5}, dataset="Two"
+    )
+
+    plain, dense, ghost = comparison.networks
+    assert (plain.name, dense.name, ghost.name) == ("dense, plain torch", "dense", "ghost")
+    assert (plain.parameters, plain.macs) == (dense.parameters, dense.macs)
+    assert plain.psnr == dense.psnr == 30.5
+    assert comparison.rows()[0]["speed"] == "1.00x"
+
+
+def test_plain_torch_computes_what_the_network_computes_without_its_operators(networks):
+    """What is timed as plain torch gives the same picture and calls no operator of the package."""
+    from ghostsr_ext import benchmark
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    called = set()
+
+    class Record(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            called.add(func.namespace)
+            return func(*args, **(kwargs or {}))
+
+    candidates = benchmark._candidates(
+        networks, 2, (8, 8), 1, torch.device("cpu"), torch.float32, plain_torch=True
+    )
+    with torch.no_grad():
+        expected = candidates["dense"].run()
+        with Record():
+            output = candidates["dense, plain torch"].run()
+
+    torch.testing.assert_close(output, expected, atol=1e-4, rtol=1e-4)
+    assert "ghostsr" not in called
+
+
 def test_an_enlarged_input_is_timed_at_its_size():
     comparison = compare_networks({"vdsr": VDSR(layers=3)}, scale=3, size=(10, 10), repeats=1)
 
@@ -101,10 +137,12 @@ def test_the_table_has_a_row_a_network_and_names_its_conditions(networks):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"repeats": 0}, "repeats: 0"),
-        ({"batch": 0}, "batch: 0"),
-        ({"size": (0, 4)}, "rows: 0"),
+        ({"repeats": 0}, "repeats: found 0"),
+        ({"batch": 0}, "batch: found 0"),
+        ({"size": (0, 4)}, "rows: found 0"),
         ({"scale": 3}, "dense: serves x2, not x3"),
+        ({"device": "tpu"}, "device: found 'tpu', which cannot be used here"),
+        ({"dtype": torch.int8}, "dtype: found torch.int8; allowed are torch.float32"),
     ],
 )
 def test_wrong_arguments_are_refused(networks, options, message):
@@ -113,7 +151,7 @@ def test_wrong_arguments_are_refused(networks, options, message):
 
 
 def test_no_network_is_refused():
-    with pytest.raises(InputError, match="models: none given"):
+    with pytest.raises(InputError, match="models: found none"):
         compare_networks({})
 
 

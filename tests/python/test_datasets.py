@@ -176,3 +176,12 @@ def test_a_missing_folder_and_a_wrong_scale_are_named(tmp_path):
     for scale in (0, 1.5):
         with pytest.raises(InputError, match=f"scale: {scale}; must be a whole number"):
             open_picture_set(tmp_path).pairs(scale)
+
+
+def test_pictures_in_folders_inside_keep_their_folder_in_their_name(tmp_path):
+    for name in ("c", "day/a", "night/a"):
+        save(tmp_path / f"photos/{name}.png")
+
+    pairs = open_picture_set(tmp_path / "photos").pairs(2)
+
+    assert [pair.name for pair in pairs] == ["c", "day/a", "night/a"]

@@ -212,7 +212,7 @@ def test_a_picture_that_does_not_fit_in_memory_is_reported_with_advice(pictures,
     monkeypatch.setattr(Enlarger, "receptive_field", 0)
 
     with pytest.raises(GhostsrError, match=r"a\.png: not enough memory on cpu; pass a tile"):
-        evaluate(Enlarger(), pictures, 2)
+        evaluate(Enlarger(), pictures, 2, tile=None)
 
 
 @pytest.mark.parametrize(

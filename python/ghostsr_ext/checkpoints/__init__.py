@@ -11,6 +11,8 @@ import torch
 from ghostsr_ext.checkpoints.native import build_native, is_native, save_model
 from ghostsr_ext.checkpoints.recognition import build_recognised
 from ghostsr_ext.checkpoints.tensors import read_tensors
+from ghostsr_ext.default_models import resolve_model
+from ghostsr_ext.devices import usable_device
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
 
@@ -28,13 +30,18 @@ def load_model(
     Published weights are recognised by their keys and shapes: EDSR (EDSR-PyTorch, its mobile form,
     BasicSR), CARN and CARN-M (CARN-pytorch), RDN (yjn870, EDSR-PyTorch, idealo), VDSR (twtygqyy,
     huangzehao), RRDBNet (Real-ESRGAN and traiNNer, BSRGAN, the first ESRGAN) and SRVGGNetCompact
-    (Real-ESRGAN and traiNNer), wrapped or not, in ``.pth``, ``.pt`` or ``.safetensors`` files. What
+    (Real-ESRGAN and traiNNer), in ``.pth``, ``.pt`` or ``.safetensors`` files. What
     was found and why is in ``SRModel.origin``. Value ranges are told from the mean colour where the
     file has one, else from the layout and by trying both on a smooth picture.
 
+    State dicts are found in whatever a training program puts around them: an optimiser's state, a
+    generator's opponent, prefixes of wrapped modules. Of several networks in a file the averaged
+    one (EMA) is taken; ``origin["evidence"]`` says which.
+
     Args:
-        path: The file. Nothing in it is executed.
-        device: Where the network shall live.
+        path: The file, of which nothing is executed; or the name of a network in the package:
+            ``"x2"``, ``"x3"`` or ``"x4"``.
+        device: Where the network shall live; ``"auto"`` for a GPU if there is one.
         overrides: Hyperparameters, such as ``value_range`` or ``residual_scale``, to use instead of
             what is found in published weights.
 
@@ -42,12 +49,16 @@ def load_model(
         The network in evaluation mode, in float32.
 
     Raises:
-        InputError: The file is unreadable, damaged, hostile, unknown or ambiguous; the message
-            names it and says what decided.
+        InputError: There is no such file or device, or the file is unreadable, damaged, hostile,
+            unknown or ambiguous; the message names it and says what decided.
     """
-    stored = read_tensors(path)
-    if not is_native(stored):
-        return build_recognised(stored, overrides or {}).to(device).eval()
-    if overrides:
-        raise InputError(f"{path}: states its hyperparameters, which cannot be overridden")
-    return build_native(stored).to(device).eval()
+    target = usable_device(device)
+    path = resolve_model(path)
+    # Whatever device torch gives to new tensors.
+    with torch.device("cpu"):
+        stored = read_tensors(path)
+        if not is_native(stored):
+            return build_recognised(stored, overrides or {}).to(target).eval()
+        if overrides:
+            raise InputError(f"{path}: states its hyperparameters, which cannot be overridden")
+        return build_native(stored).to(target).eval()

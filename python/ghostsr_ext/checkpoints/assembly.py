@@ -2,13 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
+from ghostsr_ext.text import printable
+
+_MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.tensor, torch.rand, torch.randn)
+# A layer may make tensors on its way that it does not keep.
+_MADE_PER_TENSOR, _MADE_BESIDE = 4, 256
+
+
+@contextmanager
+def skeleton(tensors: int) -> Iterator[None]:
+    """Let networks that are built inside the block have no values, and no more than a file's size.
+
+    Args:
+        tensors: How many the file has; a network that makes far more raises an InputError.
+    """
+    with torch.device("meta"), _Skeleton(tensors):
+        yield
+
+
+class _Skeleton(TorchFunctionMode):
+    def __init__(self, tensors: int) -> None:
+        super().__init__()
+        self._tensors, self._made = tensors, 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else given["tensor"]
+        if func in _MAKERS:
+            self._made += 1
+            if self._made > _MADE_PER_TENSOR * self._tensors + _MADE_BESIDE:
+                raise InputError(
+                    f"describes a network of far more tensors than the file's {self._tensors}"
+                )
+        return func(*args, **given)
 
 
 def load_strictly(
@@ -42,12 +86,12 @@ def load_strictly(
         found = tensors[name]
         if found.shape != wanted.shape:
             raise InputError(
-                f"{path}: tensor {names.get(name, name)} has shape {list(found.shape)}; "
+                f"{path}: tensor {printable(names.get(name, name))} has shape {list(found.shape)}; "
                 f"{list(wanted.shape)} is needed"
             )
         if found.dtype != wanted.dtype:
             raise InputError(
-                f"{path}: tensor {names.get(name, name)} has type {found.dtype}; "
+                f"{path}: tensor {printable(names.get(name, name))} has type {found.dtype}; "
                 f"{wanted.dtype} is needed"
             )
     try:
@@ -61,4 +105,4 @@ def load_strictly(
 def _some(names: Iterable[str]) -> str:
     listed = list(names)
     more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
-    return ", ".join(listed[:5]) + more
+    return ", ".join(printable(name, 80) for name in listed[:5]) + more

@@ -12,14 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ghostsr_ext.depthwise import DepthwiseGhostConv2d
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel, model_from_config
 from ghostsr_ext.nn import FusedConv2d, convolution_arguments, epilogue_arguments
-
-BLOCKS = ("narrowed_layers", "depthwise_layers")
 
 
 def describe_comparison_layers(model: SRModel) -> dict[str, Any]:
@@ -48,11 +46,17 @@ def replace_by_comparison_layers(model: nn.Module, description: Mapping[str, Any
     Raises:
         InputError: A name is no fused convolution of the network, or a number makes no layer.
     """
-    for name, settings in description.get("narrowed_layers", {}).items():
+    for name, settings in description["narrowed_layers"].items():
         dense = _convolution(model, name)
-        narrowed = _like(dense, settings["in_channels"], settings["out_channels"])
+        widths = settings["in_channels"], settings["out_channels"]
+        if widths[0] > dense.in_channels or widths[1] > dense.out_channels:
+            raise InputError(
+                f"narrowed layer {name}: found {widths} channels, but the layer has "
+                f"{(dense.in_channels, dense.out_channels)}"
+            )
+        narrowed = _like(dense, *widths)
         model.set_submodule(name, narrowed)
-    for name, settings in description.get("depthwise_layers", {}).items():
+    for name, settings in description["depthwise_layers"].items():
         dense = _convolution(model, name)
         intrinsic, size = settings["intrinsic_channels"], settings["size"]
         if not 0 < intrinsic < dense.out_channels or size not in range(1, 17, 2):
@@ -79,8 +83,12 @@ def check_comparison_layers(model: nn.Module) -> None:
             computed = layer.primary.out_channels
             if int(layer.source.min()) < 0 or int(layer.source.max()) >= computed:
                 raise InputError(f"{name}.source has entries outside 0..{computed - 1}")
-            if not torch.equal(layer.order.sort().values, torch.arange(layer.out_channels)):
+            if not torch.equal(layer.order.sort().values, _identity(layer)):
                 raise InputError(f"{name}.order is no permutation of 0..{layer.out_channels - 1}")
+
+
+def _identity(layer: DepthwiseGhostConv2d) -> Tensor:
+    return torch.arange(layer.out_channels, device=layer.order.device)
 
 
 def _convolution(model: nn.Module, name: str) -> FusedConv2d:

@@ -31,12 +31,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import ghostsr_ext
-from ghostsr_ext.checkpoints.assembly import load_strictly
+from ghostsr_ext.checkpoints.assembly import load_strictly, skeleton
 from ghostsr_ext.checkpoints.comparison_layers import (
-    BLOCKS,
     check_comparison_layers,
     describe_comparison_layers,
     replace_by_comparison_layers,
+)
+from ghostsr_ext.checkpoints.description import (
+    FORMAT_VERSION,
+    METADATA_KEY,
+    read_description,
 )
 from ghostsr_ext.checkpoints.tensors import StoredTensors
 from ghostsr_ext.errors import InputError
@@ -48,9 +52,6 @@ from ghostsr_ext.nn import (
     epilogue_arguments,
     ghost_layers,
 )
-
-FORMAT_VERSION = 1
-METADATA_KEY = "ghostsr"
 
 
 def save_model(
@@ -113,16 +114,19 @@ def build_native(stored: StoredTensors) -> SRModel:
     Raises:
         InputError: The description is damaged, of a later version or does not fit the tensors.
     """
-    description = _description(stored)
+    description = read_description(stored)
+    candidate = stored.candidates[0]
     try:
-        with torch.device("meta"):
+        with skeleton(len(candidate.tensors)):
             model = model_from_config(description["model"])
             for name, settings in description["ghost_layers"].items():
                 _replace_by_ghost_layer(model, name, settings)
             replace_by_comparison_layers(model, description)
     except (InputError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{stored.path}: {error}") from error
-    load_strictly(model, stored.tensors, stored.path)
+    # Whatever type torch gives to new tensors.
+    model.float()
+    load_strictly(model, stored.checked(candidate), stored.path)
     try:
         check_comparison_layers(model)
     except InputError as error:
@@ -134,27 +138,6 @@ def build_native(stored: StoredTensors) -> SRModel:
         "evidence": [f"written by ghostsr {description.get('ghostsr_version', '(unknown)')}"],
     }
     return model
-
-
-def _description(stored: StoredTensors) -> dict[str, Any]:
-    try:
-        description = json.loads(stored.metadata[METADATA_KEY])
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{stored.path}: its metadata is no JSON ({error})") from error
-    if not isinstance(description, dict):
-        raise InputError(f"{stored.path}: its metadata is no JSON object")
-    version = description.get("format_version")
-    if version != FORMAT_VERSION:
-        raise InputError(
-            f"{stored.path}: format version {version!r}; version {FORMAT_VERSION} is read here"
-            + ("; a newer release may read it" if isinstance(version, int) else "")
-        )
-    description.setdefault("ghost_layers", {})
-    description.setdefault("metadata", {})
-    for block in ("model", "ghost_layers", "metadata", *BLOCKS):
-        if not isinstance(description.get(block, {} if block in BLOCKS else None), dict):
-            raise InputError(f"{stored.path}: its metadata has no object {block!r}")
-    return description
 
 
 def _ghost_settings(layer: GhostConv2d) -> dict[str, Any]:

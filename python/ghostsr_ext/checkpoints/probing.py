@@ -80,7 +80,7 @@ def _shown(value: Any) -> str:
 
 
 def _smooth_picture(channels: int) -> Tensor:
-    axis = torch.linspace(0, 1, _SIDE)
+    axis = torch.linspace(0, 1, _SIDE, dtype=torch.float32)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     planes = (
         0.5 + 0.4 * torch.sin(5 * x + 2 * y),

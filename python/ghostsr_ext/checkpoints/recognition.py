@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from operator import itemgetter
 from typing import Any
 
-import torch
-
-from ghostsr_ext.checkpoints.assembly import load_strictly
+from ghostsr_ext.checkpoints.assembly import load_strictly, skeleton
 from ghostsr_ext.checkpoints.layouts import LAYOUTS, Draft, Layout
 from ghostsr_ext.checkpoints.probing import settle
 from ghostsr_ext.checkpoints.tensors import StoredTensors
+from ghostsr_ext.checkpoints.unwrapping import Candidate
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel, model_from_config
+from ghostsr_ext.text import printable
+
+_COMPARED = 64
+"""Candidates that are looked at to say what a file is nearest to."""
 
 
 def build_recognised(stored: StoredTensors, overrides: Mapping[str, Any]) -> SRModel:
@@ -26,8 +31,8 @@ def build_recognised(stored: StoredTensors, overrides: Mapping[str, Any]) -> SRM
         InputError: No layout or more than one fits (the message says which keys decided), keys are
             missing or left over, or a tensor has the wrong shape.
     """
-    layout = recognise(stored)
-    draft = Draft(stored.tensors, f"{stored.path} (read as {layout.name})")
+    layout, candidate = recognise(stored)
+    draft = Draft(stored.checked(candidate), f"{stored.path} (read as {layout.name})")
     layout.read(draft)
     draft.finish()
     draft.config |= overrides
@@ -37,10 +42,12 @@ def build_recognised(stored: StoredTensors, overrides: Mapping[str, Any]) -> SRM
 
     def build(choice: Mapping[str, Any]) -> SRModel:
         try:
-            with torch.device("meta"):
+            with skeleton(len(candidate.tensors)):
                 model = model_from_config({**draft.config, **choice})
         except InputError as error:
             raise InputError(f"{stored.path} (read as {layout.name}): {error}") from error
+        # Whatever type torch gives to new tensors.
+        model.float()
         load_strictly(model, tensors, stored.path, draft.file_names)
         return model
 
@@ -49,33 +56,46 @@ def build_recognised(stored: StoredTensors, overrides: Mapping[str, Any]) -> SRM
     model.origin = {
         "file": str(stored.path),
         "layout": layout.name,
-        "evidence": [*stored.notes, *draft.evidence, *trials],
+        "evidence": [*candidate.notes, *draft.evidence, *trials],
     }
     return model
 
 
-def recognise(stored: StoredTensors) -> Layout:
-    """Return the one layout whose marks are all among the keys of a file.
+def recognise(stored: StoredTensors) -> tuple[Layout, Candidate]:
+    """Return the first of a file's candidates that fits a layout, and the one layout that it fits.
 
     Raises:
-        InputError: None fits or several do.
+        InputError: None fits any, or one fits several.
     """
-    keys = stored.tensors.keys()
-    fitting = [layout for layout in LAYOUTS if all(mark in keys for mark in layout.marks)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        found = "; ".join(f"{', '.join(layout.marks)} say {layout.name}" for layout in fitting)
-        raise InputError(f"{stored.path}: is ambiguous: {found}")
-    nearest = max(LAYOUTS, key=lambda layout: sum(mark in keys for mark in layout.marks))
-    there = [mark for mark in nearest.marks if mark in keys]
-    advice = (
-        f"nearest is {nearest.name}: has {', '.join(there)}, "
-        f"lacks {', '.join(mark for mark in nearest.marks if mark not in keys)}"
-        if there
-        else f"keys begin {', '.join(list(keys)[:3])}"
-    )
+    for candidate in stored.candidates:
+        keys = candidate.tensors.keys()
+        fitting = [layout for layout in LAYOUTS if all(mark in keys for mark in layout.marks)]
+        if len(fitting) > 1:
+            found = "; ".join(f"{', '.join(layout.marks)} say {layout.name}" for layout in fitting)
+            raise InputError(f"{stored.path}: is ambiguous: {found}")
+        if fitting:
+            return fitting[0], candidate
     raise InputError(
-        f"{stored.path}: its keys fit no known network; {advice}. Known are "
+        f"{stored.path}: its keys fit no known network; {_nearest(stored.candidates)}. Known are "
         f"{', '.join(layout.name for layout in LAYOUTS)} and ghostsr's own files"
+    )
+
+
+def _nearest(candidates: Sequence[Candidate]) -> str:
+    marks, layout, keys = max(
+        (
+            (sum(mark in candidate.tensors for mark in layout.marks), layout, candidate.tensors)
+            for candidate in candidates[:_COMPARED]
+            for layout in LAYOUTS
+        ),
+        key=itemgetter(0),
+    )
+    # Without its prefixes a key may look like one mark of something else.
+    if not marks or (marks < 2 and keys is not candidates[0].tensors):
+        names = (printable(key, 80) for key in islice(candidates[0].tensors, 3))
+        return f"keys begin {', '.join(names)}"
+    return (
+        f"nearest is {layout.name}: "
+        f"has {', '.join(mark for mark in layout.marks if mark in keys)}, "
+        f"lacks {', '.join(mark for mark in layout.marks if mark not in keys)}"
     )

@@ -13,6 +13,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,23 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ghostsr_ext.checkpoints.unwrapping import Candidate, find_candidates
 from ghostsr_ext.errors import InputError
+from ghostsr_ext.text import printable
 
 MAX_FILE_BYTES = 2 * 1024**3
 """Largest checkpoint file that is read; the largest network here has 173 MB."""
 
+MAX_TENSORS = 20_000
+"""Most tensors in a file that is read; the largest published super-resolution networks have some
+thousand."""
+
 _ZIP_MAGIC = b"PK\x03\x04"
 _PICKLE_MAGIC = b"\x80"
-# Training frameworks wrap the state dict; where several are present the first one wins.
-_WRAPPERS = (
-    "params_ema",
-    "params",
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "net",
-    "network",
-    "generator",
-)
-_PREFIXES = ("module.", "model.", "net.", "generator.")
+# torch's loader makes these of any length that a pickle names; no state dict has one.
+_BYTEARRAY = b"\nbytearray\n"
+# MAX_TENSORS take about 5 MB of instructions to build them.
+_MAX_PICKLE_BYTES = 16 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -47,23 +46,47 @@ class StoredTensors:
 
     Attributes:
         path: The file.
-        tensors: Its tensors by name, on the CPU; float16, bfloat16 and float64 are float32 here.
+        size: Its bytes.
+        candidates: What may be its networks, the likeliest first, at least one.
         metadata: The metadata of a safetensors file; empty for other files.
-        notes: What was unwrapped on the way to the tensors.
     """
 
     path: Path
-    tensors: dict[str, Tensor]
+    size: int
+    candidates: tuple[Candidate, ...]
     metadata: dict[str, str]
-    notes: tuple[str, ...] = ()
+
+    def checked(self, candidate: Candidate) -> dict[str, Tensor]:
+        """Return a candidate's tensors on the CPU, floating-point ones as float32.
+
+        Raises:
+            InputError: A tensor is not dense or not finite, or they claim more memory than the file
+                has bytes for.
+        """
+        for name, tensor in candidate.tensors.items():
+            if not _is_dense(tensor):
+                raise InputError(
+                    f"{self.path}: tensor {printable(name)} is sparse, quantised, complex, nested "
+                    "or without values; a dense one is needed"
+                )
+        # A few stored bytes can pose as a huge tensor through zero strides.
+        tensors = candidate.tensors.values()
+        claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        if claimed > 4 * self.size:
+            raise InputError(
+                f"{self.path}: its tensors claim {claimed} bytes, but the file has only {self.size}"
+            )
+        return {
+            name: _as_float32(self.path, name, tensor) for name, tensor in candidate.tensors.items()
+        }
 
 
 def read_tensors(path: str | os.PathLike[str]) -> StoredTensors:
     """Read a safetensors file or a torch checkpoint (zip or legacy), told apart by their content.
 
     Raises:
-        InputError: The file is missing, truncated, too large or no checkpoint, holds anything but
-            tensors and plain containers, or a tensor in it is not finite.
+        InputError: The file is missing, truncated, too large or no checkpoint, or holds anything
+            but tensors and plain containers.
     """
     path = Path(path)
     try:
@@ -77,46 +100,56 @@ def read_tensors(path: str | os.PathLike[str]) -> StoredTensors:
     if size > MAX_FILE_BYTES:
         raise InputError(f"{path}: has {size} bytes; at most {MAX_FILE_BYTES} are read")
     metadata: dict[str, str] = {}
-    notes: tuple[str, ...] = ()
+    content: Any
     # First safetensors: the length of its header may look like the magic of a pickle.
     if len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] <= size:
-        tensors, metadata = _read_safetensors(path)
+        content, metadata = _read_safetensors(path)
     elif start.startswith(_ZIP_MAGIC) or start.startswith(_PICKLE_MAGIC):
-        tensors, notes = _read_torch(path, size, zipped=start.startswith(_ZIP_MAGIC))
+        content = _read_torch(path, size, zipped=start.startswith(_ZIP_MAGIC))
     else:
         raise InputError(
             f"{path}: is no checkpoint, or a truncated one; "
             "safetensors files and state dicts saved by torch.save are read"
         )
-    return StoredTensors(
-        path,
-        {name: _checked(path, name, tensor) for name, tensor in tensors.items()},
-        metadata,
-        notes,
-    )
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: holds a {type(content).__name__}; a state dict is needed")
+    candidates = find_candidates(content)
+    if not candidates:
+        raise InputError(f"{path}: is no state dict; {_without_tensors(content)}")
+    _check_count(path, max(len(candidate.tensors) for candidate in candidates))
+    return StoredTensors(path, size, candidates, metadata)
+
+
+def _check_count(path: Path, tensors: int) -> None:
+    if tensors > MAX_TENSORS:
+        raise InputError(f"{path}: has {tensors} tensors; at most {MAX_TENSORS} are read")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
+            _check_count(path, len(file.keys()))
             # The tensors may be views of the mapped file; a copy survives a change of the file.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             return tensors, dict(file.metadata() or {})
+    except InputError:
+        raise
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise InputError(f"{path}: is no whole safetensors file ({error})") from error
 
 
-def _read_torch(
-    path: Path, size: int, *, zipped: bool
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def _read_torch(path: Path, size: int, *, zipped: bool) -> Any:
     if zipped:
         _check_archive(path, size)
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        if content.find(_BYTEARRAY) >= 0:
+            raise InputError(_pickle_advice(path, "GLOBAL builtins.bytearray"))
     try:
         # By its name torch would take the file for something else; an open file has none.
         with path.open("rb") as file, warnings.catch_warnings():
             # What torch warns of (odd pickles, archives of scripts) ends in an error here.
             warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(_pickle_advice(path, str(error))) from error
     except Exception as error:
@@ -127,12 +160,6 @@ def _read_torch(
             f"{path}: is a truncated or damaged torch checkpoint "
             f"({type(error).__name__}: {reason[0] if reason else 'no reason given'})"
         ) from error
-    tensors, notes = _unwrap(path, content)
-    # A few stored bytes can pose as a huge tensor through zero strides.
-    claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    if claimed > 4 * size:
-        raise InputError(f"{path}: its tensors claim {claimed} bytes, but the file has only {size}")
-    return tensors, notes
 
 
 def _check_archive(path: Path, size: int) -> None:
@@ -143,6 +170,8 @@ def _check_archive(path: Path, size: int) -> None:
         raise InputError(f"{path}: is a truncated or damaged archive ({error})") from error
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise InputError(f"{path}: has compressed entries, which torch.save never writes")
+    if any(e.filename.endswith(".pkl") and e.file_size > _MAX_PICKLE_BYTES for e in entries):
+        raise InputError(f"{path}: its pickle has more than {_MAX_PICKLE_BYTES} bytes")
     if sum(entry.file_size for entry in entries) > size:
         raise InputError(f"{path}: its entries claim more bytes than the file's {size}")
 
@@ -156,37 +185,35 @@ def _pickle_advice(path: Path, reason: str) -> str:
     )
 
 
-def _unwrap(path: Path, content: Any) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    notes: list[str] = []
-    while isinstance(content, Mapping):
-        wrapper = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if wrapper is None:
+def _without_tensors(content: Mapping[Any, Any]) -> str:
+    while len(content) == 1:
+        (inner,) = content.values()
+        if not isinstance(inner, Mapping) or inner is content:
             break
-        notes.append(f"state dict found under {wrapper!r}")
-        content = content[wrapper]
-    if not isinstance(content, Mapping):
-        raise InputError(f"{path}: holds a {type(content).__name__}; a state dict is needed")
-    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    others = [str(key) for key in content if str(key) not in tensors]
-    if others or not tensors:
-        raise InputError(
-            f"{path}: is no state dict; "
-            + (f"not tensors: {', '.join(others[:5])}" if others else "it has no tensors")
-        )
-    while prefix := next((p for p in _PREFIXES if all(key.startswith(p) for key in tensors)), None):
-        notes.append(f"prefix {prefix!r} removed from every key")
-        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
-    return tensors, tuple(notes)
+        content = inner
+    names = [key for key in content if isinstance(key, str)]
+    return f"not tensors: {printable(', '.join(names[:5]))}" if names else "it has no tensors"
 
 
-def _checked(path: Path, name: str, tensor: Tensor) -> Tensor:
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
-        raise InputError(f"{path}: tensor {name} is sparse, quantised or complex; dense is needed")
-    if tensor.is_meta:
-        raise InputError(f"{path}: tensor {name} has no values")
+def _is_dense(tensor: Tensor) -> bool:
+    return not (
+        tensor.is_nested
+        or tensor.layout != torch.strided
+        or tensor.is_quantized
+        or tensor.is_complex()
+        or tensor.is_meta
+    )
+
+
+def _as_float32(path: Path, name: str, tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
         return tensor.contiguous()
-    tensor = tensor.detach().to(torch.float32).contiguous()
+    try:
+        tensor = tensor.detach().to(torch.float32).contiguous()
+    except (RuntimeError, NotImplementedError) as error:
+        raise InputError(
+            f"{path}: tensor {printable(name)} is of type {tensor.dtype}, which cannot be read"
+        ) from error
     if not bool(torch.isfinite(tensor).all()):
-        raise InputError(f"{path}: tensor {name} has values that are NaN or infinite")
+        raise InputError(f"{path}: tensor {printable(name)} has values that are NaN or infinite")
     return tensor

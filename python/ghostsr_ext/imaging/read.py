@@ -147,27 +147,45 @@ def read_size(
             return (columns, rows) if turned else (rows, columns)
 
 
-def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """List the picture files directly in a folder, by suffix, sorted by name.
+def picture_files(
+    folder: str | os.PathLike[str], *, excluded: str | os.PathLike[str] | None = None
+) -> list[Path]:
+    """List the picture files in a folder and in the folders inside it, by suffix.
+
+    Whatever searches a folder does it by this rule. Hidden files and folders are passed over, and
+    links to folders are not followed.
 
     Args:
-        folder: The folder; hidden files in it are passed over.
+        folder: The folder.
+        excluded: A folder inside it that is passed over, such as that of an earlier run's results.
 
     Returns:
-        The paths; empty when there are none.
+        The paths, sorted by name within each folder, a folder's own files first; empty when there
+        are none.
 
     Raises:
         InputError: The folder does not exist or cannot be listed.
     """
     folder = Path(folder)
-    try:
-        return sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
-        )
-    except OSError as error:
+    left_out = None if excluded is None else Path(excluded).resolve()
+
+    def refuse(error: OSError) -> None:
         raise InputError(f"folder {folder}: cannot be read ({error.strerror})") from error
+
+    files = []
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        here = Path(parent)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and (here / name).resolve() != left_out
+        )
+        files += [
+            here / name
+            for name in sorted(names)
+            if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES
+        ]
+    return files
 
 
 def _name(source: str | os.PathLike[str] | BinaryIO) -> str:

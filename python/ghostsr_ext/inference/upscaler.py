@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ghostsr_ext.checkpoints import load_model
-from ghostsr_ext.default_models import resolve_model
+from ghostsr_ext.devices import floating_dtype, usable_device
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.imaging import (
     Picture,
@@ -60,7 +60,8 @@ class Upscaler:
         model: A network, or a file that ``load_model`` reads, or the name of a default model
             (``"x2"``).
         scale: One of the network's scales; None for its only or smallest one.
-        device: Where to compute; None for where the network is.
+        device: Where to compute, ``"auto"`` for a GPU if there is one; None for where the network
+            is.
         dtype: What to compute in; None for the network's own type.
         self_ensemble: Whether to average over the eight flips and quarter turns (EDSR+), which
             takes eight times as long and is usually 0.1 dB better.
@@ -78,8 +79,8 @@ class Upscaler:
         margin: How many pixels of the small picture tiles read on each side of what they deliver.
 
     Raises:
-        InputError: The model cannot be read or does not serve the scale, or ``tile`` or
-            ``memory_budget`` is out of its domain.
+        InputError: The model cannot be read or does not serve the scale, the device cannot be used,
+            or ``dtype``, ``tile`` or ``memory_budget`` is out of its domain.
     """
 
     def __init__(
@@ -93,9 +94,7 @@ class Upscaler:
         tile: int | Literal["auto"] | None = "auto",
         memory_budget: int | None = None,
     ) -> None:
-        network = (
-            copy.deepcopy(model) if isinstance(model, SRModel) else load_model(resolve_model(model))
-        )
+        network = copy.deepcopy(model) if isinstance(model, SRModel) else load_model(model)
         self.scale = network.scale if scale is None else scale
         if self.scale not in network.scales:
             served = ", ".join(f"x{served}" for served in network.scales)
@@ -104,6 +103,8 @@ class Upscaler:
             raise InputError(f"tile: {tile!r}; must be 1 or more, 'auto', or None for none")
         if memory_budget is not None and memory_budget < 1:
             raise InputError(f"memory_budget: {memory_budget}; must be 1 byte or more")
+        device = None if device is None else usable_device(device)
+        dtype = None if dtype is None else floating_dtype(dtype)
         freeze_shifts(network)
         self._network: SRModel = network.eval().to(  # type: ignore[call-overload]
             device=device, dtype=dtype, memory_format=torch.channels_last

@@ -12,9 +12,13 @@ from torch.nn import functional
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models.tracing import influence_radius
+from ghostsr_ext.text import printable
 
 Colour = Literal["rgb", "y"]
 
+# What a file or a user can say without harm; no network needs more.
+_LARGEST_NUMBER = 1e6
+_LARGEST_SCALE, _MOST_SCALES = 64, 16
 MAX_MULTIPLE = 256
 """Largest ``SRModel.multiple``."""
 
@@ -203,7 +207,7 @@ def checked_count(name: str, value: int, most: int) -> int:
         InputError: It is no whole number in 1..``most``; the message calls it ``name``.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise InputError(f"{name}: got {value!r}, allowed are whole numbers from 1 to {most}")
+        raise InputError(f"{name}: got {_shown(value)}, allowed are whole numbers from 1 to {most}")
     return value
 
 
@@ -213,8 +217,11 @@ def checked_number(name: str, value: float) -> float:
     Raises:
         InputError: It is no finite number; the message calls it ``name``.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{name}: got {value!r}, allowed are finite numbers")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not abs(value) <= _LARGEST_NUMBER:
+        raise InputError(
+            f"{name}: got {_shown(value)}, allowed are finite numbers up to {_LARGEST_NUMBER:g}"
+        )
     return value
 
 
@@ -222,16 +229,31 @@ def checked_scales(scale: int | Sequence[int]) -> tuple[int, ...]:
     """Return one scale or several as a tuple.
 
     Raises:
-        InputError: It is neither a whole number from 1 nor a sequence of such.
+        InputError: It is neither a whole number from 1 to 64 nor a sequence of at most 16 of them.
     """
     scales = (scale,) if isinstance(scale, int) else scale
     if (
         not isinstance(scales, list | tuple)
-        or not scales
-        or any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in scales)
+        or not 1 <= len(scales) <= _MOST_SCALES
+        or any(
+            isinstance(one, bool) or not isinstance(one, int) or not 1 <= one <= _LARGEST_SCALE
+            for one in scales
+        )
     ):
-        raise InputError(f"scale: got {scale!r}, allowed are whole numbers from 1, or several")
+        raise InputError(
+            f"scale: got {_shown(scale)}, allowed are whole numbers from 1 to {_LARGEST_SCALE}, or "
+            f"up to {_MOST_SCALES} of them"
+        )
     return tuple(scales)
+
+
+def _shown(value: object) -> str:
+    """Show a value in few characters, even a number of more digits than Python shows."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a number of {value.bit_length()} bits"
+    if isinstance(value, list | tuple) and len(value) > _MOST_SCALES:
+        return f"{len(value)} entries"
+    return printable(repr(value), 80)
 
 
 def checked_mean(mean: Sequence[float], channels: int, value_range: float) -> tuple[float, ...]:

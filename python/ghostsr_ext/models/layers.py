@@ -88,6 +88,7 @@ class ChannelStack:
             self._room = torch.empty(
                 (batch, last_reader.in_channels, height, width),
                 dtype=first.dtype,
+                device=first.device,
                 memory_format=torch.channels_last,
             )
             self.joined = first.new_empty((batch, 0, height, width))

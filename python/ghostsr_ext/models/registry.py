@@ -72,7 +72,7 @@ def create_model(preset: str, **overrides: Any) -> SRModel:
         raise InputError(f"model {preset!r}: unknown; {_suggest(preset, list(_presets))}")
     entry = _presets[preset]
     _check_keywords(entry.model, overrides)
-    return entry.model(**{**entry.hyperparameters, **overrides})
+    return _built(f"model {preset!r}", entry.model, {**entry.hyperparameters, **overrides})
 
 
 def model_from_config(config: Mapping[str, Any]) -> SRModel:
@@ -91,10 +91,14 @@ def model_from_config(config: Mapping[str, Any]) -> SRModel:
         )
     model = _architectures[architecture]
     _check_keywords(model, hyperparameters)
+    return _built(f"architecture {architecture!r}", model, hyperparameters)
+
+
+def _built(name: str, model: type[SRModel], hyperparameters: Mapping[str, Any]) -> SRModel:
     try:
         return model(**hyperparameters)
     except TypeError as error:
-        raise InputError(f"architecture {architecture!r}: bad hyperparameter ({error})") from error
+        raise InputError(f"{name}: bad hyperparameter ({error})") from error
 
 
 def _check_keywords(model: type[SRModel], keywords: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ghostsr_ext.conversion import Method
 from ghostsr_ext.nn import MAX_SHIFT_LIMIT, ShiftEstimator, ShiftScope
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -51,7 +52,7 @@ class ModelConfig(Section):
 class ConversionConfig(Section):
     """How the dense network becomes a GhostSR network before training."""
 
-    method: Literal["none", "kmeans", "filters", "calibrated", "scratch", "prune"] = Field(
+    method: Literal[Method, "none", "scratch"] = Field(
         default="none",
         description="kmeans is the paper's; filters chooses shifts too, without pictures; "
         "calibrated fits each layer on training pictures; scratch keeps no filter: new weights, "

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ghostsr_ext.checkpoints import load_model
 from ghostsr_ext.conversion import Method, convert
-from ghostsr_ext.default_models import resolve_model
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel, create_model
 from ghostsr_ext.nn import GhostConv2d, freeze_shifts, ghost_layers
@@ -18,19 +17,10 @@ from ghostsr_ext.training.config import Config
 from ghostsr_ext.training.data import PatchBatches
 from ghostsr_ext.training.value_range import set_value_range
 
-_METHODS: dict[str, Method] = {
-    "kmeans": "kmeans",
-    "filters": "filters",
-    "calibrated": "calibrated",
-    "prune": "prune",
-    # Which channels are ghosts is all that is kept of it.
-    "scratch": "kmeans",
-}
-
 
 def load_unit_range(path: str) -> tuple[SRModel, float]:
     """Read a network and rewrite it for values in 0..1; also return the range that it had."""
-    model = load_model(resolve_model(path))
+    model = load_model(path)
     value_range = model.value_range
     return set_value_range(model, 1.0), value_range
 
@@ -95,10 +85,13 @@ def convert_network(dense: SRModel, config: Config, batches: PatchBatches) -> SR
     calibration = None
     if settings.method in ("calibrated", "prune"):
         calibration = _calibration_pictures(batches, settings.pictures)
+    assert settings.method != "none"
+    # Which channels are ghosts is all that "scratch" keeps of a conversion.
+    method: Method = "kmeans" if settings.method == "scratch" else settings.method
     converted, _ = convert(
         dense,
         settings.ghost_ratio,
-        method=_METHODS[settings.method],
+        method=method,
         calibration=calibration,
         layers=settings.layers,
         max_shift=settings.max_shift,

@@ -1,6 +1,8 @@
+import json
 import os
 import pickle
 import struct
+import time
 import zipfile
 from argparse import Namespace
 from contextlib import suppress
@@ -14,7 +16,11 @@ from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import EDSR
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from published_networks import EdsrPytorch
+from published_networks import CarnPytorch, EdsrPytorch
+from safetensors.torch import load_file, save_file
+
+# What once took minutes; a refusal that reads no more than the file takes far less than this.
+AT_ONCE = 10.0
 
 
 class RunsCode:
@@ -156,7 +162,7 @@ def test_flipped_bytes_give_a_network_or_one_clear_error(
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.pth: cannot be read \(No such file"):
+    with pytest.raises(InputError, match=r"none\.pth: does not exist"):
         load_model(tmp_path / "none.pth")
     with pytest.raises(InputError, match="is not a file"):
         load_model(tmp_path)
@@ -242,3 +248,165 @@ def test_files_without_a_state_dict_are_refused(content: Any, message: str, tmp_
     torch.save(content, path)
     with pytest.raises(InputError, match=message):
         load_model(path)
+
+
+class Allocates:
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return bytearray, (self.size,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_takes_memory_at_will_is_refused_unread(zipped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save({"buffer": Allocates(20)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match=r"holds a Python object \(builtins\.bytearray\)"):
+        load_model(path)
+
+
+def test_nested_tensors_are_refused(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "nested.pth"
+    # Its prototype warns of changes to come.
+    with pytest.warns(UserWarning, match="nested tensors"):
+        state["head.0.bias"] = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+    torch.save(state, path)
+    with pytest.raises(InputError, match=r"head\.0\.bias is sparse, quantised, complex, nested"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int64, torch.bool])
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_whole_numbers_in_the_place_of_weights_are_refused(
+    kind: torch.dtype, everywhere: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    state = CarnPytorch([2], features=4).state_dict()
+    for name in state if everywhere else ("sub_mean.shifter.weight", "add_mean.shifter.bias"):
+        state[name] = state[name].to(kind)
+    save_file(state, path)
+    with pytest.raises(InputError, match=r"floating-point numbers|float32 is needed"):
+        load_model(path)
+
+
+def described(path: Path, change: Any) -> Path:
+    """Write a small converted network, its description changed."""
+    from ghostsr_ext.conversion import convert
+
+    save_model(convert(EDSR(scale=2, blocks=1, features=4))[0], path)
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        text = json.loads(file.read(length))["__metadata__"]["ghostsr"]
+    description = json.loads(text)
+    replaced = change(description)
+    text = replaced if isinstance(replaced, str) else json.dumps(description)
+    save_file(load_file(path), path, metadata={"ghostsr": text})
+    return path
+
+
+def model(**hyperparameters: Any) -> Any:
+    return lambda description: description["model"].update(hyperparameters)
+
+
+def layer(block: str, name: str = "body.0.conv1", **settings: Any) -> Any:
+    return lambda description: description.setdefault(block, {}).update({name: settings})
+
+
+GHOST = {
+    "ghost_ratio": 0.5,
+    "intrinsic_channels": 2,
+    "max_shift": 1,
+    "shift_scope": "channel",
+    "affine": False,
+    "frozen": True,
+}
+
+
+def ghosts(**settings: Any) -> Any:
+    return layer("ghost_layers", **{**GHOST, **settings})
+
+
+def many_ghosts(description: dict[str, Any]) -> None:
+    description["model"] |= {"blocks": 1024, "features": 4096}
+    description["ghost_layers"] = {f"body.{i}.conv1": GHOST for i in range(1024)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            model(architecture="rdn", blocks=256, layers=256, growth=4, residual_scale=None),
+            "argument 'residual_scale': unknown",
+        ),
+        (model(blocks=1024), "far more tensors than the file's"),
+        (model(scale=[*range(2, 20_000)]), "hyperparameter scale: found a list of 19998"),
+        (many_ghosts, r"lacks body\.1\.conv1\.weight"),
+        (model(features=-4), "features: got -4, allowed are whole numbers from 1"),
+        (model(features=2**62), "hyperparameter features"),
+        (model(residual_scale=10**400), "hyperparameter residual_scale: found 1000"),
+        (model(mean={"a": {"b": {"c": {"d": {"e": 1}}}}}), "hyperparameter mean"),
+        (model(mean=5), "bad hyperparameter"),
+        (model(tail="x" * 10**6), "hyperparameter tail"),
+        (layer("narrowed_layers", in_channels=-2, out_channels=4), "in_channels: found -2"),
+        (layer("narrowed_layers", in_channels=2**62, out_channels=4), "in_channels: found 4611"),
+        (layer("narrowed_layers", name="head", in_channels=3, out_channels=9), "found .* channels"),
+        (layer("narrowed_layers", in_channels=True, out_channels=4), "in_channels: found True"),
+        (layer("depthwise_layers", intrinsic_channels=2, size=3), r"lacks .*\.primary\.weight"),
+        (layer("depthwise_layers", intrinsic_channels=2), "lacks size"),
+        (ghosts(ghost_ratio=-1.0), "ghost_ratio: found -1"),
+        (ghosts(intrinsic_channels=[]), "intrinsic_channels: found a list of 0"),
+        (ghosts(max_shift=10**30), "max_shift: found 1000"),
+        (ghosts(shift_scope="all"), "shift_scope: found 'all', allowed are channel and layer"),
+        (ghosts(affine="yes"), "affine: found 'yes', allowed are true and false"),
+        (layer("ghost_layers", "\x1b[31mred\n"), r"ghost_layers \\x1b\[31mred\\n: lacks"),
+        (lambda _: "[" * 10**6, "its metadata is no JSON"),
+        (lambda _: '{"format_version": 1, "model": {"scale": 1e999}}', "1e999 is too large"),
+        (lambda _: '{"format_version": NaN}', "NaN is no JSON number"),
+        (lambda _: '{"format_version": ' + "1" * 5000 + "}", "its metadata is no JSON"),
+        (lambda _: '{"format_version": ' + "1" * 4000 + "}", "a newer release may read it"),
+    ],
+)
+def test_descriptions_of_what_cannot_be_are_refused_at_once(
+    change: Any, message: str, tmp_path: Path
+) -> None:
+    path = described(tmp_path / "model.safetensors", change)
+    began = time.perf_counter()
+    with pytest.raises(InputError, match=message) as error:
+        load_model(path)
+    assert time.perf_counter() - began < AT_ONCE
+    assert str(error.value).startswith(str(path))
+    assert len(str(error.value)) < 1000
+
+
+def test_a_network_of_many_layers_without_tensors_is_refused_at_once(tmp_path: Path) -> None:
+    description = {
+        "format_version": 1,
+        "model": {"architecture": "rdn", "blocks": 1024, "layers": 256, "growth": 4, "features": 4},
+    }
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.zeros(1)}, path, metadata={"ghostsr": json.dumps(description)})
+    began = time.perf_counter()
+    with pytest.raises(InputError, match="far more tensors than the file's 1"):
+        load_model(path)
+    assert time.perf_counter() - began < AT_ONCE
+
+
+def test_files_of_too_many_tensors_are_refused(tmp_path: Path) -> None:
+    many = {str(number): torch.zeros(0) for number in range(20_001)}
+    save_file(many, tmp_path / "many.safetensors")
+    torch.save(many, tmp_path / "many.pth")
+    for name in ("many.safetensors", "many.pth"):
+        with pytest.raises(InputError, match="has 20001 tensors; at most 20000 are read"):
+            load_model(tmp_path / name)
+
+
+def test_names_from_a_file_reach_no_terminal_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    state = EdsrPytorch(2).state_dict()
+    state["\x1b]0;title\x07" + 10**5 * "x"] = torch.zeros(1)
+    save_file(state, path)
+    with pytest.raises(InputError, match=r"\\x1b\]0;title\\x07x") as error:
+        load_model(path)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 1000

@@ -34,7 +34,8 @@ def test_networks_are_told_side_by_side(folder):
     result = run("large.safetensors", "small.safetensors")
 
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.stdout.splitlines()[3:5]] == ["large", "small"]
+    rows = [line.split("  ")[0].strip() for line in result.stdout.splitlines()[3:6]]
+    assert rows == ["large, plain torch", "large", "small"]
     assert "x2 from 12x8" in result.stdout
 
 
@@ -47,7 +48,14 @@ def test_json_goes_to_a_file_or_to_standard_output_alone(folder):
     printed = run("large.safetensors", "--json", "-").stdout
 
     for text in ((folder / "bench.json").read_text(), printed):
-        assert json.loads(text)["networks"][0]["name"] == "large"
+        names = [network["name"] for network in json.loads(text)["networks"]]
+        assert names == ["large, plain torch", "large"]
+
+
+def test_plain_torch_is_left_out_where_asked(folder):
+    printed = run("large.safetensors", "--no-plain-torch", "--json", "-").stdout
+
+    assert [network["name"] for network in json.loads(printed)["networks"]] == ["large"]
 
 
 def test_psnr_is_measured_on_a_data_set(folder):
@@ -66,8 +74,8 @@ def test_psnr_is_measured_on_a_data_set(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["large.safetensors", "large.safetensors"], "MODEL: one is named twice"),
-        (["gone.safetensors"], r"model gone\.safetensors: is no file"),
+        (["large.safetensors", "large.safetensors"], r"MODEL: found large\.safetensors twice"),
+        (["gone.safetensors"], r"model gone\.safetensors: does not exist"),
         (["large.safetensors", "--scale", "3"], "serves x2, not x3"),
     ],
 )
@@ -82,4 +90,4 @@ def test_a_size_that_is_none_is_refused(folder):
 
     result = CliRunner().invoke(app, ["large.safetensors", "--size", "big"])
 
-    assert str(result.exception) == "--size big: must be WIDTHxHEIGHT, such as 320x180"
+    assert str(result.exception) == "--size: found 'big'; WIDTHxHEIGHT such as 320x180 is allowed"

@@ -21,7 +21,7 @@ def run(*arguments):
 
 
 def test_a_model_that_does_not_exist_is_refused():
-    with pytest.raises(InputError, match=r"model gone\.safetensors: is no file"):
+    with pytest.raises(InputError, match=r"model gone\.safetensors: does not exist"):
         run("gone.safetensors")
 
 

@@ -120,11 +120,12 @@ def test_self_ensemble_tile_and_dtype_are_passed_on(folder):
         (["gone.pth", "--data", "a"], "gone.pth"),
         (["small.safetensors", "--data", "gone"], "gone: is not a folder"),
         (["small.safetensors", "--data", "a", "--scale", "3"], "serves x2, not x3"),
-        (["small.safetensors", "--data", "a", "--device", "tpu"], "device tpu: cannot be used"),
-        (["small.safetensors", "--data", "a", "--device", "cuda:99"], "device cuda:99: cannot be"),
+        (["small.safetensors", "--data", "a", "--device", "tpu"], "--device: found 'tpu'"),
+        (["small.safetensors", "--data", "a", "--device", "cuda:99"], "--device: found 'cuda:99'"),
         (["small.safetensors", "--data", "a", "--json", "a"], "output a: cannot be written"),
         (["small.safetensors", "--data", "a", "--json", "gone/x"], "output gone/x: cannot be"),
         (["small.safetensors", "--data", "a", "--json", "vdsr.safetensors"], "exists already"),
+        (["small.safetensors", "--data", "a", "--tile", "0"], "--tile: found '0'"),
         (["small.safetensors", "--data", "a", "--shave", "30"], "shave: 30 leaves nothing"),
     ],
 )
@@ -158,7 +159,7 @@ def test_an_existing_json_file_is_replaced_when_asked(folder):
     assert json.loads((folder / "out.json").read_text())["results"]
 
 
-@pytest.mark.parametrize("option", [["--scale", "0"], ["--y", "int"], ["--tile", "0"], []])
+@pytest.mark.parametrize("option", [["--scale", "0"], ["--y", "int"], ["--dtype", "int8"], []])
 def test_wrong_usage_ends_with_status_2(folder, option):
     arguments = [
         folder / "small.safetensors",

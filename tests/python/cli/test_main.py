@@ -44,10 +44,49 @@ def test_a_users_mistake_is_one_line_and_status_one(tmp_path):
     assert result.stderr.count("\n") == 1
 
 
-def test_an_unknown_option_is_a_usage_error():
-    result = run("info", "--no-such-option")
-    assert result.returncode == 2
-    assert "Traceback" not in result.stderr
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info", "--no-such-option"], "No such option"),
+        (["upscale"], "Missing argument"),
+        (["upscale", "a.png", "--format", "avif"], "'avif' is not one of 'png'"),
+        (["bench", "x2", "--dtype", "int8"], "'int8' is not one of 'float32'"),
+        (["enlarge"], "No such command 'enlarge'"),
+    ],
+)
+def test_wrong_words_are_one_line_and_where_to_look_with_status_two(arguments, message):
+    result = run(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    first, advice = result.stderr.splitlines()
+    assert first.startswith("ghostsr")
+    assert message in first
+    assert "Value error" not in first
+    assert advice.endswith("--help`.")
+
+
+def test_no_words_at_all_print_the_help():
+    result = run()
+    assert result.stdout.startswith("Usage: ghostsr")
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["convert", "bench", "eval", "export", "info", "upscale"])
+def test_usage_lines_name_what_they_take_once(command):
+    usage = run(command, "--help").stdout.splitlines()[0]
+    assert usage.startswith(f"Usage: ghostsr {command} [OPTIONS]")
+    assert "......" not in usage
+    assert "[[" not in usage
+
+
+def test_help_takes_less_than_a_third_of_a_second_of_computation():
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run("--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    # Computation, not the clock, which a busy machine would make a matter of luck.
+    assert spent < 0.3
 
 
 @pytest.mark.parametrize("key", ["version", "simd_chosen", "torch", "cuda", "torch_abi_target"])

@@ -312,6 +312,18 @@ def test_a_folder_lists_its_pictures_by_name(tmp_path):
         (tmp_path / name).touch()
 
     assert [path.name for path in picture_files(tmp_path)] == ["a.jpg", "b.PNG"]
+
+
+def test_folders_inside_are_listed_too_but_for_hidden_and_excluded_ones(tmp_path):
+    for name in ("z.png", "b/2.png", "b/1.png", "a/3.png", ".thumbs/t.png", "out/o.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = picture_files(tmp_path, excluded=tmp_path / "out")
+    names = [path.relative_to(tmp_path).as_posix() for path in found]
+    assert names == ["z.png", "a/3.png", "b/1.png", "b/2.png"]
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(InputError, match="nowhere: cannot be read"):
         picture_files(tmp_path / "nowhere")
 

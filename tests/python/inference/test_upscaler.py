@@ -300,5 +300,20 @@ def test_wrong_options_are_refused(options, message):
 
 
 def test_a_model_that_is_no_file_is_refused():
-    with pytest.raises(InputError, match="model nowhere: is no file, and no model in the package"):
+    with pytest.raises(InputError, match="model nowhere: does not exist; a file or one of"):
         Upscaler("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "float16"}, "dtype: found 'float16'; allowed are torch.float32"),
+        ({"dtype": torch.int32}, "dtype: found torch.int32; allowed are torch.float32"),
+        ({"device": "cuda:99"}, "device: found 'cuda:99', which cannot be used here"),
+        ({"device": "toaster"}, "device: found 'toaster', which cannot be used here"),
+    ],
+)
+def test_where_and_in_what_to_compute_is_checked_in_one_sentence(options, message):
+    with pytest.raises(InputError, match=message) as error:
+        Upscaler("x2", **options)
+    assert "\n" not in str(error.value)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ghostsr_ext.errors import InputError
+from ghostsr_ext.text import printable
 
 
 class Draft:
@@ -100,15 +101,16 @@ class Draft:
         biases = [self._tensors.get(f"{prefix}.bias") for prefix in (subtract, add)]
         for prefix in (subtract, add):
             self._used.update((f"{prefix}.weight", f"{prefix}.bias"))
-        identity = torch.eye(3).view(3, 3, 1, 1)
+        identity = torch.eye(3, dtype=torch.float32, device="cpu").view(3, 3, 1, 1)
         if (
-            any(w is None or w.shape != identity.shape for w in weights)
+            any(t is not None and t.dtype != torch.float32 for t in (*weights, *biases))
+            or any(w is None or w.shape != identity.shape for w in weights)
             or any(b is None or b.shape != (3,) for b in biases)
             or not all(torch.allclose(w, identity, atol=1e-5) for w in weights if w is not None)
         ):
             raise InputError(
                 f"{self._source}: {subtract} and {add} must be 1x1 convolutions of 3 channels "
-                "that only shift colours (identity weights)"
+                "that only shift colours (identity weights, floating-point numbers)"
             )
         taken, given = (b for b in biases if b is not None)
         if not torch.allclose(taken, -given, atol=1e-3 * max(1.0, float(given.abs().max()))):
@@ -130,7 +132,8 @@ class Draft:
         self.config["mean"] = None if mean is None else list(mean)
         self.constants.pop("mean", None)
         if mean is not None:
-            self.constants["mean"] = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
+            values = torch.tensor(mean, dtype=torch.float32, device="cpu")
+            self.constants["mean"] = values.view(1, -1, 1, 1)
 
     def pixel_shuffle_scale(self, prefixes: list[str], features: int) -> int:
         """Return the scale of a row of sub-pixel convolutions of ``features`` channels.
@@ -168,7 +171,8 @@ class Draft:
         if surplus:
             more = f" and {len(surplus) - 5} more" if len(surplus) > 5 else ""
             raise InputError(
-                f"{self._source}: has keys that do not belong there: {', '.join(surplus[:5])}{more}"
+                f"{self._source}: has keys that do not belong there: "
+                f"{', '.join(printable(key, 80) for key in surplus[:5])}{more}"
             )
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -1,0 +1,71 @@
+"""What several commands print and write."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+STANDARD_OUTPUT = Path("-")
+
+
+def check_output(path: Path | None, overwrite: bool) -> None:
+    """Refuse before the work what ``atomic_write`` would refuse after it.
+
+    Args:
+        path: What is to be written; None or ``-`` for nothing.
+        overwrite: Whether it may exist.
+
+    Raises:
+        InputError: It cannot be written, or exists and may not be replaced.
+    """
+    from ghostsr_ext.errors import InputError
+
+    if path is None or path == STANDARD_OUTPUT:
+        return
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"output {path}: cannot be written; name a file in a folder that exists")
+    if path.exists() and not overwrite:
+        raise InputError(f"output {path}: exists already; pass --overwrite to replace it")
+
+
+def write_json(document: object, path: Path, overwrite: bool) -> None:
+    """Write JSON values to a file, or to standard output if it is called ``-``."""
+    from ghostsr_ext.files import atomic_write
+
+    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    if path == STANDARD_OUTPUT:
+        sys.stdout.write(text)
+        return
+    with atomic_write(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+class ProgressBar:
+    """A progress bar on standard error, where that is a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as TimeLeft
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
+        self._progress = Progress(
+            *columns,
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._progress.add_task("", total=None)
+
+    def show(self, done: int, total: int, description: str) -> None:
+        """Show how many of ``total`` steps are done, and what the present one is."""
+        self._progress.update(self._task, completed=done, total=total, description=description)
+
+    def __enter__(self) -> ProgressBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._progress.stop()
