@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ghostsr_ext.imaging.describe import SOFTWARE
 from ghostsr_ext.imaging.picture import Metadata
 
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -55,6 +57,8 @@ class PngWriter:
         self._chunk(
             b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8 * dtype.itemsize, kind, 0, 0, 0)
         )
+        # First, where it is found without reading far.
+        self._text([entry for entry in metadata.text if entry[0] == SOFTWARE])
         if icc_profile is not None:
             self._chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile))
         self._describe(metadata)
@@ -89,7 +93,10 @@ class PngWriter:
             self._chunk(b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
         if metadata.xmp is not None:
             self._chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
-        for keyword, text in metadata.text:
+        self._text([entry for entry in metadata.text if entry[0] != SOFTWARE])
+
+    def _text(self, entries: Iterable[tuple[str, str]]) -> None:
+        for keyword, text in entries:
             try:
                 name = keyword.encode("latin-1")
             except UnicodeEncodeError:

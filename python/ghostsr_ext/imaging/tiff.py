@@ -23,7 +23,8 @@ _DEFLATE = 8
 _BYTE, _ASCII, _SHORT, _LONG, _RATIONAL, _UNDEFINED = 1, 2, 3, 4, 5, 7
 _FORMATS = {_BYTE: "B", _ASCII: "B", _SHORT: "H", _LONG: "I", _RATIONAL: "I", _UNDEFINED: "B"}
 _INCH = 2
-TEXT_TAGS = {270: "Description", 305: SOFTWARE, 315: "Author", 33432: "Copyright"}
+_SOFTWARE = 305
+TEXT_TAGS = {270: "Description", _SOFTWARE: SOFTWARE, 315: "Author", 33432: "Copyright"}
 """Tags of texts, and the keywords that PNG has for them."""
 
 _Tags = dict[int, tuple[int, list[int] | bytes]]
@@ -108,8 +109,9 @@ class TiffWriter:
         if self._icc_profile is not None:
             tags[34675] = (_UNDEFINED, self._icc_profile)
         tags |= _describing(self._metadata)
-        entries = b""
-        for tag, (kind, values) in sorted(tags.items()):
+        entries: dict[int, bytes] = {}
+        # What made the picture stands last, where it is found without reading far.
+        for tag, (kind, values) in sorted(tags.items(), key=lambda item: item[0] == _SOFTWARE):
             content = struct.pack(f"={len(values)}{_FORMATS[kind]}", *values)
             if len(content) > 4:
                 self._align()
@@ -117,10 +119,11 @@ class TiffWriter:
                 self._write(content)
                 content = struct.pack("=I", place)
             count = len(values) // 2 if kind == _RATIONAL else len(values)
-            entries += struct.pack("=HHI", tag, kind, count) + content.ljust(4, b"\0")
+            entries[tag] = struct.pack("=HHI", tag, kind, count) + content.ljust(4, b"\0")
         self._align()
         directory = self._position
-        self._write(struct.pack("=H", len(tags)) + entries + struct.pack("=I", 0))
+        content = b"".join(entry for _, entry in sorted(entries.items()))
+        self._write(struct.pack("=H", len(tags)) + content + struct.pack("=I", 0))
         self._file.seek(4)
         self._file.write(struct.pack("=I", directory))
 

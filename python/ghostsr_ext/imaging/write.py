@@ -33,6 +33,9 @@ _FORMATS = {
 WRITABLE_SUFFIXES = frozenset(_FORMATS)
 """Lower-case suffixes of the files that are written."""
 
+LOSSY_SUFFIXES = frozenset((".jpg", ".jpeg", ".webp"))
+"""Lower-case suffixes of the formats that have a quality."""
+
 _ROW_WRITERS: dict[str, type[PngWriter | TiffWriter]] = {"PNG": PngWriter, "TIFF": TiffWriter}
 _HOLDS_ALPHA = ("PNG", "WEBP", "TIFF")
 _HOLDS_SIXTEEN_BITS = ("PNG", "TIFF")
