@@ -189,11 +189,11 @@ void check_tables(const GhostTables& tables, int64_t intrinsic_channels, const T
   }
 }
 
-bool check_activation(const ActivationName& activation) {
+ActivationKind check_activation(const ActivationName& activation) {
   if (activation.text != "none" && activation.text != "relu") {
     fail("activation: found \"" + activation.text + "\"; allowed are \"none\" and \"relu\"");
   }
-  return activation.text == "relu";
+  return activation.text == "relu" ? ActivationKind::relu : ActivationKind::none;
 }
 
 void check_like_output(const char* argument, const Tensor& found, const IntList& size, const Tensor& like) {

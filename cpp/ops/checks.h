@@ -2,6 +2,7 @@
 // what is allowed; torch shows it as a RuntimeError.
 #pragma once
 
+#include "core/activation.h"
 #include "core/geometry.h"
 #include "ops/arguments.h"
 
@@ -20,8 +21,8 @@ void check_convolution_backward(const Tensor& grad_output, const Tensor& input, 
 // this many channels. The entries themselves are checked where they are read, by read_tables.
 void check_tables(const GhostTables& tables, int64_t intrinsic_channels, const Tensor& like);
 
-// Whether the text is "relu"; an error if it is not "none" either.
-bool check_activation(const ActivationName& activation);
+// The activation of this name; an error if there is none.
+ActivationKind check_activation(const ActivationName& activation);
 
 // `found` must have the shape, dtype and device of the layer's output.
 void check_like_output(const char* argument, const Tensor& found, const IntList& size, const Tensor& like);

@@ -53,7 +53,7 @@ Tensor run_fused(const Tensor& input, const fused::Shape& shape, const Tensor& p
       .channels = &plan,
       .residual = data_of<float>(residual),
       .residual_scale = static_cast<float>(epilogue.residual_scale),
-      .relu = epilogue.relu,
+      .activation = epilogue.activation,
       .output = mutable_data_of<float>(output),
   };
   const auto workers = static_cast<int>(torch::stable::get_num_threads());

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/activation.h"
 #include "core/channel_plan.h"
 #include "core/fused/convolution.h"
 #include "ops/arguments.h"
@@ -8,7 +9,7 @@ namespace ghostsr::ops {
 
 // What follows the convolution of a layer.
 struct LayerEpilogue {
-  bool relu;
+  Activation activation;
   const OptionalTensor& residual;
   double residual_scale;
 };

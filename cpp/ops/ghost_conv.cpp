@@ -22,7 +22,7 @@ struct Epilogue {
 Tensor run_ghost_conv(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
                       const ChannelPlan& plan, const ConvolutionGeometry& geometry, const Epilogue& epilogue,
                       const OptionalTensor& packed_weight) {
-  const bool relu = check_activation(epilogue.activation);
+  const Activation activation{check_activation(epilogue.activation)};
   const IntList size = convolved_size(input, weight, geometry);
   if (epilogue.residual.has_value()) {
     check_like_output("residual", *epilogue.residual,
@@ -32,10 +32,10 @@ Tensor run_ghost_conv(const Tensor& input, const Tensor& weight, const OptionalT
   if (choose_path(input, weight, geometry, ghosts) != ConvolutionPath::aten) {
     return run_fused(input, fused_shape(input, weight, geometry, ghosts),
                      packed_or_fresh(weight, geometry.groups, packed_weight), bias, plan,
-                     {relu, epilogue.residual, epilogue.residual_scale});
+                     {activation, epilogue.residual, epilogue.residual_scale});
   }
   const Tensor intrinsic = convolve(input, weight, bias, geometry);
-  return run_shift_concat(intrinsic, plan, relu, epilogue.residual, epilogue.residual_scale,
+  return run_shift_concat(intrinsic, plan, activation, epilogue.residual, epilogue.residual_scale,
                           convolves_to_channels_last(input, weight));
 }
 
@@ -82,7 +82,7 @@ Tensor convolution_cpu(const Tensor& input, const Tensor& weight, const Optional
   }
   const ChannelPlan plan = make_channel_plan(weight.size(0), 0, nullptr, nullptr, nullptr, nullptr, nullptr);
   return run_fused(input, fused_shape(input, weight, geometry, 0), pack_weight(weight, groups), bias, plan,
-                   {false, std::nullopt, 1.0});
+                   {Activation{}, std::nullopt, 1.0});
 }
 
 // Reads shapes, dtypes and strides alone, so the tensors may be uninitialised.
@@ -104,7 +104,7 @@ Tensor convolution_backward_input_cpu(const Tensor& grad_output, const Tensor& w
   shape.intrinsic = weight.size(1) * groups;
   const ChannelPlan plan = make_channel_plan(shape.intrinsic, 0, nullptr, nullptr, nullptr, nullptr, nullptr);
   return run_fused(grad_output, shape, pack_transposed_weight(weight, groups), std::nullopt, plan,
-                   {false, std::nullopt, 1.0});
+                   {Activation{}, std::nullopt, 1.0});
 }
 
 std::tuple<Tensor, Tensor, Tensor> convolution_backward_cpu(const Tensor& grad_output, const Tensor& input,

@@ -16,7 +16,8 @@ GhostGradient check_ghost_gradient(const Tensor& grad_output, const GhostTables&
          std::to_string(ghosts) + " ghosts are needed");
   }
   check_tables(tables, intrinsic_channels, grad_output);
-  const bool relu = check_activation(activation);
+  const Activation applied{check_activation(activation)};
+  const bool relu = applied.kind == ActivationKind::relu;
   const IntList size{grad_output.size(0), grad_output.size(1), grad_output.size(2), grad_output.size(3)};
   if (output.has_value()) {
     check_like_output("output", *output, size, grad_output);
@@ -29,10 +30,10 @@ GhostGradient check_ghost_gradient(const Tensor& grad_output, const GhostTables&
   if (relu && !output.has_value() && !intrinsic.has_value()) {
     fail("output: found None; the output, or without a residual the intrinsic map, is needed to undo a ReLU");
   }
-  const ReluWitness witness = !relu                ? ReluWitness::none
-                              : output.has_value() ? ReluWitness::output
-                                                   : ReluWitness::intrinsic;
-  return {grad_output, intrinsic, output, intrinsic_channels, residual_scale, witness};
+  const MaskSource mask_source = !relu                ? MaskSource::none
+                                 : output.has_value() ? MaskSource::output
+                                                      : MaskSource::intrinsic;
+  return {grad_output, intrinsic, output, intrinsic_channels, residual_scale, applied, mask_source};
 }
 
 }  // namespace ghostsr::ops

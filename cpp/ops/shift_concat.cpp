@@ -15,7 +15,7 @@
 
 namespace ghostsr::ops {
 
-Tensor run_shift_concat(const Tensor& intrinsic, const ChannelPlan& plan, bool relu,
+Tensor run_shift_concat(const Tensor& intrinsic, const ChannelPlan& plan, const Activation& activation,
                         const OptionalTensor& residual, double residual_scale, bool channels_last) {
   const auto channels = static_cast<int64_t>(plan.origins.size());
   Tensor output = empty_map({intrinsic.size(0), channels, intrinsic.size(2), intrinsic.size(3)},
@@ -36,7 +36,7 @@ Tensor run_shift_concat(const Tensor& intrinsic, const ChannelPlan& plan, bool r
         .output = mutable_data_of<T>(output),
         .output_strides = strides_of(output),
         .residual_scale = residual_scale,
-        .relu = relu,
+        .activation = activation,
         .affine = plan.affine,
     };
     const int64_t tasks = shift_concat_tasks(params);
@@ -55,7 +55,7 @@ Tensor shift_concat_cpu(const Tensor& intrinsic, const Tensor& source, const Ten
   check_map("intrinsic", intrinsic);
   const GhostTables tables{source, &shift, gain, ghost_bias, order};
   check_tables(tables, intrinsic.size(1), intrinsic);
-  const bool relu = check_activation(activation);
+  const Activation applied{check_activation(activation)};
   const ChannelPlan plan = read_tables(tables, intrinsic.size(1));
   if (residual.has_value()) {
     check_like_output(
@@ -63,7 +63,8 @@ Tensor shift_concat_cpu(const Tensor& intrinsic, const Tensor& source, const Ten
         {intrinsic.size(0), static_cast<int64_t>(plan.origins.size()), intrinsic.size(2), intrinsic.size(3)},
         intrinsic);
   }
-  return run_shift_concat(intrinsic, plan, relu, residual, residual_scale, prefers_channels_last(intrinsic));
+  return run_shift_concat(intrinsic, plan, applied, residual, residual_scale,
+                          prefers_channels_last(intrinsic));
 }
 
 std::tuple<Tensor, Tensor, Tensor> shift_concat_backward_cpu(
@@ -96,7 +97,8 @@ std::tuple<Tensor, Tensor, Tensor> shift_concat_backward_cpu(
           .reach = plan.reach,
           .grad_output = data_of<T>(grad_output),
           .grad_output_strides = strides_of(grad_output),
-          .witness = gradient.witness,
+          .activation = gradient.activation,
+          .mask_source = gradient.mask_source,
           .output = data_of<T>(output),
           .output_strides = output.has_value() ? strides_of(*output) : Strides{},
           .intrinsic = data_of<T>(intrinsic),

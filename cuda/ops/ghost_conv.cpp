@@ -21,21 +21,22 @@ struct Epilogue {
 Tensor queue_ghost_conv(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
                         const GhostTables& tables, const Tensor& shift, const ConvolutionGeometry& geometry,
                         const Epilogue& epilogue) {
-  const bool relu = check_activation(epilogue.activation);
+  const ActivationKind activation = check_activation(epilogue.activation);
   const IntList size = convolved_size(input, weight, geometry);
   if (epilogue.residual.has_value()) {
     check_like_output("residual", *epilogue.residual,
                       {input.size(0), weight.size(0) + tables.source.size(0), size[0], size[1]}, input);
   }
-  const bool plain = tables.source.size(0) == 0 && !tables.order.has_value() && !relu &&
-                     !epilogue.residual.has_value() && epilogue.residual_scale == 1;
+  const bool plain = tables.source.size(0) == 0 && !tables.order.has_value() &&
+                     activation == ActivationKind::none && !epilogue.residual.has_value() &&
+                     epilogue.residual_scale == 1;
   if (plain) {
     return checked_convolution(input, weight, bias, geometry.stride, geometry.padding, geometry.dilation,
                                geometry.groups);
   }
   const Tensor intrinsic = convolve(input, weight, std::nullopt, geometry);
-  return queue_shift_concat(intrinsic, bias, tables, shift, relu, epilogue.residual, epilogue.residual_scale,
-                            convolves_to_channels_last(input, weight));
+  return queue_shift_concat(intrinsic, bias, tables, shift, activation, epilogue.residual,
+                            epilogue.residual_scale, convolves_to_channels_last(input, weight));
 }
 
 Tensor ghost_conv_cuda(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,

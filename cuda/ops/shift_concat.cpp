@@ -15,7 +15,7 @@ namespace ghostsr::ops {
 using torch::stable::accelerator::DeviceGuard;
 
 Tensor queue_shift_concat(const Tensor& intrinsic, const OptionalTensor& convolution_bias,
-                          const GhostTables& tables, const Tensor& shift, bool relu,
+                          const GhostTables& tables, const Tensor& shift, ActivationKind activation,
                           const OptionalTensor& residual, double residual_scale, bool channels_last) {
   const int64_t channels = intrinsic.size(1) + tables.source.size(0);
   Tensor output = empty_map({intrinsic.size(0), channels, intrinsic.size(2), intrinsic.size(3)},
@@ -26,7 +26,7 @@ Tensor queue_shift_concat(const Tensor& intrinsic, const OptionalTensor& convolu
   dispatch_floating(intrinsic.scalar_type(), [&]<typename T>(T) {
     const cuda::ShiftConcatArguments<T> arguments{
         .extent = extent_of(intrinsic),
-        .tables = device_tables<T>(tables, shift, intrinsic.size(1)),
+        .tables = device_tables<T>(tables, shift, intrinsic.size(1), activation),
         .intrinsic = data_of<T>(intrinsic),
         .intrinsic_strides = strides_of(intrinsic),
         .convolution_bias = number_table<T>(convolution_bias),
@@ -35,7 +35,6 @@ Tensor queue_shift_concat(const Tensor& intrinsic, const OptionalTensor& convolu
         .output = mutable_data_of<T>(output),
         .output_strides = strides_of(output),
         .residual_scale = static_cast<accumulator_t<T>>(residual_scale),
-        .relu = relu,
     };
     cuda::launch_shift_concat(arguments, cuda::shift_concat_path(arguments), current_stream(intrinsic));
   });
@@ -51,7 +50,7 @@ Tensor shift_concat_cuda(const Tensor& intrinsic, const Tensor& source, const Te
   check_map("intrinsic", intrinsic);
   const GhostTables tables{source, &shift, gain, ghost_bias, order};
   check_tables(tables, intrinsic.size(1), intrinsic);
-  const bool relu = check_activation(activation);
+  const ActivationKind applied = check_activation(activation);
   if (residual.has_value()) {
     check_like_output(
         "residual", *residual,
@@ -59,7 +58,7 @@ Tensor shift_concat_cuda(const Tensor& intrinsic, const Tensor& source, const Te
         intrinsic);
   }
   const DeviceGuard guard(intrinsic.get_device_index());
-  return queue_shift_concat(intrinsic, std::nullopt, tables, shift, relu, residual, residual_scale,
+  return queue_shift_concat(intrinsic, std::nullopt, tables, shift, applied, residual, residual_scale,
                             prefers_channels_last(intrinsic));
 }
 
@@ -85,7 +84,8 @@ std::tuple<Tensor, Tensor, Tensor> shift_concat_backward_cuda(
   Tensor grad_gain = empty_vector({output_mask[1] ? ghosts : 0}, grad_output);
   Tensor grad_ghost_bias = empty_vector({output_mask[2] ? ghosts : 0}, grad_output);
   dispatch_floating(grad_output.scalar_type(), [&]<typename T>(T) {
-    const DevicePlan<T> plan = queue_plan<T>(tables, shift, channels, grad_output, stream);
+    const DevicePlan<T> plan =
+        queue_plan<T>(tables, shift, channels, gradient.activation.kind, grad_output, stream);
     if (grad_intrinsic.numel() > 0) {
       const cuda::ShiftConcatBackwardArguments<T> arguments{
           .extent = extent_of(grad_output),

@@ -71,7 +71,8 @@ std::tuple<Tensor, Tensor> shift_selection_backward_cuda(
   Tensor grad_logits = empty_vector({logits.size(0), candidates}, logits);
   const Tensor shift = queue_select_shift(logits, noise, tau, ghosts);
   dispatch_floating(grad_output.scalar_type(), [&]<typename T>(T) {
-    const DevicePlan<T> plan = queue_plan<T>(tables, shift, gradient.intrinsic_channels, grad_output, stream);
+    const DevicePlan<T> plan = queue_plan<T>(tables, shift, gradient.intrinsic_channels,
+                                             gradient.activation.kind, grad_output, stream);
     queue_ghost_sums(gradient, plan, GhostSum::candidates, max_shift, ghosts, true,
                      mutable_data_of<double>(exact), stream);
   });

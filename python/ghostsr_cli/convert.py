@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from ghostsr_cli.options import MODEL_HELP, Overwrite
-from ghostsr_cli.output import ProgressBar, check_output
+from ghostsr_cli.output import ProgressBar, check_output, say
 
 if TYPE_CHECKING:
     from ghostsr_ext.conversion import Method
@@ -123,9 +123,8 @@ def convert_command(
     save_model(ghost, output, overwrite=overwrite)
     if report is not None:
         outcome.save(report, overwrite=overwrite)
-    console = Console()
-    console.print(outcome)
-    console.print(f"wrote {output} in {outcome.seconds:.1f} s", highlight=False)
+    Console().print(outcome)
+    say(f"wrote {output} in {outcome.seconds:.1f} s")
 
 
 def _matcher(patterns: list[str]) -> Any:

@@ -4,10 +4,39 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 STANDARD_OUTPUT = Path("-")
+_LONGEST_LINE = 2000
+
+
+def say(text: object, *, error: bool = False) -> None:
+    """Print lines, what comes from files in them made fit for a terminal.
+
+    Args:
+        text: One line or several.
+        error: Whether they go to standard error.
+    """
+    from ghostsr_ext.text import printable
+
+    for line in str(text).split("\n"):
+        typer.echo(printable(line, _LONGEST_LINE), err=error)
+
+
+def as_cells(values: Iterable[object]) -> list[Text]:
+    """Return the cells of a row of a rich table; a name in a plain str could be markup."""
+    from rich.text import Text
+
+    from ghostsr_ext.text import printable
+
+    return [Text(printable(value)) for value in values]
 
 
 def check_output(path: Path | None, overwrite: bool) -> None:
@@ -50,7 +79,12 @@ class ProgressBar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.progress import TimeRemainingColumn as TimeLeft
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeLeft(),
+        )
         self._progress = Progress(
             *columns,
             console=Console(stderr=True),
@@ -61,7 +95,10 @@ class ProgressBar:
 
     def show(self, done: int, total: int, description: str) -> None:
         """Show how many of ``total`` steps are done, and what the present one is."""
-        self._progress.update(self._task, completed=done, total=total, description=description)
+        from ghostsr_ext.text import printable
+
+        shown = printable(description)
+        self._progress.update(self._task, completed=done, total=total, description=shown)
 
     def __enter__(self) -> ProgressBar:
         self._progress.start()

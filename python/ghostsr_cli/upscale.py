@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ghostsr_cli.options import Device, Dtype, torch_device, torch_dtype
+from ghostsr_cli.output import say
 
 if TYPE_CHECKING:
     import torch
@@ -178,7 +179,9 @@ def _progress(total: int) -> Iterator[Callable[[Job, float], None] | None]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
+    from ghostsr_ext.text import printable
+
     parts: dict[Job, float] = {}
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total)
@@ -186,18 +189,20 @@ def _progress(total: int) -> Iterator[Callable[[Job, float], None] | None]:
         def report(job: Job, part: float) -> None:
             progress.advance(task, part - parts.get(job, 0.0))
             parts[job] = part
-            progress.update(task, description=f"{len(parts)}/{total} {job.source.name}")
+            progress.update(task, description=f"{len(parts)}/{total} {printable(job.source.name)}")
 
         yield report
 
 
 def _summarise(outcome: Outcome) -> None:
+    from ghostsr_ext.text import printable
+
     for job in outcome.written:
-        typer.echo(job.target)
+        say(job.target)
     for job, error in outcome.failed:
         text = str(error) or type(error).__name__
         place = "" if str(job.source) in text else f"{job.source}: "
-        typer.echo(f"ghostsr: error: {place}{text}", err=True)
+        say(f"ghostsr: error: {printable(place + text, 2000)}", error=True)
     if outcome.skipped or outcome.failed:
         counts = f"{len(outcome.written)} written, {len(outcome.skipped)} there already"
-        typer.echo(f"{counts}, {len(outcome.failed)} failed", err=True)
+        say(f"{counts}, {len(outcome.failed)} failed", error=True)

@@ -15,6 +15,7 @@ from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import imresize, luma, picture_files, read_image, read_size
 from ghostsr_ext.metrics import psnr
 from ghostsr_ext.models import SRModel
+from ghostsr_ext.sample_pictures import picture_folder
 
 Calibration = Tensor | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """Inputs of the network [N, C, H, W], or pictures: a folder, or files."""
@@ -114,7 +115,7 @@ def _as_input(model: SRModel, crops: list[NDArray[np.float64]]) -> Tensor:
 
 def _files(calibration: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
     if isinstance(calibration, str | os.PathLike):
-        files = picture_files(calibration)
+        files = picture_files(picture_folder(calibration))
         if not files:
             raise InputError(f"calibration {os.fspath(calibration)}: has no pictures")
         return files

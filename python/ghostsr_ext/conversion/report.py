@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ghostsr_ext.files import atomic_write
+from ghostsr_ext.text import printable
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,13 @@ class ConversionReport:
     def __rich__(self) -> Any:
         """Return a table for ``rich.print``: one row a layer, the skipped ones, and the total."""
         from rich.table import Table
+        from rich.text import Text
 
+        stays = [
+            printable(f"{skip.name}: stays dense, {skip.reason}", 1000) for skip in self.skipped
+        ]
         table = Table(
-            caption="\n".join(f"{skip.name}: stays dense, {skip.reason}" for skip in self.skipped)
-            or None,
+            caption=Text("\n".join(stays)) if stays else None,
             caption_justify="left",
         )
         table.add_column("layer", overflow="fold")
@@ -119,7 +123,7 @@ class ConversionReport:
         for layer in self.layers:
             ghosts = len(layer.source)
             table.add_row(
-                layer.name if layer.uses == 1 else f"{layer.name} (x{layer.uses})",
+                Text(printable(layer.name) + ("" if layer.uses == 1 else f" (x{layer.uses})")),
                 f"{len(layer.intrinsic)} + {ghosts}",
                 "" if layer.relative_error is None else f"{layer.relative_error:.1%}",
                 f"{ghosts - layer.shifts.get('0,0', 0)} of {ghosts}",

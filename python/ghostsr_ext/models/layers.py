@@ -76,17 +76,22 @@ class ChannelStack:
 
     Args:
         first: The first map, [N, C, h, w].
-        last_reader: The layer that reads all the maps.
+        last_reader: The layer that reads all the maps, or how many channels they have together.
     """
 
-    def __init__(self, first: Tensor, last_reader: nn.Module) -> None:
+    def __init__(self, first: Tensor, last_reader: nn.Module | int) -> None:
         self.joined = first
         """What is stacked so far, [N, C, h, w]."""
         self._room: Tensor | None = None
-        if isinstance(last_reader, FusedConv2d | GhostConv2d) and _may_be_written(first):
+        channels = 0
+        if isinstance(last_reader, int):
+            channels = last_reader
+        elif isinstance(last_reader, FusedConv2d | GhostConv2d):
+            channels = last_reader.in_channels
+        if channels and _may_be_written(first):
             batch, _, height, width = first.shape
             self._room = torch.empty(
-                (batch, last_reader.in_channels, height, width),
+                (batch, channels, height, width),
                 dtype=first.dtype,
                 device=first.device,
                 memory_format=torch.channels_last,
@@ -112,6 +117,7 @@ def _may_be_written(features: Tensor) -> bool:
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     )
 
 
