@@ -138,9 +138,19 @@ def upscale_files(
         failure = result.exception()
         if failure is None:
             outcome.written.append(job)
+        elif not overwrite and _was_done_meanwhile(job, recipe, quality):
+            outcome.skipped.append(job)
         else:
             outcome.failed.append((job, failure))
     return outcome
+
+
+def _was_done_meanwhile(job: Job, recipe: Mapping[str, str], quality: int) -> bool:
+    """Whether another run was faster."""
+    try:
+        return _is_done(job, recipe, quality)
+    except InputError:
+        return False
 
 
 def _record(job: Job, recipe: Mapping[str, str], quality: int) -> Record:
