@@ -70,7 +70,7 @@ ConvolutionPath choose_path(const Tensor& input, const Tensor& weight, const Con
                         (input.stride(1) == 1 || input.size(1) == 1) &&
                         convolves_to_channels_last(input, weight);
   const bool taken = possible && (choice == PathChoice::automatic
-                                      ? fused::fused_wins(fused_shape(input, weight, geometry, ghosts))
+                                      ? fused::fused_wins(fused_shape(input, weight, geometry, ghosts), true)
                                       : is_forced(path, choice));
   return taken ? path : ConvolutionPath::aten;
 }
