@@ -335,6 +335,12 @@ TEST(WinogradWins, NotOnMapsLowerOrNarrowerThanATile) {
   EXPECT_FALSE(fused_wins(shape_of(1, 64, 128, 3, 32, 32), true));
 }
 
+TEST(WinogradWins, OnlyOnMapsThatAreWorthPackingTheWeightFor) {
+  EXPECT_FALSE(fused_wins(shape_of(1, 64, 16, 16, 32, 32), false));
+  EXPECT_TRUE(fused_wins(shape_of(1, 64, 24, 24, 32, 32), false));
+  EXPECT_TRUE(fused_wins(shape_of(4, 64, 16, 16, 32, 32), false));
+}
+
 TEST(WinogradWins, OnGroupsOfEightChannelsOrMore) {
   Shape shape = shape_of(1, 64, 96, 96, 32, 32);
   for (const std::int64_t groups : {4, 8}) {

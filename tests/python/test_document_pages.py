@@ -30,6 +30,8 @@ def test_every_document_becomes_a_page(site):
 @pytest.mark.parametrize(
     "name",
     [
+        "ghostsr_ext.ops.ghost_conv.ghost_conv",
+        "ghostsr_ext.ops.layer_cache.layer_cache",
         "ghostsr_ext.reference.ghost_conv",
         "ghostsr_ext.reference.shift_selection_backward",
         "ghostsr_ext.nn.GhostConv2d",

@@ -178,8 +178,11 @@ bool pointwise_wins(const Shape& shape) {
 
 }  // namespace
 
-bool fused_wins(const Shape& shape, [[maybe_unused]] bool packed) {
-  return shape.kernel == 1 ? pointwise_wins(shape) : winograd_wins(shape);
+bool fused_wins(const Shape& shape, bool packed) {
+  // Packing takes as long as maps of this many pixels save, whatever the channels.
+  const std::int64_t worthwhile = shape.kernel == 1 ? 64 : 320;
+  return (packed || shape.batch * shape.out_height() * shape.out_width() >= worthwhile) &&
+         (shape.kernel == 1 ? pointwise_wins(shape) : winograd_wins(shape));
 }
 
 }  // namespace ghostsr::fused
