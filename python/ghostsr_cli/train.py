@@ -32,7 +32,14 @@ def train_command(
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of the run; runs/NAME of CONFIG where left out."),
+        # torchrun takes --run for a short form of options of its own.
+        typer.Option(
+            "--run-folder",
+            "--run",
+            metavar="DIR",
+            help="Folder of the run; runs/NAME of CONFIG where left out. Under torchrun --run is "
+            "not understood.",
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in DIR from its last checkpoint.")
@@ -110,7 +117,7 @@ def _settings(
     from ghostsr_ext.training.run_folder import RunFolder
 
     if run is None and config is None:
-        raise InputError("--run DIR: is needed where there is no CONFIG")
+        raise InputError("--run-folder DIR: is needed where there is no CONFIG")
     if config is not None:
         return read_config(config, overrides), run or Path("runs") / config.stem
     assert run is not None
@@ -121,9 +128,9 @@ def _settings(
 
 
 def _report(result: RunResult) -> None:
-    import os
+    from ghostsr_ext.torchrun import place
 
-    if os.environ.get("RANK", "0") != "0":
+    if place().rank != 0:
         return
     if result.best_psnr is not None:
         say(f"best: {result.best_psnr:.3f} dB at step {result.best_step}")

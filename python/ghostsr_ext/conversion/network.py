@@ -196,8 +196,17 @@ def convert(
         extra=extra,
     )
     if isinstance(converted, SRModel):
-        converted.metadata = {**converted.metadata, "report": report.to_json()}
+        converted.metadata = {**converted.metadata, "report": _untimed(report.to_json())}
     return converted, report
+
+
+def _untimed(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave times out, so that the same conversion gives the same file."""
+    return {
+        key: _untimed(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if key != "seconds"
+    }
 
 
 def _polish(
