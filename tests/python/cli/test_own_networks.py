@@ -83,6 +83,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_a_package_with_an_entry_point_is_known_without_being_named(folder: Path) -> None:
+    site = install(folder / "package")
+    assert python(MAKE_THEIRS, site).returncode == 0
+
+    search = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
+    done = ghostsr("info", "theirs.pth", PYTHONPATH=search)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("tiny, x2")
+
+
+@pytest.mark.slow
 def test_a_package_with_an_entry_point_is_known_to_every_command(folder: Path) -> None:
     site = install(folder / "package")
     done = python(MAKE_THEIRS, site)
