@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 
 def train_command(
-    config: Annotated[
-        Path | None,
+    configs: Annotated[
+        list[Path] | None,
         typer.Argument(
             metavar="CONFIG",
-            help="A TOML file; may be left out with --init and --data, and with --resume.",
+            help="A TOML file, and others whose values are put over it; none is needed with --init "
+            "and --data, and with --resume.",
         ),
     ] = None,
     run: Annotated[
@@ -37,8 +38,8 @@ def train_command(
             "--run-folder",
             "--run",
             metavar="DIR",
-            help="Folder of the run; runs/NAME of CONFIG where left out. Under torchrun --run is "
-            "not understood.",
+            help="Folder of the run; by default runs/ and the name of CONFIG. (Torchrun takes "
+            "--run for an option of its own.)",
         ),
     ] = None,
     resume: Annotated[
@@ -90,7 +91,7 @@ def train_command(
         *_named("validation.sets", validation),
     ]
     warnings.showwarning = _show_warning  # type: ignore[assignment]
-    settings, folder = _settings(config, run, resume, [*named, *(overrides or [])])
+    settings, folder = _settings(configs or [], run, resume, [*named, *(overrides or [])])
     result = train(settings, folder, resume=resume, observers=[_Terminal])
     _report(result)
 
@@ -110,16 +111,18 @@ def _named(key: str, value: Any) -> list[str]:
 
 
 def _settings(
-    config: Path | None, run: Path | None, resume: bool, overrides: Sequence[str]
+    configs: Sequence[Path], run: Path | None, resume: bool, overrides: Sequence[str]
 ) -> tuple[Config, Path]:
     from ghostsr_ext.errors import InputError
     from ghostsr_ext.training import config_from_values, read_config
     from ghostsr_ext.training.run_folder import RunFolder
 
-    if run is None and config is None:
+    if run is None and not configs:
         raise InputError("--run-folder DIR: is needed where there is no CONFIG")
-    if config is not None:
-        return read_config(config, overrides), run or Path("runs") / config.stem
+    if configs:
+        name = "_".join(config.stem for config in configs)
+        settings = read_config(configs[0], overrides, more=configs[1:])
+        return settings, run or Path("runs") / name
     assert run is not None
     if resume:
         RunFolder(run).existing()

@@ -10,6 +10,7 @@
 #include <random>
 #include <thread>
 
+#include "activations.h"
 #include "core/cpu_features.h"
 #include "core/fused/stages.h"
 
@@ -62,13 +63,15 @@ Layer::Layer(const Shape& shape, const LayerOptions& options)
   weight_ = random_floats(shape.intrinsic * size.in * taps, spread, random);
   packed_.resize(packed_size(size));
   pack(Weight{weight_.data(), size, size.out * size.in * taps, size.in * taps, taps, size.kernel, 1},
-       packed_.data());
+       packed_.data(), serially);
   if (options.with_bias) {
     bias_ = random_floats(shape.intrinsic, 0.5F, random);
   }
   if (options.with_residual) {
     residual_ = random_floats(out_floats(shape), 1.0F, random);
   }
+
+  slopes_ = test_slopes(shape.out_channels());
 
   std::uniform_int_distribution<std::int64_t> any_source(0, shape.intrinsic - 1);
   std::uniform_int_distribution<std::int64_t> any_shift(-options.max_shift, options.max_shift);
@@ -112,7 +115,8 @@ Arguments Layer::arguments() const {
   arguments.channels = &channels_;
   arguments.residual = options_.with_residual ? residual_.data() : nullptr;
   arguments.residual_scale = options_.residual_scale;
-  arguments.relu = options_.relu;
+  arguments.activation = {options_.activation,
+                          options_.activation == ActivationKind::leaky ? slopes_.data() : nullptr};
   return arguments;
 }
 
@@ -122,9 +126,9 @@ std::vector<float> Layer::computed(int workers, ParallelFor parallel, const Stag
   // Whatever the workspace and the output hold before must not matter.
   std::vector<float> output(static_cast<std::size_t>(out_floats(shape_)),
                             std::numeric_limits<float>::quiet_NaN());
-  std::vector<float> workspace(workspace_size(arguments, workers), std::numeric_limits<float>::quiet_NaN());
   arguments.output = output.data();
-  run(arguments, workers, workspace.data(), parallel);
+  Workspace workspace;
+  run(arguments, workers, workspace, parallel);
   return output;
 }
 
@@ -181,12 +185,27 @@ std::vector<double> Layer::expected() const {
           if (options_.with_residual) {
             value += static_cast<double>(residual_[output.size()]);
           }
-          output.push_back(options_.relu ? std::max(value, 0.0) : value);
+          const std::size_t channel = output.size() % slopes_.size();
+          output.push_back(activated(options_.activation, slopes_[channel], value));
         }
       }
     }
   }
   return output;
+}
+
+float* Workspace::operator()(std::size_t floats) {
+  memory_.assign(floats, std::numeric_limits<float>::quiet_NaN());
+  return memory_.data();
+}
+
+std::size_t Layer::workspace_floats(int workers) const {
+  Arguments arguments = this->arguments();
+  std::vector<float> output(static_cast<std::size_t>(out_floats(shape_)));
+  arguments.output = output.data();
+  Workspace workspace;
+  run(arguments, workers, workspace, serially);
+  return workspace.floats();
 }
 
 double relative_error(const std::vector<float>& computed, const std::vector<double>& expected) {

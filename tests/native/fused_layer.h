@@ -16,7 +16,7 @@ struct LayerOptions {
   bool with_bias = true;
   bool with_residual = false;
   float residual_scale = 1.0F;
-  bool relu = false;
+  ActivationKind activation = ActivationKind::none;
   std::int64_t pixel_gap = 0;  // floats between a pixel's channels and the next pixel
   std::int64_t row_gap = 0;
   std::int64_t picture_gap = 0;
@@ -31,6 +31,9 @@ class Layer {
   std::vector<double> expected() const;
   std::vector<float> computed(int workers, ParallelFor parallel, const Stages* stages = nullptr) const;
   std::vector<float> computed(const Stages* stages = nullptr) const;
+
+  // How much `run` asks for.
+  std::size_t workspace_floats(int workers) const;
 
   float& input(std::int64_t n, std::int64_t y, std::int64_t x, std::int64_t channel);
   Arguments arguments() const;
@@ -50,7 +53,18 @@ class Layer {
   std::vector<float> packed_;
   std::vector<float> bias_;
   std::vector<float> residual_;
+  std::vector<double> slopes_;
   ChannelPlan channels_;
+};
+
+// Memory for one call of `run`, full of NaN.
+class Workspace {
+ public:
+  float* operator()(std::size_t floats);
+  std::size_t floats() const { return memory_.size(); }
+
+ private:
+  std::vector<float> memory_;
 };
 
 // Root of the mean squared difference over the root of the mean square expected.

@@ -71,17 +71,21 @@ const Stages& stages_of(const Arguments& arguments) {
   return arguments.stages != nullptr ? *arguments.stages : stages(simd_level());
 }
 
-}  // namespace
-
-std::size_t workspace_size(const Arguments& arguments, int workers) {
-  check(arguments, workers);
-  const Blocking blocking =
-      make_blocking(arguments.shape, arguments.channels->reach, workers, stages_of(arguments).kernel_rows);
-  // Room to align the start.
-  return make_workspace_layout(arguments.shape, blocking, workers).total + kLineFloats;
+// The slopes of whole pixels one after another, as far as a vector that begins in the first of them reaches.
+std::vector<float> repeated_slopes(const Activation& activation, int channels) {
+  std::vector<float> slopes;
+  if (activation.kind == ActivationKind::leaky) {
+    slopes.resize(static_cast<std::size_t>(round_up(kMostLanes, channels) + kMostLanes));
+    for (std::size_t index = 0; index < slopes.size(); ++index) {
+      slopes[index] = static_cast<float>(activation.slopes[index % static_cast<std::size_t>(channels)]);
+    }
+  }
+  return slopes;
 }
 
-void run(const Arguments& arguments, int workers, float* workspace, ParallelFor parallel) {
+}  // namespace
+
+void run(const Arguments& arguments, int workers, WorkspaceSource workspace, ParallelFor parallel) {
   check(arguments, workers);
   const Shape& shape = arguments.shape;
   if (shape.batch == 0) {
@@ -95,21 +99,26 @@ void run(const Arguments& arguments, int workers, float* workspace, ParallelFor 
   job.blocking = make_blocking(shape, channels.reach, workers, job.stages->kernel_rows);
   job.layout = make_workspace_layout(shape, job.blocking, workers);
   constexpr std::uintptr_t kLineBytes = kLineFloats * sizeof(float);
-  const std::uintptr_t misaligned = reinterpret_cast<std::uintptr_t>(workspace) % kLineBytes;
-  job.workspace = workspace + (misaligned == 0 ? 0 : (kLineBytes - misaligned) / sizeof(float));
+  job.workspace = workspace(job.layout.total + kLineFloats);
+  const std::uintptr_t misaligned = reinterpret_cast<std::uintptr_t>(job.workspace) % kLineBytes;
+  job.workspace += misaligned == 0 ? 0 : (kLineBytes - misaligned) / sizeof(float);
 
-  const std::vector<ChannelGroup> groups = make_channel_groups(
-      channels,
-      {static_cast<int>(shape.weight_size().out), job.blocking.padded_group, job.blocking.padded_intrinsic});
+  std::vector<ChannelGroup> groups;
+  if (arguments.groups == nullptr) {
+    groups = make_channel_groups(channels, shape.weight_size());
+  }
   const std::int64_t output_floats =
       shape.batch * shape.out_height() * shape.out_width() * shape.out_channels();
-  job.epilogue.groups = groups.data();
+  job.epilogue.groups = arguments.groups == nullptr ? groups.data() : arguments.groups;
   job.epilogue.out_channels = static_cast<int>(shape.out_channels());
   job.epilogue.intrinsic_channels = job.blocking.padded_intrinsic;
   job.epilogue.chunk_pixels = job.blocking.chunk_pixels;
   job.epilogue.affine = channels.affine;
   job.epilogue.scale = arguments.residual_scale;
-  job.epilogue.relu = arguments.relu;
+  const std::vector<float> slopes = repeated_slopes(arguments.activation, job.epilogue.out_channels);
+  job.epilogue.activation = arguments.activation.kind;
+  job.epilogue.slopes = slopes.data();
+  job.epilogue.slope_period = static_cast<int>(slopes.size()) - kMostLanes;
   job.epilogue.stream = output_floats > kStreamedFloats;
 
   float* bias = job.workspace + job.layout.bias;
@@ -169,8 +178,11 @@ bool pointwise_wins(const Shape& shape) {
 
 }  // namespace
 
-bool fused_wins(const Shape& shape) {
-  return shape.kernel == 1 ? pointwise_wins(shape) : winograd_wins(shape);
+bool fused_wins(const Shape& shape, bool packed) {
+  // Packing takes as long as maps of this many pixels save, whatever the channels.
+  const std::int64_t worthwhile = shape.kernel == 1 ? 64 : 320;
+  return (packed || shape.batch * shape.out_height() * shape.out_width() >= worthwhile) &&
+         (shape.kernel == 1 ? pointwise_wins(shape) : winograd_wins(shape));
 }
 
 }  // namespace ghostsr::fused

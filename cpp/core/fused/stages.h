@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/activation.h"
 #include "core/cpu_features.h"
 
 namespace ghostsr::fused {
@@ -78,6 +79,9 @@ struct Product {
   Prefetch prefetch;  // of the next run's input
 };
 
+// Floats of the widest vectors.
+inline constexpr int kMostLanes = 16;
+
 // Output channels are assembled eight at a time.
 inline constexpr int kGroup = 8;
 
@@ -97,8 +101,10 @@ struct Epilogue {
   int chunk_pixels;        // assembled at a time, in the first-level cache
   bool affine;
   float scale;
-  bool relu;
-  bool stream;  // write past the caches
+  ActivationKind activation;
+  const float* slopes;  // of `leaky`: those of a chunk's first slope_period + kMostLanes elements
+  int slope_period;     // a multiple of out_channels, and not less than kMostLanes
+  bool stream;          // write past the caches
 };
 
 // One output row. `rows` points at the intrinsic row of the same y; rows[dy] is the map's pixel 0 of row y +
@@ -111,7 +117,23 @@ struct EpilogueRow {
   float* chunk;  // chunk_pixels * out_channels + kGroup floats
 };
 
+// Some input channels of the kernels of one panel of output channels. Strides in floats may be any.
+struct KernelPanel {
+  const float* data;
+  int width;  // of the panel, 8 or 16
+  int out;    // output channels that there are; the others are packed as zeros
+  std::ptrdiff_t in;
+  int kernel;  // 3 or 1
+  std::ptrdiff_t stride_out;
+  std::ptrdiff_t stride_in;
+  std::ptrdiff_t stride_y;
+  std::ptrdiff_t stride_x;
+};
+
 struct Stages {
+  // Writes the panel's components, `component_stride` floats apart.
+  void (*pack)(const KernelPanel& panel, float* to, std::ptrdiff_t component_stride);
+
   // V = B^T d B for each tile. `patch` holds 36 * (channels padded to 8) floats.
   void (*transform_input)(const InputMap& input, const TileRun& tiles, float* patch,
                           const ComponentMatrices& transformed);

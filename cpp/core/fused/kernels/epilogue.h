@@ -3,8 +3,7 @@
 // on its way out.
 #pragma once
 
-#include "core/fused/kernels/simd.h"
-#include "core/fused/stages.h"
+#include "core/fused/kernels/floats.h"
 
 namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL {
 
@@ -16,11 +15,11 @@ GHOSTSR_ALWAYS_INLINE void assemble_together(const ChannelGroup& group, const fl
   constexpr int kWidth = kGroupLanes;
   for (int half = kGroup - kWidth; half >= 0; half -= kWidth) {
     const float* from = rows[group.dy[half]] + start + group.offset[half];
-    const Vector<kWidth> gain = load<kWidth>(group.gain + half);
-    const Vector<kWidth> bias = load<kWidth>(group.bias + half);
+    const Floats<kWidth> gain = load<kWidth>(group.gain + half);
+    const Floats<kWidth> bias = load<kWidth>(group.bias + half);
     float* pixel = to + half;
     for (int x = 0; x < pixels; ++x) {
-      Vector<kWidth> value = load<kWidth>(from);
+      Floats<kWidth> value = load<kWidth>(from);
       if constexpr (affine) {
         value = value * gain + bias;
       }
@@ -28,16 +27,6 @@ GHOSTSR_ALWAYS_INLINE void assemble_together(const ChannelGroup& group, const fl
       from += stride;
       pixel += to_stride;
     }
-  }
-}
-
-template <int lanes>
-GHOSTSR_ALWAYS_INLINE Vector<lanes> gather(const float* const (&from)[lanes], std::ptrdiff_t at) {
-  if constexpr (lanes == 8) {
-    return Vector<lanes>{from[0][at], from[1][at], from[2][at], from[3][at],
-                         from[4][at], from[5][at], from[6][at], from[7][at]};
-  } else {
-    return Vector<lanes>{from[0][at], from[1][at], from[2][at], from[3][at]};
   }
 }
 
@@ -53,12 +42,12 @@ GHOSTSR_ALWAYS_INLINE void assemble_scattered(const ChannelGroup& group, const f
     for (int lane = 0; lane < kWidth; ++lane) {
       from[lane] = rows[group.dy[half + lane]] + start + group.offset[half + lane];
     }
-    const Vector<kWidth> gain = load<kWidth>(group.gain + half);
-    const Vector<kWidth> bias = load<kWidth>(group.bias + half);
+    const Floats<kWidth> gain = load<kWidth>(group.gain + half);
+    const Floats<kWidth> bias = load<kWidth>(group.bias + half);
     float* pixel = to + half;
     const std::ptrdiff_t end = pixels * stride;
     for (std::ptrdiff_t at = 0; at < end; at += stride) {
-      Vector<kWidth> value = gather<kWidth>(from, at);
+      Floats<kWidth> value = gather<float, kWidth>(from, at);
       if constexpr (affine) {
         value = value * gain + bias;
       }
@@ -97,50 +86,48 @@ template <bool affine>
   }
 }
 
-template <int lanes, bool has_residual, bool has_relu>
-GHOSTSR_ALWAYS_INLINE Vector<lanes> finish_vector(const float* chunk, const float* residual,
-                                                  std::ptrdiff_t at, float scale) {
-  Vector<lanes> value = load<lanes>(chunk + at) * scale;
-  if constexpr (has_residual) {
-    value = value + load<lanes>(residual + at);
-  }
-  if constexpr (has_relu) {
-    value = relu<lanes>(value);
-  }
-  return value;
-}
-
 // output[i] = activation(scale * chunk[i] + residual[i]). The first and last few floats go one by one, so
 // that streamed vectors are aligned.
-template <bool has_residual, bool has_relu>
-[[gnu::noinline]] void finish(const float* chunk, const float* residual, float scale, float* output,
-                              std::ptrdiff_t count, bool streamed) {
-  const auto finish_one = [&](std::ptrdiff_t i) {
-    float value = chunk[i] * scale;
-    if constexpr (has_residual) {
-      value = value + residual[i];
-    }
-    if constexpr (has_relu) {
-      value = value < 0.0F ? 0.0F : value;
-    }
-    output[i] = value;
-  };
+template <bool has_residual, ActivationKind activation>
+[[gnu::noinline]] void finish(const Epilogue& epilogue, const float* chunk, const float* residual,
+                              float* output, std::ptrdiff_t count) {
+  const float scale = epilogue.scale;
+  const std::ptrdiff_t period = epilogue.slope_period;
   std::ptrdiff_t i = 0;
-  if (streamed) {
+  std::ptrdiff_t channel = 0;  // of element i, over as many pixels as the slopes are repeated for
+  const auto finished = [&](auto lanes) __attribute__((always_inline)) {
+    constexpr int kWidth = decltype(lanes)::value;
+    Floats<kWidth> value = load<kWidth>(chunk + i) * scale;
+    if constexpr (has_residual) {
+      value = value + load<kWidth>(residual + i);
+    }
+    Floats<kWidth> slope{};
+    if constexpr (activation == ActivationKind::leaky) {
+      slope = load<kWidth>(epilogue.slopes + channel);
+      channel += kWidth;
+      channel = channel >= period ? channel - period : channel;
+    }
+    return activate<activation>(value, slope);
+  };
+  const auto finish_one = [&] {
+    output[i] = finished(Constant<1>{})[0];
+    ++i;
+  };
+  if (epilogue.stream) {
     constexpr std::size_t kAlignment = kLanes * sizeof(float);
-    for (; i < count && reinterpret_cast<std::size_t>(output + i) % kAlignment != 0; ++i) {
-      finish_one(i);
+    while (i < count && reinterpret_cast<std::size_t>(output + i) % kAlignment != 0) {
+      finish_one();
     }
     for (; i + kLanes <= count; i += kLanes) {
-      stream(output + i, finish_vector<kLanes, has_residual, has_relu>(chunk, residual, i, scale));
+      stream(output + i, finished(Constant<kLanes>{}));
     }
   } else {
     for (; i + kLanes <= count; i += kLanes) {
-      store<kLanes>(output + i, finish_vector<kLanes, has_residual, has_relu>(chunk, residual, i, scale));
+      store<kLanes>(output + i, finished(Constant<kLanes>{}));
     }
   }
-  for (; i < count; ++i) {
-    finish_one(i);
+  while (i < count) {
+    finish_one();
   }
 }
 
@@ -156,23 +143,18 @@ static void finish_row(const Epilogue& epilogue, const EpilogueRow& row) {
       prefetch = reinterpret_cast<const char*>(row.residual + offset);
       prefetch_bytes = pixels * channels * static_cast<std::ptrdiff_t>(sizeof(float));
     }
-    if (epilogue.affine) {
-      assemble<true>(epilogue, row, first, pixels, prefetch, prefetch_bytes);
-    } else {
-      assemble<false>(epilogue, row, first, pixels, prefetch, prefetch_bytes);
-    }
-
-    const std::ptrdiff_t count = pixels * channels;
-    float* output = row.output + offset;
-    if (row.residual != nullptr && epilogue.relu) {
-      finish<true, true>(row.chunk, row.residual + offset, epilogue.scale, output, count, epilogue.stream);
-    } else if (row.residual != nullptr) {
-      finish<true, false>(row.chunk, row.residual + offset, epilogue.scale, output, count, epilogue.stream);
-    } else if (epilogue.relu) {
-      finish<false, true>(row.chunk, nullptr, epilogue.scale, output, count, epilogue.stream);
-    } else {
-      finish<false, false>(row.chunk, nullptr, epilogue.scale, output, count, epilogue.stream);
-    }
+    choose(
+        [&](auto affine) {
+          assemble<decltype(affine)::value>(epilogue, row, first, pixels, prefetch, prefetch_bytes);
+        },
+        epilogue.affine);
+    choose(
+        [&](auto has_residual, auto activation) {
+          finish<decltype(has_residual)::value, decltype(activation)::value>(
+              epilogue, row.chunk, has_residual.value ? row.residual + offset : nullptr, row.output + offset,
+              pixels * channels);
+        },
+        row.residual != nullptr, epilogue.activation);
   }
 }
 
