@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -241,8 +241,17 @@ def convert(
     )
     report = replace(report, warnings=_warnings(report, polished))
     if isinstance(converted, SRModel):
-        converted.metadata = {**converted.metadata, "report": report.to_json()}
+        converted.metadata = {**converted.metadata, "report": _untimed(report.to_json())}
     return converted, report
+
+
+def _untimed(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave times out, so that the same conversion gives the same file."""
+    return {
+        key: _untimed(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if key != "seconds"
+    }
 
 
 @dataclass
