@@ -20,6 +20,10 @@ _COMPARED = 64
 """Candidates that are looked at to say what a file is nearest to."""
 
 
+class UnknownNetworkError(InputError):
+    """A file whose keys fit none of the layouts."""
+
+
 def build_recognised(stored: StoredTensors, overrides: Mapping[str, Any]) -> SRModel:
     """Build the network of a file in one of the published layouts.
 
@@ -75,7 +79,7 @@ def recognise(stored: StoredTensors) -> tuple[Layout, Candidate]:
             raise InputError(f"{stored.path}: is ambiguous: {found}")
         if fitting:
             return fitting[0], candidate
-    raise InputError(
+    raise UnknownNetworkError(
         f"{stored.path}: its keys fit no known network; {_nearest(stored.candidates)}. Known are "
         f"{', '.join(layout.name for layout in LAYOUTS)} and ghostsr's own files"
     )

@@ -35,7 +35,9 @@ def select_layers(
     """
     skipped: list[SkippedLayer] = []
     wanted: list[TracedConvolution] = []
-    if layers is None and not isinstance(model, SRModel):
+    if layers is None and isinstance(model, SRModel):
+        layers = model.converted_by_default()
+    if layers is None:
         ends = {trace.called[0].name: "the first", trace.called[-1].name: "the last"}
         for entry in trace.called:
             if entry.name in ends:
@@ -69,13 +71,10 @@ def too_few_channels(layer: nn.Conv2d, ghost_ratio: float) -> str | None:
 
 
 def _predicate(
-    model: nn.Module, trace: Trace, layers: Sequence[str] | LayerPredicate | None
+    model: nn.Module, trace: Trace, layers: Sequence[str] | LayerPredicate
 ) -> LayerPredicate:
     if callable(layers):
         return layers
-    if layers is None:
-        assert isinstance(model, SRModel)
-        layers = model.converted_by_default()
     if isinstance(layers, str):
         raise InputError(f"layers: found the text {layers!r}; a list of names is allowed")
     # A shared layer may be called by any of its names.
