@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ghostsr_ext.checkpoints.native import build_native, is_native, save_model
-from ghostsr_ext.checkpoints.recognition import UnknownNetworkError, build_recognised
+from ghostsr_ext.checkpoints.recognition import build_recognised
 from ghostsr_ext.checkpoints.spandrel_files import build_by_spandrel
 from ghostsr_ext.checkpoints.tensors import read_tensors
 from ghostsr_ext.default_models import resolve_model
@@ -64,8 +64,10 @@ def load_model(
         if not is_native(stored):
             try:
                 model = build_recognised(stored, overrides or {})
-            except UnknownNetworkError as unknown:
-                model = build_by_spandrel(stored, overrides or {}, unknown)
+            except InputError as refused:
+                if overrides:
+                    raise
+                model = build_by_spandrel(stored, refused)
             return model.to(target).eval()
         if overrides:
             raise InputError(f"{path}: states its hyperparameters, which cannot be overridden")

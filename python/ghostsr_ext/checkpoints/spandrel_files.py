@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ghostsr_ext.checkpoints.assembly import skeleton
+from ghostsr_ext.checkpoints.recognition import UnknownNetworkError
 from ghostsr_ext.checkpoints.tensors import StoredTensors
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.fusion import fuse_in_place
+from ghostsr_ext.fusion import FusedModule, agree, fuse_in_place, prefer_channels_last
 from ghostsr_ext.models.foreign import (
     INSTALLATION,
     SpandrelNetwork,
@@ -23,33 +24,28 @@ from ghostsr_ext.models.foreign import (
 )
 
 
-def build_by_spandrel(
-    stored: StoredTensors, overrides: Mapping[str, Any], unknown: InputError
-) -> SpandrelNetwork:
+def build_by_spandrel(stored: StoredTensors, refused: InputError) -> SpandrelNetwork:
     """Build the network of a file by the architecture that spandrel takes it for.
 
     Args:
         stored: The content of the file.
-        overrides: Hyperparameters to use instead of what is found; there are none here.
-        unknown: Why the package's own readers do not know the file.
+        refused: What the package's own readers say about it.
 
     Raises:
         InputError: spandrel is not installed or does not know the file either, or the network is
             none that makes one picture of one picture.
     """
+    is_unknown = isinstance(refused, UnknownNetworkError)
     if not spandrel_is_installed():
+        if not is_unknown:
+            raise refused
         raise InputError(
-            f"{unknown}; {INSTALLATION} reads networks of some 40 more architectures"
-        ) from unknown
+            f"{refused}; {INSTALLATION} reads networks of some 40 more architectures"
+        ) from refused
     for candidate in stored.candidates:
         name = foreign_architecture(candidate.tensors)
         if name is None:
             continue
-        if overrides:
-            raise InputError(
-                f"{stored.path}: is read by spandrel ({name}), whose hyperparameters cannot be "
-                "overridden"
-            )
         try:
             with skeleton(len(candidate.tensors)):
                 model = SpandrelNetwork(name=name, tensors=stored.checked(candidate))
@@ -62,7 +58,9 @@ def build_by_spandrel(
             "evidence": [*candidate.notes, f"spandrel takes it for {name}", *model.tags],
         }
         return model
-    raise InputError(f"{unknown}; spandrel does not know it either") from unknown
+    if not is_unknown:
+        raise refused
+    raise InputError(f"{refused}; spandrel does not know it either") from refused
 
 
 def rebuild_by_spandrel(
@@ -88,7 +86,8 @@ def rebuild_by_spandrel(
         for key in ("weight", "bias"):
             part = dense.get(f"{layer}.{key}")
             if part is not None:
-                dense[f"{layer}.{key}"] = torch.zeros(1).expand(order.numel(), *part.shape[1:])
+                zero = torch.zeros(1, device=part.device)
+                dense[f"{layer}.{key}"] = zero.expand(order.numel(), *part.shape[1:])
     prefix = "network."
     if not all(key.startswith(prefix) for key in dense):
         raise InputError(f"has tensors outside {prefix}")
@@ -98,6 +97,12 @@ def rebuild_by_spandrel(
     )
 
 
+@torch.no_grad()
 def fuse_network(model: SpandrelNetwork) -> None:
     """Let a network of spandrel's run on the package's layers."""
-    fuse_in_place(model.network, model.example())
+    model.eval()
+    example = model.example()
+    expected = model(example)
+    fuse_in_place(model, example)
+    if not isinstance(model.network, FusedModule):
+        prefer_channels_last(model.network, lambda: agree(model(example), expected))

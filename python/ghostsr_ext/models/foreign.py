@@ -58,7 +58,8 @@ class SpandrelNetwork(SRModel):
             raise
         # Each architecture stumbles in its own way on tensors that do not fit.
         except Exception as error:
-            reason = printable((str(error).strip() or type(error).__name__).splitlines()[0])
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            reason = printable(" ".join(line.strip() for line in lines[:2]))
             raise InputError(
                 f"spandrel's {name} cannot be made of the tensors ({reason})"
             ) from error
