@@ -1,16 +1,15 @@
 """Measure whole networks: dense and ghost, in plain torch and through this package's layers.
 
 Networks enlarge by 2, with random weights and shifts. The reference is the dense network in plain
-torch, channels last. "torch's convolutions" are the package's layers with the variable
-GHOSTSR_CONVOLUTION=aten: torch convolves, and the rest of a layer is one pass. Outputs of the ways
-to compute one network are compared first.
+torch, channels last. "torch's convolutions" are the package's layers within
+``ops.convolution_path("aten")``: torch convolves, and the rest of a layer is one pass. Outputs of
+the ways to compute one network are compared first.
 
     python benchmarks/networks.py --json docs/speed/networks.json --markdown docs/speed.md
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from ghostsr_ext import ops
 from ghostsr_ext.packed_weights import packed_weight_bytes
 from measuring import (
     Clock,
@@ -32,16 +32,16 @@ from measuring import (
 from plain_networks import PlainNetwork, make_network, usual_size
 from torch import Tensor, nn
 
-PATH_VARIABLE = "GHOSTSR_CONVOLUTION"
 REFERENCE = "dense, torch"
 
 
-def _forward(network: nn.Module, image: Tensor, path: str = "auto") -> Callable[[], Tensor]:
+def _forward(
+    network: nn.Module, image: Tensor, path: ops.ConvolutionPath = "auto"
+) -> Callable[[], Tensor]:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run() -> Tensor:
-        os.environ[PATH_VARIABLE] = path
-        with torch.inference_mode():
+        with torch.inference_mode(), ops.convolution_path(path):
             output: Tensor = network(image)
             return output
 

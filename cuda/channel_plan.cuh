@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(kThreads)
   const int32_t channel = static_cast<int32_t>(blockIdx.x) * kThreads + thread;
   if (blockIdx.x == 0) {
     for (int32_t ghost = thread; ghost < tables.ghosts; ghost += kThreads) {
-      plan.ghosts[ghost] = {-1, 0, 0, 0, A(0), A(0)};
+      plan.ghosts[ghost] = {-1, 0, 0, 0, A(0), A(0), A(0)};
     }
     __syncthreads();
   }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "core/activation.h"
 #include "core/half.h"
 
 namespace ghostsr::cuda {
@@ -22,6 +23,13 @@ struct NumberTable {
 };
 
 template <typename T>
+struct DeviceActivation {
+  ActivationKind kind = ActivationKind::none;
+  NumberTable<T> slopes;     // [output channels] of `leaky`; a step of 0 repeats a single one
+  accumulator_t<T> slope{};  // of `leaky` where the table's data is null
+};
+
+template <typename T>
 struct DeviceTables {
   int32_t intrinsic_channels = 0;
   int32_t ghosts = 0;
@@ -30,6 +38,7 @@ struct DeviceTables {
   IntegerTable order;         // [intrinsic_channels + ghosts]; the identity when its data is null
   NumberTable<T> gain;        // [ghosts]; 1 when its data is null
   NumberTable<T> ghost_bias;  // [ghosts]; 0 when its data is null
+  DeviceActivation<T> activation;
 };
 
 // Where one output channel comes from; A is the type that sums are kept in.
@@ -41,6 +50,7 @@ struct alignas(8) ChannelLink {
   int32_t dx;
   A gain;
   A bias;
+  A slope;  // of the activation; 0 where it has none
 };
 
 }  // namespace ghostsr::cuda

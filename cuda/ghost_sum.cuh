@@ -1,5 +1,6 @@
 #pragma once
 
+#include "activation.cuh"
 #include "device_tables.cuh"
 #include "ghost_sum.h"
 #include "tiling.cuh"
@@ -42,7 +43,7 @@ struct StripTiling {
   }
 };
 
-// dL/dghost at a pixel of the ghost's output channel, as it was before the ReLU, without the gain.
+// dL/dghost at a pixel of the ghost's output channel, as it was before the activation, without the gain.
 template <typename T>
 __device__ __forceinline__ accumulator_t<T> ghost_gradient(const GhostSumArguments<T>& arguments,
                                                            const ChannelLink<accumulator_t<T>>& link,
@@ -53,15 +54,17 @@ __device__ __forceinline__ accumulator_t<T> ghost_gradient(const GhostSumArgumen
   const A value =
       widen(load(gradient.data + n * from.batch + link.output * from.channel + y * from.y + x * from.x)) *
       gradient.residual_scale;
-  A seen = A(1);
-  if (gradient.witness == ReluWitness::output) {
+  if (gradient.mask_source == MaskSource::none) {
+    return value;
+  }
+  A seen = A(0);
+  if (gradient.mask_source == MaskSource::output) {
     const Strides& out = gradient.output_strides;
     seen = widen(load(gradient.output + n * out.batch + link.output * out.channel + y * out.y + x * out.x));
-  } else if (gradient.witness == ReluWitness::intrinsic) {
+  } else {
     const Strides& in = gradient.intrinsic_strides;
     const int32_t source_y = y + link.dy;
     const int32_t source_x = x + link.dx;
-    seen = A(0);
     if (source_y >= 0 && source_y < arguments.extent.height && source_x >= 0 &&
         source_x < arguments.extent.width) {
       seen = widen(load(gradient.intrinsic + n * in.batch + link.source * in.channel + source_y * in.y +
@@ -69,7 +72,7 @@ __device__ __forceinline__ accumulator_t<T> ghost_gradient(const GhostSumArgumen
     }
     seen = seen * (link.gain * gradient.residual_scale) + link.bias * gradient.residual_scale;
   }
-  return seen > A(0) ? value : A(0);
+  return activation_gradient(gradient.activation, seen, value, link.slope);
 }
 
 // kRows by kColumns sums at a time: the gradient of a pixel times the intrinsic pixels of that window, which
@@ -86,7 +89,7 @@ __global__ void __launch_bounds__(kThreads, kColumns > 3 ? 2 : kBlocksAsked<T>)
   const auto walker = static_cast<int32_t>(threadIdx.x) / kLanes;
   const int32_t ghost = tiling.channels_innermost ? block.remainder * kLanes + lane : block.remainder;
   const bool exists = ghost < arguments.ghosts;
-  ChannelLink<A> link = {-1, 0, 0, 0, A(0), A(0)};
+  ChannelLink<A> link = {-1, 0, 0, 0, A(0), A(0), A(0)};
   if (exists) {
     link = arguments.links[ghost];
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "activation.cuh"
 #include "device_tables.cuh"
 #include "shift_concat.h"
 #include "tiling.cuh"
@@ -16,6 +17,7 @@ struct ChannelEpilogue {
   A gain;
   A inside;
   A outside;
+  A slope;
 };
 
 template <typename T>
@@ -24,16 +26,11 @@ __device__ __forceinline__ ChannelEpilogue<accumulator_t<T>> resolve_epilogue(
   using A = accumulator_t<T>;
   const ChannelLink<A> link = resolve_channel(arguments.tables, channel);
   const NumberTable<T>& bias = arguments.convolution_bias;
-  const A added = bias.data == nullptr ? A(0) : widen(load(bias.data + link.source * bias.step));
+  const A inside = bias.data == nullptr
+                       ? link.bias
+                       : widen(load(bias.data + link.source * bias.step)) * link.gain + link.bias;
   const A scale = arguments.residual_scale;
-  return {link.source,      link.dy, link.dx, link.gain * scale, (added * link.gain + link.bias) * scale,
-          link.bias * scale};
-}
-
-// A NaN is no smaller than zero, so it stays.
-template <typename A>
-__device__ __forceinline__ A activate(A value, bool relu) {
-  return relu && value < A(0) ? A(0) : value;
+  return {link.source, link.dy, link.dx, link.gain * scale, inside * scale, link.bias * scale, link.slope};
 }
 
 // Resolves up to kSharedLinks channels into shared memory. Every thread of the block must call it.
@@ -101,7 +98,7 @@ __global__ void __launch_bounds__(kThreads)
     }
 #pragma unroll
     for (int index = 0; index < kChunk<T>; ++index) {
-      values[index] = activate(values[index], arguments.relu);
+      values[index] = activate(arguments.tables.activation.kind, values[index], epilogue.slope);
     }
     write_chunk(output_row, width, x, pack<T>(values));
   }
@@ -197,7 +194,7 @@ __global__ void __launch_bounds__(kThreads) shift_concat_pixels(const ShiftConca
     }
 #pragma unroll
     for (int index = 0; index < kChunk<T>; ++index) {
-      values[index] = activate(values[index], arguments.relu);
+      values[index] = activate(arguments.tables.activation.kind, values[index], own[index].slope);
     }
     store_chunk(arguments.output + n * out.batch + y * out.y + x * out.x + group * kChunk<T>,
                 pack<T>(values));
@@ -242,7 +239,7 @@ __global__ void __launch_bounds__(kThreads)
           value;
     }
     store(arguments.output + n * out.batch + channel * out.channel + y * out.y + x * out.x,
-          narrow<T>(activate(value, arguments.relu)));
+          narrow<T>(activate(arguments.tables.activation.kind, value, epilogue.slope)));
   }
 }
 

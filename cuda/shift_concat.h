@@ -26,7 +26,6 @@ struct ShiftConcatArguments {
   T* output;
   Strides output_strides;
   accumulator_t<T> residual_scale;
-  bool relu;
 };
 
 // How the work is dealt to threads.

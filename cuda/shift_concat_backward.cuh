@@ -1,5 +1,6 @@
 #pragma once
 
+#include "activation.cuh"
 #include "device_tables.cuh"
 #include "shift_concat_backward.h"
 #include "tiling.cuh"
@@ -25,10 +26,18 @@ __device__ __forceinline__ const ChannelLink<A>* gather_readers(const ChannelLin
 }
 
 // What one element of the gradient of the output adds to that of its source.
-template <typename A>
-__device__ __forceinline__ A passed(A gradient, A gain, A bias, ReluWitness witness, A seen) {
-  const A signed_value = witness == ReluWitness::intrinsic ? seen * gain + bias : seen;
-  return witness == ReluWitness::none || signed_value > A(0) ? gradient * gain : A(0);
+template <typename T, typename A>
+__device__ __forceinline__ A passed(const OutputGradient<T>& gradient, const ChannelLink<A>& reader, A value,
+                                    A seen) {
+  const A gain = reader.gain * gradient.residual_scale;
+  const A moved = value * gain;
+  if (gradient.mask_source == MaskSource::none) {
+    return moved;
+  }
+  const A signed_value = gradient.mask_source == MaskSource::intrinsic
+                             ? seen * gain + reader.bias * gradient.residual_scale
+                             : seen;
+  return activation_gradient(gradient.activation, signed_value, moved, reader.slope);
 }
 
 template <typename T>
@@ -64,7 +73,7 @@ __global__ void __launch_bounds__(kThreads)
     }
     A sums[kChunk<T>] = {};
     A seen[kChunk<T>] = {};
-    if (gradient.witness == ReluWitness::intrinsic) {
+    if (gradient.mask_source == MaskSource::intrinsic) {
       unpack<T>(read_window(intrinsic + y * gradient.intrinsic_strides.y, width, x), seen);
     }
     for (int32_t index = 0; index < last_reader - first_reader; ++index) {
@@ -73,9 +82,7 @@ __global__ void __launch_bounds__(kThreads)
       if (reader_y < 0 || reader_y >= height) {
         continue;
       }
-      const A gain = reader.gain * gradient.residual_scale;
-      const A bias = reader.bias * gradient.residual_scale;
-      if (gradient.witness == ReluWitness::output) {
+      if (gradient.mask_source == MaskSource::output) {
         const T* output_row =
             output + reader.output * gradient.output_strides.channel + reader_y * gradient.output_strides.y;
         unpack<T>(read_window(output_row, width, x - reader.dx), seen);
@@ -85,7 +92,7 @@ __global__ void __launch_bounds__(kThreads)
       unpack<T>(read_window(data_row, width, x - reader.dx), gradients);
 #pragma unroll
       for (int lane = 0; lane < kChunk<T>; ++lane) {
-        sums[lane] += passed(gradients[lane], gain, bias, gradient.witness, seen[lane]);
+        sums[lane] += passed(gradient, reader, gradients[lane], seen[lane]);
       }
     }
     write_chunk(result_row, width, x, pack<T>(sums));
@@ -104,7 +111,7 @@ __device__ __forceinline__ accumulator_t<T> gather_element(const ShiftConcatBack
   const Strides& out = gradient.output_strides;
   const Strides& in = gradient.intrinsic_strides;
   A seen = A(0);
-  if (gradient.witness == ReluWitness::intrinsic) {
+  if (gradient.mask_source == MaskSource::intrinsic) {
     seen = widen(load(gradient.intrinsic + n * in.batch + channel * in.channel + y * in.y + x * in.x));
   }
   A sum = A(0);
@@ -116,14 +123,13 @@ __device__ __forceinline__ accumulator_t<T> gather_element(const ShiftConcatBack
         reader_x >= arguments.extent.width) {
       continue;
     }
-    if (gradient.witness == ReluWitness::output) {
+    if (gradient.mask_source == MaskSource::output) {
       seen = widen(load(gradient.output + n * out.batch + reader.output * out.channel + reader_y * out.y +
                         reader_x * out.x));
     }
     const A value = widen(load(gradient.data + n * from.batch + reader.output * from.channel +
                                reader_y * from.y + reader_x * from.x));
-    sum += passed(value, reader.gain * gradient.residual_scale, reader.bias * gradient.residual_scale,
-                  gradient.witness, seen);
+    sum += passed(gradient, reader, value, seen);
   }
   return sum;
 }
@@ -194,8 +200,8 @@ template <typename T>
 bool can_take_rows(const ShiftConcatBackwardArguments<T>& arguments) {
   const OutputGradient<T>& gradient = arguments.gradient;
   return gradient.strides.x == 1 && arguments.grad_intrinsic_strides.x == 1 &&
-         (gradient.witness != ReluWitness::output || gradient.output_strides.x == 1) &&
-         (gradient.witness != ReluWitness::intrinsic || gradient.intrinsic_strides.x == 1);
+         (gradient.mask_source != MaskSource::output || gradient.output_strides.x == 1) &&
+         (gradient.mask_source != MaskSource::intrinsic || gradient.intrinsic_strides.x == 1);
 }
 
 template <typename T>

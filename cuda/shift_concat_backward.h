@@ -4,18 +4,19 @@
 #include <cuda_runtime_api.h>
 
 #include "channel_plan.h"
+#include "core/activation.h"
 #include "core/geometry.h"
-#include "core/shift_concat.h"
 
 namespace ghostsr::cuda {
 
-// What the ReLU of the forward let through of the gradient of the output.
+// What the activation of the forward let through of the gradient of the output.
 template <typename T>
 struct OutputGradient {
   const T* data;
   Strides strides;
-  ReluWitness witness;
-  const T* output;  // of the forward; null unless it is the witness
+  ActivationKind activation;
+  MaskSource mask_source;
+  const T* output;  // of the forward; null unless it is the mask's source
   Strides output_strides;
   const T* intrinsic;  // null unless something reads it
   Strides intrinsic_strides;

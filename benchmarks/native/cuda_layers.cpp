@@ -130,11 +130,13 @@ struct Layer {
         .order = {order.data(), 1, 0, true},
         .gain = {},
         .ghost_bias = {},
+        .activation = {.kind = ActivationKind::relu},
     };
   }
   OutputGradient<T> gradient() const {
-    return {output.data(),     strides(2 * half), ReluWitness::output, output.data(),
-            strides(2 * half), intrinsic.data(),  strides(half),       1};
+    return {output.data(),      strides(2 * half), ActivationKind::relu,
+            MaskSource::output, output.data(),     strides(2 * half),
+            intrinsic.data(),   strides(half),     1};
   }
 };
 
@@ -165,7 +167,6 @@ void shift_concat(benchmark::State& state) {
       .output = layer.output.data(),
       .output_strides = layer.strides(2 * layer.half),
       .residual_scale = 1,
-      .relu = true,
   };
   const size_t bytes =
       layer.intrinsic.bytes() + layer.output.bytes() + (residual ? layer.residual.bytes() : 0);

@@ -94,7 +94,7 @@ class LayerData {
       residual.assign(output.size(), 1.0F);
       arguments.residual = residual.data();
     } else {
-      arguments.relu = true;
+      arguments.activation.kind = ActivationKind::relu;
     }
     arguments.output = output.data();
   }

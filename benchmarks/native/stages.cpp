@@ -145,14 +145,16 @@ void epilogue(benchmark::State& state) {
   const std::vector<ChannelGroup> groups =
       make_channel_groups(plan, {static_cast<int>(block.shape.intrinsic), block.blocking.padded_group,
                                  block.blocking.padded_intrinsic});
-  const Epilogue epilogue{groups.data(),
-                          block.channels,
-                          block.blocking.padded_intrinsic,
-                          block.blocking.chunk_pixels,
-                          false,
-                          1.0F,
-                          true,
-                          false};
+  const Epilogue epilogue{.groups = groups.data(),
+                          .out_channels = block.channels,
+                          .intrinsic_channels = block.blocking.padded_intrinsic,
+                          .chunk_pixels = block.blocking.chunk_pixels,
+                          .affine = false,
+                          .scale = 1.0F,
+                          .activation = ActivationKind::relu,
+                          .slopes = nullptr,
+                          .slope_period = 0,
+                          .stream = false};
   const float* rows[3];
   for (int row = 0; row < 3; ++row) {
     rows[row] = block.rows.data() + row * block.blocking.row_floats +

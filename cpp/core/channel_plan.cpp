@@ -15,16 +15,19 @@ ChannelPlan make_channel_plan(int64_t intrinsic_channels, int64_t ghosts, const 
   plan.origins.resize(channels);
   plan.ghost_outputs.resize(ghosts);
   plan.reader_begin.assign(intrinsic_channels + 1, 0);
+  // Nothing added: unlike a zero it keeps the sign of a negative zero.
+  constexpr double kNoBias = -0.0;
   for (int64_t output = 0; output < channels; ++output) {
     const int64_t concatenated = order == nullptr ? output : order[output];
     ChannelOrigin& origin = plan.origins[output];
     if (concatenated < intrinsic_channels) {
-      origin = {static_cast<int32_t>(concatenated), 0, 0, -1, 1.0, 0.0};
+      origin = {static_cast<int32_t>(concatenated), 0, 0, -1, 1.0, kNoBias};
     } else {
       const int64_t ghost = concatenated - intrinsic_channels;
-      origin = {static_cast<int32_t>(source[ghost]),        static_cast<int32_t>(shift[2 * ghost]),
-                static_cast<int32_t>(shift[2 * ghost + 1]), static_cast<int32_t>(ghost),
-                gain == nullptr ? 1.0 : gain[ghost],        ghost_bias == nullptr ? 0.0 : ghost_bias[ghost]};
+      origin = {
+          static_cast<int32_t>(source[ghost]),        static_cast<int32_t>(shift[2 * ghost]),
+          static_cast<int32_t>(shift[2 * ghost + 1]), static_cast<int32_t>(ghost),
+          gain == nullptr ? 1.0 : gain[ghost],        ghost_bias == nullptr ? kNoBias : ghost_bias[ghost]};
       plan.ghost_outputs[ghost] = output;
       plan.reach = std::max({plan.reach, std::abs(origin.dy), std::abs(origin.dx)});
     }

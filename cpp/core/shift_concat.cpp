@@ -20,8 +20,8 @@ bool channels_innermost(const ShiftConcatParams<T>& params) {
 template <typename T>
 bool channels_innermost(const ShiftConcatBackwardParams<T>& params) {
   return params.grad_output_strides.channel == 1 && params.grad_intrinsic_strides.channel == 1 &&
-         (params.witness != ReluWitness::output || params.output_strides.channel == 1) &&
-         (params.witness != ReluWitness::intrinsic || params.intrinsic_strides.channel == 1) &&
+         (params.mask_source != MaskSource::output || params.output_strides.channel == 1) &&
+         (params.mask_source != MaskSource::intrinsic || params.intrinsic_strides.channel == 1) &&
          !(params.grad_output_strides.x == 1 && params.grad_intrinsic_strides.x == 1);
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "core/activation.h"
 #include "core/geometry.h"
 
 namespace ghostsr {
@@ -21,15 +22,12 @@ struct ShiftConcatParams {
   T* output;
   Strides output_strides;
   double residual_scale;
-  bool relu;
+  Activation activation;
   bool affine;  // whether any origin has a gain or a bias
 };
 
-// Which values tell the signs that a ReLU saw.
-enum class ReluWitness { none, output, intrinsic };
-
-// grad_intrinsic[c] = residual_scale * sum over the readers p of c of gain[p] * (grad_output[p], where the
-// ReLU let it through, moved back by p's shift). Gathered, so that every element is written once.
+// grad_intrinsic[c] = residual_scale * sum over the readers p of c of gain[p] * (grad_output[p] times the
+// activation's derivative, moved back by p's shift). Gathered, so that every element is written once.
 template <typename T>
 struct ShiftConcatBackwardParams {
   Extent extent;
@@ -40,7 +38,8 @@ struct ShiftConcatBackwardParams {
   int32_t reach;                // largest |dy| or |dx| among the origins
   const T* grad_output;
   Strides grad_output_strides;
-  ReluWitness witness;
+  Activation activation;
+  MaskSource mask_source;
   const T* output;
   Strides output_strides;
   const T* intrinsic;

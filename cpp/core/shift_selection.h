@@ -8,7 +8,7 @@
 
 namespace ghostsr {
 
-// For every ghost g, with D = residual_scale * grad_output of its channel where the ReLU let it through:
+// For every ghost g, with D = residual_scale * grad_output of its channel * the activation's derivative:
 //   candidates: the sum of D[y, x] * Y0[source, y + dy_k, x + dx_k] for each candidate shift k of
 //               -max_shift..max_shift;
 //   chosen:     the same for the ghost's own shift alone;
@@ -26,7 +26,8 @@ struct GhostSumParams {
   int32_t reach;                 // largest |dy| or |dx| among the origins
   const T* grad_output;
   Strides grad_output_strides;
-  ReluWitness witness;
+  Activation activation;
+  MaskSource mask_source;
   const T* output;
   Strides output_strides;
   const T* intrinsic;

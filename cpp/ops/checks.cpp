@@ -115,37 +115,46 @@ void check_groups(int64_t groups, const Tensor& weight) {
   }
 }
 
-void check_convolution(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
-                       const ConvolutionGeometry& geometry) {
+void check_filters(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+                   const ConvolutionGeometry& geometry) {
   check_map("input", input);
   check_map("weight", weight);
   check_dtype_and_device("weight", weight, input);
   check_pair("stride", geometry.stride, 1);
   check_pair("padding", geometry.padding, 0);
   check_pair("dilation", geometry.dilation, 1);
-  const int64_t groups = geometry.groups;
-  const int64_t intrinsic = weight.size(0);
-  check_groups(groups, weight);
+  check_groups(geometry.groups, weight);
   if (weight.numel() < 1) {
     fail("weight: found shape " + size_text(weight) +
          "; at least one filter of one channel and 1x1 elements is needed");
   }
+  if (bias.has_value()) {
+    check_size("bias", *bias, {weight.size(0)});
+    check_dtype_and_device("bias", *bias, input);
+  }
+}
+
+void check_input_size(const Tensor& input, const Tensor& weight, const ConvolutionGeometry& geometry) {
+  const int64_t groups = geometry.groups;
   if (input.size(1) != weight.size(1) * groups) {
     fail("input: found " + std::to_string(input.size(1)) + " channels; the weight " + size_text(weight) +
          " with groups = " + std::to_string(groups) + " takes " + std::to_string(weight.size(1) * groups));
   }
-  if (bias.has_value()) {
-    check_size("bias", *bias, {intrinsic});
-    check_dtype_and_device("bias", *bias, input);
-  }
   for (size_t axis = 0; axis < 2; ++axis) {
-    const int64_t reach = geometry.dilation[axis] * (weight.size(2 + axis) - 1) + 1;
-    if (input.size(2 + axis) < 1 || input.size(2 + axis) + 2 * geometry.padding[axis] < reach) {
+    const auto at = static_cast<int64_t>(2 + axis);
+    const int64_t reach = geometry.dilation[axis] * (weight.size(at) - 1) + 1;
+    if (input.size(at) < 1 || input.size(at) + 2 * geometry.padding[axis] < reach) {
       fail("input: found shape " + size_text(input) + "; with padding " + list_text(geometry.padding) +
            " it must be at least as large as the dilated filter, " + std::to_string(reach) + " along axis " +
-           std::to_string(2 + axis));
+           std::to_string(at));
     }
   }
+}
+
+void check_convolution(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+                       const ConvolutionGeometry& geometry) {
+  check_filters(input, weight, bias, geometry);
+  check_input_size(input, weight, geometry);
 }
 
 IntList convolved_size(const Tensor& input, const Tensor& weight, const ConvolutionGeometry& geometry) {
@@ -189,11 +198,37 @@ void check_tables(const GhostTables& tables, int64_t intrinsic_channels, const T
   }
 }
 
-bool check_activation(const ActivationName& activation) {
-  if (activation.text != "none" && activation.text != "relu") {
-    fail("activation: found \"" + activation.text + "\"; allowed are \"none\" and \"relu\"");
+ActivationKind check_activation(const ActivationArguments& activation, int64_t channels, const Tensor& like) {
+  const std::string& name = activation.name.text;
+  if (!std::isfinite(activation.negative_slope)) {
+    fail("negative_slope: found " + std::to_string(activation.negative_slope) +
+         "; a finite number is needed");
   }
-  return activation.text == "relu";
+  if (name == "prelu") {
+    if (!activation.prelu_weight.has_value()) {
+      fail("prelu_weight: found None; a tensor is needed for \"prelu\"");
+    }
+    const Tensor& slopes = *activation.prelu_weight;
+    if (slopes.dim() != 1 || (slopes.size(0) != 1 && slopes.size(0) != channels)) {
+      fail("prelu_weight: found shape " + size_text(slopes) + "; [1] or [" + std::to_string(channels) +
+           "] is needed");
+    }
+    check_dtype_and_device("prelu_weight", slopes, like);
+    return ActivationKind::leaky;
+  }
+  if (activation.prelu_weight.has_value()) {
+    fail("prelu_weight: found a tensor beside activation \"" + name + "\"; only \"prelu\" takes one");
+  }
+  if (name == "none") {
+    return ActivationKind::none;
+  }
+  if (name == "relu") {
+    return ActivationKind::relu;
+  }
+  if (name == "leaky_relu") {
+    return ActivationKind::leaky;
+  }
+  fail("activation: found \"" + name + "\"; allowed are \"none\", \"relu\", \"leaky_relu\" and \"prelu\"");
 }
 
 void check_like_output(const char* argument, const Tensor& found, const IntList& size, const Tensor& like) {

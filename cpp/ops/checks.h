@@ -2,6 +2,7 @@
 // what is allowed; torch shows it as a RuntimeError.
 #pragma once
 
+#include "core/activation.h"
 #include "core/geometry.h"
 #include "ops/arguments.h"
 
@@ -10,6 +11,14 @@ namespace ghostsr::ops {
 // Whether the weight's filters can be cut into this many groups.
 void check_groups(int64_t groups, const Tensor& weight);
 
+// The filters, for a map of the input's dtype and device.
+void check_filters(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+                   const ConvolutionGeometry& geometry);
+
+// The input's size, for checked filters.
+void check_input_size(const Tensor& input, const Tensor& weight, const ConvolutionGeometry& geometry);
+
+// Both.
 void check_convolution(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
                        const ConvolutionGeometry& geometry);
 
@@ -20,8 +29,8 @@ void check_convolution_backward(const Tensor& grad_output, const Tensor& input, 
 // this many channels. The entries themselves are checked where they are read, by read_tables.
 void check_tables(const GhostTables& tables, int64_t intrinsic_channels, const Tensor& like);
 
-// Whether the text is "relu"; an error if it is not "none" either.
-bool check_activation(const ActivationName& activation);
+// The activation of an output of this many channels, for a map (or anything of its dtype and device).
+ActivationKind check_activation(const ActivationArguments& activation, int64_t channels, const Tensor& like);
 
 // `found` must have the shape, dtype and device of the layer's output.
 void check_like_output(const char* argument, const Tensor& found, const IntList& size, const Tensor& like);

@@ -24,26 +24,13 @@ bool convolves_to_channels_last(const Tensor& input, const Tensor& weight) {
   return prefers_channels_last(input) || prefers_channels_last(weight);
 }
 
-namespace {
-
-// Some of torch's convolutions choose another layout than the one promised to the compiler.
-Tensor in_layout(const Tensor& map, bool channels_last) {
-  if (prefers_channels_last(map) == channels_last && (channels_last || map.is_contiguous())) {
-    return map;
-  }
-  Tensor relaid = empty_map({map.size(0), map.size(1), map.size(2), map.size(3)}, channels_last, map);
-  torch::stable::copy_(relaid, map);
-  return relaid;
-}
-
-}  // namespace
-
 Tensor checked_convolution(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
                            const IntList& stride, const IntList& padding, const IntList& dilation,
                            int64_t groups) {
   const ConvolutionGeometry geometry{stride, padding, dilation, groups};
   check_convolution(input, weight, bias, geometry);
-  return in_layout(convolve(input, weight, bias, geometry), convolves_to_channels_last(input, weight));
+  // Some of torch's convolutions choose another layout than the one promised to the compiler.
+  return densely_laid_out(convolve(input, weight, bias, geometry), convolves_to_channels_last(input, weight));
 }
 
 std::tuple<Tensor, Tensor, Tensor> convolve_backward(const Tensor& grad_output, const Tensor& input,
@@ -75,7 +62,7 @@ std::tuple<Tensor, Tensor, Tensor> convolve_backward(const Tensor& grad_output, 
   for (size_t index = 0; index < gradients.size(); ++index) {
     const auto gradient = torch::stable::detail::to<Tensor>(stack[index]);
     gradients[index] = !output_mask[index]   ? empty()
-                       : gradient.dim() == 4 ? in_layout(gradient, channels_last)
+                       : gradient.dim() == 4 ? densely_laid_out(gradient, channels_last)
                                              : gradient;
   }
   return {gradients[0], gradients[1], gradients[2]};

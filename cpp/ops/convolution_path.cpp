@@ -1,30 +1,63 @@
 #include "ops/convolution_path.h"
 
+#include <array>
+#include <atomic>
 #include <cstdlib>
-#include <cstring>
+#include <utility>
 
+#include "ops/boxed.h"
 #include "ops/checks.h"
 #include "ops/convolution.h"
 
 namespace ghostsr::ops {
+namespace {
 
-PathChoice path_choice() {
-  const char* text = std::getenv("GHOSTSR_CONVOLUTION");
-  if (text == nullptr || std::strcmp(text, "auto") == 0) {
-    return PathChoice::automatic;
+// "winograd" and "pointwise" force that path wherever it is possible at all, and torch's elsewhere.
+enum class PathChoice { unread, automatic, aten, winograd, pointwise };
+
+constexpr std::array<std::pair<const char*, PathChoice>, 4> kChoices{{{"auto", PathChoice::automatic},
+                                                                      {"aten", PathChoice::aten},
+                                                                      {"winograd", PathChoice::winograd},
+                                                                      {"pointwise", PathChoice::pointwise}}};
+
+std::atomic<PathChoice> chosen{PathChoice::unread};
+
+PathChoice parse(const char* origin, const std::string& text) {
+  for (const auto& [name, choice] : kChoices) {
+    if (text == name) {
+      return choice;
+    }
   }
-  if (std::strcmp(text, "aten") == 0) {
-    return PathChoice::aten;
-  }
-  if (std::strcmp(text, "winograd") == 0) {
-    return PathChoice::winograd;
-  }
-  if (std::strcmp(text, "pointwise") == 0) {
-    return PathChoice::pointwise;
-  }
-  fail("environment variable GHOSTSR_CONVOLUTION: found \"" + std::string(text) +
-       "\"; auto, aten, winograd or pointwise is allowed");
+  fail(std::string(origin) + ": found \"" + text + "\"; auto, aten, winograd or pointwise is allowed");
 }
+
+// The environment is read once; later changes come through the operator.
+PathChoice path_choice() {
+  PathChoice choice = chosen.load(std::memory_order_relaxed);
+  if (choice == PathChoice::unread) {
+    const char* text = std::getenv("GHOSTSR_CONVOLUTION");
+    choice =
+        text == nullptr ? PathChoice::automatic : parse("environment variable GHOSTSR_CONVOLUTION", text);
+    chosen.store(choice, std::memory_order_relaxed);
+  }
+  return choice;
+}
+
+// Returns the choice before.
+std::string choose_convolution_path(const Name& path) {
+  const PathChoice before = path_choice();
+  chosen.store(parse("path", path.text), std::memory_order_relaxed);
+  for (const auto& [name, choice] : kChoices) {
+    if (choice == before) {
+      return name;
+    }
+  }
+  return "auto";
+}
+
+bool are_one(const IntList& pair) { return pair[0] == 1 && pair[1] == 1; }
+
+}  // namespace
 
 fused::Shape fused_shape(const Tensor& input, const Tensor& weight, const ConvolutionGeometry& geometry,
                          int64_t ghosts) {
@@ -40,39 +73,45 @@ fused::Shape fused_shape(const Tensor& input, const Tensor& weight, const Convol
           .kernel = weight.size(2)};
 }
 
-namespace {
-
-// Our own path of a layer by its shape, or torch's.
-ConvolutionPath own_path(const Tensor& weight, const ConvolutionGeometry& geometry) {
-  if (weight.size(2) == 3 && weight.size(3) == 3 && geometry.padding[0] <= fused::kMaxPadding &&
-      geometry.padding[1] <= fused::kMaxPadding) {
+ConvolutionPath own_path(const Tensor& input, const Tensor& weight, const ConvolutionGeometry& geometry) {
+  const bool possible = input.scalar_type() == ScalarType::Float && are_one(geometry.stride) &&
+                        are_one(geometry.dilation) && weight.size(2) == weight.size(3) &&
+                        (input.stride(1) == 1 || input.size(1) == 1) &&
+                        convolves_to_channels_last(input, weight);
+  if (!possible) {
+    return ConvolutionPath::aten;
+  }
+  const IntList& padding = geometry.padding;
+  if (weight.size(2) == 3 && padding[0] <= fused::kMaxPadding && padding[1] <= fused::kMaxPadding) {
     return ConvolutionPath::winograd;
   }
-  if (weight.size(2) == 1 && weight.size(3) == 1 && geometry.padding == IntList{0, 0}) {
+  if (weight.size(2) == 1 && padding[0] == 0 && padding[1] == 0) {
     return ConvolutionPath::pointwise;
   }
   return ConvolutionPath::aten;
 }
 
-bool is_forced(ConvolutionPath path, PathChoice choice) {
-  return (path == ConvolutionPath::winograd && choice == PathChoice::winograd) ||
-         (path == ConvolutionPath::pointwise && choice == PathChoice::pointwise);
+bool takes_own_path(ConvolutionPath own, const fused::Shape& shape, bool packed) {
+  if (own == ConvolutionPath::aten) {
+    return false;
+  }
+  // Packing costs as much as a map of this many pixels saves.
+  const int64_t worthwhile_pixels = own == ConvolutionPath::winograd ? 1024 : 256;
+  switch (path_choice()) {
+    case PathChoice::winograd:
+      return own == ConvolutionPath::winograd;
+    case PathChoice::pointwise:
+      return own == ConvolutionPath::pointwise;
+    case PathChoice::aten:
+      return false;
+    default:
+      return fused::fused_wins(shape) &&
+             (packed || shape.batch * shape.out_height() * shape.out_width() >= worthwhile_pixels);
+  }
 }
 
-}  // namespace
-
-ConvolutionPath choose_path(const Tensor& input, const Tensor& weight, const ConvolutionGeometry& geometry,
-                            int64_t ghosts) {
-  const PathChoice choice = path_choice();
-  const ConvolutionPath path = own_path(weight, geometry);
-  const bool possible = path != ConvolutionPath::aten && input.scalar_type() == ScalarType::Float &&
-                        geometry.stride == IntList{1, 1} && geometry.dilation == IntList{1, 1} &&
-                        (input.stride(1) == 1 || input.size(1) == 1) &&
-                        convolves_to_channels_last(input, weight);
-  const bool taken = possible && (choice == PathChoice::automatic
-                                      ? fused::fused_wins(fused_shape(input, weight, geometry, ghosts))
-                                      : is_forced(path, choice));
-  return taken ? path : ConvolutionPath::aten;
+STABLE_TORCH_LIBRARY_IMPL(ghostsr, CompositeExplicitAutograd, library) {
+  library.impl("choose_convolution_path", GHOSTSR_BOX(&choose_convolution_path));
 }
 
 }  // namespace ghostsr::ops

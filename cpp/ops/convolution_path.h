@@ -1,6 +1,8 @@
 // The one place that decides how the CPU computes a convolution.
 #pragma once
 
+#include <string>
+
 #include "core/fused/convolution.h"
 #include "ops/arguments.h"
 
@@ -12,15 +14,12 @@ enum class ConvolutionPath {
   pointwise,  // our own of 1x1 layers, with the epilogue fused
 };
 
-// What the environment variable GHOSTSR_CONVOLUTION forces: "winograd" or "pointwise" (wherever that path is
-// possible at all, and torch's elsewhere), "aten", or "auto", the default. It is read on every call, so that
-// tests can change it.
-enum class PathChoice { automatic, aten, winograd, pointwise };
-PathChoice path_choice();
+// Our own path of a layer with checked arguments, where it has one for the layout and dtype; else aten.
+ConvolutionPath own_path(const Tensor& input, const Tensor& weight, const ConvolutionGeometry& geometry);
 
-// The path of a layer with checked arguments and this many ghosts.
-ConvolutionPath choose_path(const Tensor& input, const Tensor& weight, const ConvolutionGeometry& geometry,
-                            int64_t ghosts);
+// Whether a layer's own path is to be taken: where it is the faster one, or always or never where that is
+// forced. `packed` tells whether the packed weight is at hand.
+bool takes_own_path(ConvolutionPath own, const fused::Shape& shape, bool packed);
 
 // The sizes of a layer on one of our own paths.
 fused::Shape fused_shape(const Tensor& input, const Tensor& weight, const ConvolutionGeometry& geometry,

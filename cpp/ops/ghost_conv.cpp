@@ -1,10 +1,14 @@
 #include <array>
 #include <tuple>
 
+#include "ops/boxed.h"
 #include "ops/checks.h"
+#include "ops/constants.h"
 #include "ops/convolution.h"
 #include "ops/convolution_path.h"
 #include "ops/fused_layer.h"
+#include "ops/layer_cache.h"
+#include "ops/layout.h"
 #include "ops/packed_weight.h"
 #include "ops/shift_concat.h"
 #include "ops/shift_selection.h"
@@ -13,116 +17,237 @@
 namespace ghostsr::ops {
 namespace {
 
+struct Layer {
+  const Tensor& weight;
+  const OptionalTensor& bias;
+  const ConvolutionGeometry& geometry;
+  const GhostTables& tables;
+  const ActivationArguments& activation;
+};
+
 struct Epilogue {
-  const ActivationName& activation;
   const OptionalTensor& residual;
   double residual_scale;
 };
 
-Tensor run_ghost_conv(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
-                      const ChannelPlan& plan, const ConvolutionGeometry& geometry, const Epilogue& epilogue,
-                      const OptionalTensor& packed_weight) {
-  const bool relu = check_activation(epilogue.activation);
-  const IntList size = convolved_size(input, weight, geometry);
+// When a cache takes a weight that was not worth packing for one call: at once, or when it is seen again.
+// While a network learns, no weight is.
+enum class Keeping { at_once, seen_again };
+
+// The packed weight of a layer, where its own path is the one to take; else null.
+std::shared_ptr<const PackedWeight> packed_weight_of(const Tensor& weight, const fused::Shape& shape,
+                                                     ConvolutionPath own, LayerCache* cache,
+                                                     Keeping keeping) {
+  if (!takes_own_path(own, shape, true)) {
+    return nullptr;
+  }
+  const bool pays_now = takes_own_path(own, shape, false);
+  if (cache == nullptr) {
+    return pays_now ? pack_weight(weight, shape.groups) : nullptr;
+  }
+  const Fingerprint print = fingerprint_of(weight, shape.groups);
+  if (auto packed = cache->packed_weight(print)) {
+    return packed;
+  }
+  const bool again = cache->sees_again(print);
+  if (!pays_now && !again) {
+    return nullptr;
+  }
+  auto packed = pack_weight(weight, shape.groups);
+  if (again || keeping == Keeping::at_once) {
+    cache->keep(packed);
+  }
+  return packed;
+}
+
+// The plan of a layer whose shifts are those of the tables, or `shift` where they are given.
+std::shared_ptr<const LayerPlan> make_plan(const Layer& layer, const std::vector<int64_t>* shift,
+                                           const Fingerprint& print) {
+  const int64_t intrinsic = layer.weight.size(0);
+  auto plan = std::make_shared<LayerPlan>();
+  plan->made_from = print;
+  plan->channels =
+      shift == nullptr ? read_tables(layer.tables, intrinsic) : read_tables(layer.tables, *shift, intrinsic);
+  const auto channels = static_cast<int64_t>(plan->channels.origins.size());
+  plan->activation = check_activation(layer.activation, channels, layer.weight);
+  plan->slopes = read_slopes(layer.activation, plan->activation, channels);
+  return plan;
+}
+
+// Of all that a plan is made from, apart from the selection of shifts.
+Fingerprint fingerprint_of(const Layer& layer) {
+  Fingerprint print;
+  print.add(layer.weight.size(0));
+  print.add(static_cast<int64_t>(layer.weight.scalar_type()));
+  add_constant(print, layer.tables.source);
+  add_constant(print, layer.tables.gain);
+  add_constant(print, layer.tables.ghost_bias);
+  add_constant(print, layer.tables.order);
+  const std::string& name = layer.activation.name.text;
+  print.add(name.data(), name.size());
+  print.add(&layer.activation.negative_slope, sizeof(layer.activation.negative_slope));
+  add_constant(print, layer.activation.prelu_weight);
+  return print;
+}
+
+std::shared_ptr<const LayerPlan> plan_of(const Layer& layer, LayerCache* cache) {
+  Fingerprint print;
+  if (cache != nullptr) {
+    print = fingerprint_of(layer);
+    add_constant(print, *layer.tables.shift);
+    if (auto plan = cache->plan(print)) {
+      return plan;
+    }
+  }
+  check_tables(layer.tables, layer.weight.size(0), layer.weight);
+  auto plan = make_plan(layer, nullptr, print);
+  if (cache != nullptr) {
+    cache->keep(plan);
+  }
+  return plan;
+}
+
+struct Selection {
+  const Tensor& logits;
+  const OptionalTensor& noise;
+  double tau;
+};
+
+std::shared_ptr<const LayerPlan> plan_of(const Layer& layer, const Selection& selection, LayerCache* cache) {
+  // Noise is another one in every call.
+  const bool keeps = cache != nullptr && !selection.noise.has_value();
+  Fingerprint print;
+  if (keeps) {
+    print = fingerprint_of(layer);
+    add_constant(print, selection.logits);
+    print.add(&selection.tau, sizeof(selection.tau));
+    if (auto plan = cache->plan(print)) {
+      return plan;
+    }
+  }
+  check_tables(layer.tables, layer.weight.size(0), layer.weight);
+  const int64_t ghosts = layer.tables.source.size(0);
+  const int64_t max_shift =
+      check_logits(selection.logits, selection.noise, selection.tau, ghosts, layer.weight);
+  const std::vector<int64_t> shift =
+      selected_shifts(selection.logits, selection.noise, selection.tau, ghosts, max_shift);
+  auto plan = make_plan(layer, &shift, print);
+  if (keeps) {
+    cache->keep(plan);
+  }
+  return plan;
+}
+
+Tensor run_layer(const Tensor& input, const Layer& layer, const LayerPlan& plan, const Epilogue& epilogue,
+                 LayerCache* cache) {
+  const Tensor& weight = layer.weight;
+  check_input_size(input, weight, layer.geometry);
+  const auto channels = static_cast<int64_t>(plan.channels.origins.size());
+  const fused::Shape shape = fused_shape(input, weight, layer.geometry, channels - weight.size(0));
   if (epilogue.residual.has_value()) {
-    check_like_output("residual", *epilogue.residual,
-                      {input.size(0), static_cast<int64_t>(plan.origins.size()), size[0], size[1]}, input);
+    const IntList size = convolved_size(input, weight, layer.geometry);
+    check_like_output("residual", *epilogue.residual, {input.size(0), channels, size[0], size[1]}, input);
   }
-  const auto ghosts = static_cast<int64_t>(plan.ghost_outputs.size());
-  if (choose_path(input, weight, geometry, ghosts) != ConvolutionPath::aten) {
-    return run_fused(input, fused_shape(input, weight, geometry, ghosts),
-                     packed_or_fresh(weight, geometry.groups, packed_weight), bias, plan,
-                     {relu, epilogue.residual, epilogue.residual_scale});
+  const Activation activation{plan.activation, plan.slopes.data()};
+  const ConvolutionPath own = own_path(input, weight, layer.geometry);
+  if (const auto packed = packed_weight_of(weight, shape, own, cache, Keeping::at_once)) {
+    return run_fused(input, {shape, packed->data, layer.bias, plan.channels, activation, epilogue.residual,
+                             epilogue.residual_scale});
   }
-  const Tensor intrinsic = convolve(input, weight, bias, geometry);
-  return run_shift_concat(intrinsic, plan, relu, epilogue.residual, epilogue.residual_scale,
+  const Tensor intrinsic = convolve(input, weight, layer.bias, layer.geometry);
+  return run_shift_concat(intrinsic, plan.channels, activation, epilogue.residual, epilogue.residual_scale,
                           convolves_to_channels_last(input, weight));
 }
 
 Tensor ghost_conv_cpu(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
                       const Tensor& source, const Tensor& shift, const OptionalTensor& gain,
                       const OptionalTensor& ghost_bias, const OptionalTensor& order, const IntList& stride,
-                      const IntList& padding, const IntList& dilation, int64_t groups,
-                      const ActivationName& activation, const OptionalTensor& residual, double residual_scale,
-                      const OptionalTensor& packed_weight) {
+                      const IntList& padding, const IntList& dilation, int64_t groups, const Name& activation,
+                      double negative_slope, const OptionalTensor& prelu_weight,
+                      const OptionalTensor& residual, double residual_scale, const OptionalTensor& cache) {
   const ConvolutionGeometry geometry{stride, padding, dilation, groups};
-  check_convolution(input, weight, bias, geometry);
+  check_filters(input, weight, bias, geometry);
   const GhostTables tables{source, &shift, gain, ghost_bias, order};
-  check_tables(tables, weight.size(0), input);
-  const ChannelPlan plan = read_tables(tables, weight.size(0));
-  return run_ghost_conv(input, weight, bias, plan, geometry, {activation, residual, residual_scale},
-                        packed_weight);
+  const ActivationArguments arguments{activation, negative_slope, prelu_weight};
+  const Layer layer{weight, bias, geometry, tables, arguments};
+  const std::shared_ptr<LayerCache> kept = cache_of(cache);
+  return run_layer(input, layer, *plan_of(layer, kept.get()), {residual, residual_scale}, kept.get());
 }
 
 Tensor ghost_conv_learned_cpu(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
                               const Tensor& source, const Tensor& logits, const OptionalTensor& noise,
                               double tau, const OptionalTensor& gain, const OptionalTensor& ghost_bias,
                               const OptionalTensor& order, const IntList& stride, const IntList& padding,
-                              const IntList& dilation, int64_t groups, const ActivationName& activation,
-                              const OptionalTensor& residual, double residual_scale) {
+                              const IntList& dilation, int64_t groups, const Name& activation,
+                              double negative_slope, const OptionalTensor& prelu_weight,
+                              const OptionalTensor& residual, double residual_scale,
+                              const OptionalTensor& cache) {
   const ConvolutionGeometry geometry{stride, padding, dilation, groups};
-  check_convolution(input, weight, bias, geometry);
+  check_filters(input, weight, bias, geometry);
   const GhostTables tables{source, nullptr, gain, ghost_bias, order};
-  check_tables(tables, weight.size(0), input);
-  const int64_t ghosts = source.size(0);
-  const int64_t max_shift = check_logits(logits, noise, tau, ghosts, input);
-  const ChannelPlan plan =
-      read_tables(tables, selected_shifts(logits, noise, tau, ghosts, max_shift), weight.size(0));
-  return run_ghost_conv(input, weight, bias, plan, geometry, {activation, residual, residual_scale},
-                        std::nullopt);
+  const ActivationArguments arguments{activation, negative_slope, prelu_weight};
+  const Layer layer{weight, bias, geometry, tables, arguments};
+  const std::shared_ptr<LayerCache> kept = cache_of(cache);
+  return run_layer(input, layer, *plan_of(layer, {logits, noise, tau}, kept.get()),
+                   {residual, residual_scale}, kept.get());
 }
 
 Tensor convolution_cpu(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
-                       const IntList& stride, const IntList& padding, const IntList& dilation,
-                       int64_t groups) {
+                       const IntList& stride, const IntList& padding, const IntList& dilation, int64_t groups,
+                       const OptionalTensor& cache) {
   const ConvolutionGeometry geometry{stride, padding, dilation, groups};
   check_convolution(input, weight, bias, geometry);
-  if (choose_path(input, weight, geometry, 0) == ConvolutionPath::aten) {
-    return checked_convolution(input, weight, bias, stride, padding, dilation, groups);
+  const fused::Shape shape = fused_shape(input, weight, geometry, 0);
+  const ConvolutionPath own = own_path(input, weight, geometry);
+  const std::shared_ptr<LayerCache> kept = cache_of(cache);
+  if (const auto packed = packed_weight_of(weight, shape, own, kept.get(), Keeping::seen_again)) {
+    const ChannelPlan plan =
+        make_channel_plan(weight.size(0), 0, nullptr, nullptr, nullptr, nullptr, nullptr);
+    return run_fused(input, {shape, packed->data, bias, plan, {}, std::nullopt, 1.0});
   }
-  const ChannelPlan plan = make_channel_plan(weight.size(0), 0, nullptr, nullptr, nullptr, nullptr, nullptr);
-  return run_fused(input, fused_shape(input, weight, geometry, 0), pack_weight(weight, groups), bias, plan,
-                   {false, std::nullopt, 1.0});
+  return densely_laid_out(convolve(input, weight, bias, geometry), convolves_to_channels_last(input, weight));
 }
 
 // Reads shapes, dtypes and strides alone, so the tensors may be uninitialised.
-bool takes_packed_weight_cpu(const Tensor& input, const Tensor& weight, const IntList& stride,
-                             const IntList& padding, const IntList& dilation, int64_t groups,
-                             int64_t ghosts) {
+int64_t packed_weight_bytes(const Tensor& input, const Tensor& weight, const IntList& stride,
+                            const IntList& padding, const IntList& dilation, int64_t groups, int64_t ghosts) {
   const ConvolutionGeometry geometry{stride, padding, dilation, groups};
   check_convolution(input, weight, std::nullopt, geometry);
-  return choose_path(input, weight, geometry, ghosts) != ConvolutionPath::aten;
+  const bool taken =
+      takes_own_path(own_path(input, weight, geometry), fused_shape(input, weight, geometry, ghosts), true);
+  return taken ? packed_bytes(weight, groups) : 0;
 }
 
 // The gradient of the input of a convolution is the convolution of the output's gradient with the transposed,
 // mirrored weight.
-Tensor convolution_backward_input_cpu(const Tensor& grad_output, const Tensor& weight, const IntList& padding,
-                                      int64_t groups) {
-  const ConvolutionGeometry transposed{
-      {1, 1}, {weight.size(2) - 1 - padding[0], weight.size(3) - 1 - padding[1]}, {1, 1}, groups};
-  fused::Shape shape = fused_shape(grad_output, weight, transposed, 0);
-  shape.intrinsic = weight.size(1) * groups;
+Tensor convolution_backward_input(const Tensor& grad_output, const Tensor& weight,
+                                  const fused::Shape& shape) {
   const ChannelPlan plan = make_channel_plan(shape.intrinsic, 0, nullptr, nullptr, nullptr, nullptr, nullptr);
-  return run_fused(grad_output, shape, pack_transposed_weight(weight, groups), std::nullopt, plan,
-                   {false, std::nullopt, 1.0});
+  return run_fused(
+      grad_output,
+      {shape, pack_transposed_weight(weight, shape.groups), std::nullopt, plan, {}, std::nullopt, 1.0});
 }
 
-std::tuple<Tensor, Tensor, Tensor> convolution_backward_cpu(const Tensor& grad_output, const Tensor& input,
+std::tuple<Tensor, Tensor, Tensor> convolution_backward_cpu(const Tensor& given, const Tensor& input,
                                                             const Tensor& weight, const IntList& stride,
                                                             const IntList& padding, const IntList& dilation,
                                                             int64_t groups,
                                                             const std::vector<bool>& output_mask) {
   const ConvolutionGeometry geometry{stride, padding, dilation, groups};
-  check_convolution_backward(grad_output, input, weight, geometry, output_mask);
+  check_convolution_backward(given, input, weight, geometry, output_mask);
+  // A loss gives gradients in a layout of its own; torch would convert it for each of its convolutions.
+  const Tensor grad_output = laid_out(given, convolves_to_channels_last(input, weight));
   std::array<bool, 3> from_aten{output_mask[0], output_mask[1], output_mask[2]};
-  const bool by_own_path = output_mask[0] &&
-                           choose_path(input, weight, geometry, 0) != ConvolutionPath::aten &&
-                           grad_output.stride(1) == 1;
+  const ConvolutionGeometry transposed{
+      {1, 1}, {weight.size(2) - 1 - padding[0], weight.size(3) - 1 - padding[1]}, {1, 1}, groups};
+  fused::Shape shape = fused_shape(grad_output, weight, transposed, 0);
+  shape.intrinsic = weight.size(1) * groups;
+  const bool by_own_path = output_mask[0] && takes_own_path(own_path(input, weight, geometry), shape, false);
   from_aten[0] = output_mask[0] && !by_own_path;
   auto [grad_input, grad_weight, grad_bias] =
       convolve_backward(grad_output, input, weight, geometry, from_aten);
   if (by_own_path) {
-    grad_input = convolution_backward_input_cpu(grad_output, weight, padding, groups);
+    grad_input = convolution_backward_input(grad_output, weight, shape);
   }
   return {grad_input, grad_weight, grad_bias};
 }
@@ -130,12 +255,11 @@ std::tuple<Tensor, Tensor, Tensor> convolution_backward_cpu(const Tensor& grad_o
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(ghostsr, CPU, library) {
-  library.impl("convolution", TORCH_BOX(&convolution_cpu));
-  library.impl("convolution_backward", TORCH_BOX(&convolution_backward_cpu));
-  library.impl("pack_weight", TORCH_BOX(&pack_weight));
-  library.impl("takes_packed_weight", TORCH_BOX(&takes_packed_weight_cpu));
-  library.impl("ghost_conv", TORCH_BOX(&ghost_conv_cpu));
-  library.impl("ghost_conv_learned", TORCH_BOX(&ghost_conv_learned_cpu));
+  library.impl("convolution", GHOSTSR_BOX(&convolution_cpu));
+  library.impl("convolution_backward", GHOSTSR_BOX(&convolution_backward_cpu));
+  library.impl("packed_weight_bytes", GHOSTSR_BOX(&packed_weight_bytes));
+  library.impl("ghost_conv", GHOSTSR_BOX(&ghost_conv_cpu));
+  library.impl("ghost_conv_learned", GHOSTSR_BOX(&ghost_conv_learned_cpu));
 }
 
 }  // namespace ghostsr::ops

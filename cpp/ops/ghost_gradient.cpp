@@ -6,7 +6,7 @@ namespace ghostsr::ops {
 
 GhostGradient check_ghost_gradient(const Tensor& grad_output, const GhostTables& tables,
                                    const OptionalTensor& intrinsic, const OptionalTensor& output,
-                                   const ActivationName& activation, double residual_scale,
+                                   const ActivationArguments& activation, double residual_scale,
                                    bool needs_intrinsic) {
   check_map("grad_output", grad_output);
   const int64_t ghosts = tables.source.dim() == 1 ? tables.source.size(0) : 0;
@@ -16,7 +16,10 @@ GhostGradient check_ghost_gradient(const Tensor& grad_output, const GhostTables&
          std::to_string(ghosts) + " ghosts are needed");
   }
   check_tables(tables, intrinsic_channels, grad_output);
-  const bool relu = check_activation(activation);
+  if (activation.name.text == "prelu") {
+    fail("activation: found \"prelu\"; its gradient is torch's own");
+  }
+  const ActivationKind kind = check_activation(activation, grad_output.size(1), grad_output);
   const IntList size{grad_output.size(0), grad_output.size(1), grad_output.size(2), grad_output.size(3)};
   if (output.has_value()) {
     check_like_output("output", *output, size, grad_output);
@@ -26,13 +29,17 @@ GhostGradient check_ghost_gradient(const Tensor& grad_output, const GhostTables&
   } else if (needs_intrinsic) {
     fail("intrinsic: found None; the map is needed for the gradient of the gain");
   }
-  if (relu && !output.has_value() && !intrinsic.has_value()) {
-    fail("output: found None; the output, or without a residual the intrinsic map, is needed to undo a ReLU");
+  const bool undone = kind != ActivationKind::none;
+  if (undone && !output.has_value() && !intrinsic.has_value()) {
+    fail(
+        "output: found None; the output, or without a residual the intrinsic map, is needed to undo the "
+        "activation");
   }
-  const ReluWitness witness = !relu                ? ReluWitness::none
-                              : output.has_value() ? ReluWitness::output
-                                                   : ReluWitness::intrinsic;
-  return {grad_output, intrinsic, output, intrinsic_channels, residual_scale, witness};
+  const MaskSource source = !undone              ? MaskSource::none
+                            : output.has_value() ? MaskSource::output
+                                                 : MaskSource::intrinsic;
+  return {grad_output, intrinsic, output, intrinsic_channels, residual_scale, kind, activation.negative_slope,
+          source};
 }
 
 }  // namespace ghostsr::ops

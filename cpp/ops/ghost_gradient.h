@@ -1,7 +1,7 @@
 // The checked inputs of the operators that compute gradients.
 #pragma once
 
-#include "core/shift_concat.h"
+#include "core/activation.h"
 #include "ops/arguments.h"
 
 namespace ghostsr::ops {
@@ -12,13 +12,15 @@ struct GhostGradient {
   const OptionalTensor& output;
   int64_t intrinsic_channels;
   double residual_scale;
-  ReluWitness witness;
+  ActivationKind activation;
+  double slope;  // of a leaky activation
+  MaskSource mask_source;
 };
 
-// `needs_intrinsic` tells whether the intrinsic map is read even without a ReLU.
+// `needs_intrinsic` tells whether the intrinsic map is read even without an activation.
 GhostGradient check_ghost_gradient(const Tensor& grad_output, const GhostTables& tables,
                                    const OptionalTensor& intrinsic, const OptionalTensor& output,
-                                   const ActivationName& activation, double residual_scale,
+                                   const ActivationArguments& activation, double residual_scale,
                                    bool needs_intrinsic);
 
 }  // namespace ghostsr::ops

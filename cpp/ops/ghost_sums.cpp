@@ -7,9 +7,20 @@
 
 namespace ghostsr::ops {
 
-std::vector<double> ghost_sums(const GhostGradient& gradient, const ChannelPlan& plan, GhostSum kind,
+LaidOutGradient::LaidOutGradient(const GhostGradient& checked)
+    : gradient(checked),
+      channels_last(prefers_channels_last(checked.output.has_value()      ? *checked.output
+                                          : checked.intrinsic.has_value() ? *checked.intrinsic
+                                                                          : checked.grad_output)),
+      grad_output(laid_out(checked.grad_output, channels_last)),
+      output(laid_out(checked.output, channels_last)),
+      intrinsic(laid_out(checked.intrinsic, channels_last)),
+      slopes(checked.activation == ActivationKind::leaky ? checked.grad_output.size(1) : 0, checked.slope) {}
+
+std::vector<double> ghost_sums(const LaidOutGradient& maps, const ChannelPlan& plan, GhostSum kind,
                                int64_t max_shift) {
-  const Tensor& grad_output = gradient.grad_output;
+  const GhostGradient& gradient = maps.gradient;
+  const Tensor& grad_output = maps.grad_output;
   const auto ghosts = static_cast<int64_t>(plan.ghost_outputs.size());
   return dispatch_floating(grad_output.scalar_type(), [&]<typename T>(T) {
     const GhostSumParams<T> params{
@@ -21,11 +32,12 @@ std::vector<double> ghost_sums(const GhostGradient& gradient, const ChannelPlan&
         .reach = plan.reach,
         .grad_output = data_of<T>(grad_output),
         .grad_output_strides = strides_of(grad_output),
-        .witness = gradient.witness,
-        .output = data_of<T>(gradient.output),
-        .output_strides = gradient.output.has_value() ? strides_of(*gradient.output) : Strides{},
-        .intrinsic = data_of<T>(gradient.intrinsic),
-        .intrinsic_strides = gradient.intrinsic.has_value() ? strides_of(*gradient.intrinsic) : Strides{},
+        .activation = maps.activation(),
+        .mask_source = gradient.mask_source,
+        .output = data_of<T>(maps.output),
+        .output_strides = strides_of(maps.output),
+        .intrinsic = data_of<T>(maps.intrinsic),
+        .intrinsic_strides = strides_of(maps.intrinsic),
         .residual_scale = gradient.residual_scale,
         .kind = kind,
         .max_shift = static_cast<int32_t>(max_shift),

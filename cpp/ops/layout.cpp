@@ -2,6 +2,7 @@
 
 #include <torch/csrc/stable/ops.h>
 
+#include <array>
 #include <initializer_list>
 
 namespace ghostsr::ops {
@@ -18,6 +19,41 @@ bool prefers_channels_last(const Tensor& map) {
     least = map.stride(axis) * (map.size(axis) > 1 ? map.size(axis) : 1);
   }
   return true;
+}
+
+namespace {
+
+Tensor copy_in_layout(const Tensor& map, bool channels_last) {
+  Tensor copy = empty_map({map.size(0), map.size(1), map.size(2), map.size(3)}, channels_last, map);
+  torch::stable::copy_(copy, map);
+  return copy;
+}
+
+}  // namespace
+
+Tensor laid_out(const Tensor& map, bool channels_last) {
+  const int64_t innermost = channels_last ? 1 : 3;
+  return map.stride(innermost) == 1 || map.size(innermost) == 1 ? map : copy_in_layout(map, channels_last);
+}
+
+OptionalTensor laid_out(const OptionalTensor& map, bool channels_last) {
+  return map.has_value() ? OptionalTensor(laid_out(*map, channels_last)) : map;
+}
+
+Tensor densely_laid_out(const Tensor& map, bool channels_last) {
+  if (prefers_channels_last(map) != channels_last) {
+    return copy_in_layout(map, channels_last);
+  }
+  int64_t expected = 1;
+  const std::array<int64_t, 4> order =
+      channels_last ? std::array<int64_t, 4>{1, 3, 2, 0} : std::array<int64_t, 4>{3, 2, 1, 0};
+  for (const int64_t axis : order) {
+    if (map.size(axis) > 1 && map.stride(axis) != expected) {
+      return copy_in_layout(map, channels_last);
+    }
+    expected *= map.size(axis);
+  }
+  return map;
 }
 
 Tensor empty_map(const IntList& size, bool channels_last, const Tensor& like) {

@@ -1,17 +1,24 @@
 // Weights laid out ahead of time for our own paths.
 #pragma once
 
+#include <memory>
+
+#include "core/fingerprint.h"
 #include "ops/arguments.h"
+#include "ops/layer_cache.h"
 
 namespace ghostsr::ops {
 
-// The packed weight followed by a fingerprint of the values it was made from.
-Tensor pack_weight(const Tensor& weight, int64_t groups);
+// Of a weight's values, of how they lie and of how they are grouped.
+Fingerprint fingerprint_of(const Tensor& weight, int64_t groups);
 
-// `packed` if it was made from these very values, else a fresh one: a stale weight is never used.
-Tensor packed_or_fresh(const Tensor& weight, int64_t groups, const OptionalTensor& packed);
+// Made from one copy of the weight, whoever writes to it meanwhile.
+std::shared_ptr<const PackedWeight> pack_weight(const Tensor& weight, int64_t groups);
 
 // The packed weight of the convolution that gives the input's gradient.
 Tensor pack_transposed_weight(const Tensor& weight, int64_t groups);
+
+// Bytes of what pack_weight() keeps.
+int64_t packed_bytes(const Tensor& weight, int64_t groups);
 
 }  // namespace ghostsr::ops

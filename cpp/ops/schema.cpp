@@ -4,41 +4,45 @@
 STABLE_TORCH_LIBRARY(ghostsr, library) {
   library.def(
       "convolution(Tensor input, Tensor weight, Tensor? bias, "
-      "int[2] stride, int[2] padding, int[2] dilation, int groups) -> Tensor");
+      "int[2] stride, int[2] padding, int[2] dilation, int groups, *, Tensor? cache=None) -> Tensor");
   library.def(
       "convolution_backward(Tensor grad_output, Tensor input, Tensor weight, "
       "int[2] stride, int[2] padding, int[2] dilation, int groups, bool[3] output_mask) "
       "-> (Tensor, Tensor, Tensor)");
-  library.def("pack_weight(Tensor weight, int groups=1) -> Tensor");
+  library.def("layer_cache() -> Tensor");
+  library.def("cached_bytes(Tensor cache) -> int");
+  library.def("choose_convolution_path(str path) -> str");
   library.def(
-      "takes_packed_weight(Tensor input, Tensor weight, int[2] stride, int[2] padding, int[2] dilation, int groups, "
-      "int ghosts) -> bool");
+      "packed_weight_bytes(Tensor input, Tensor weight, int[2] stride, int[2] padding, int[2] dilation, int groups, "
+      "int ghosts) -> int");
   library.def(
       "ghost_conv(Tensor input, Tensor weight, Tensor? bias, Tensor source, Tensor shift, *, "
       "Tensor? gain=None, Tensor? ghost_bias=None, Tensor? order=None, "
       "int[2] stride=1, int[2] padding=0, int[2] dilation=1, int groups=1, "
-      "str activation=\"none\", Tensor? residual=None, float residual_scale=1.0, "
-      "Tensor? packed_weight=None) -> Tensor");
+      "str activation=\"none\", float negative_slope=0.01, Tensor? prelu_weight=None, "
+      "Tensor? residual=None, float residual_scale=1.0, Tensor? cache=None) -> Tensor");
   library.def(
       "ghost_conv_learned(Tensor input, Tensor weight, Tensor? bias, Tensor source, "
       "Tensor logits, Tensor? noise, float tau, *, "
       "Tensor? gain=None, Tensor? ghost_bias=None, Tensor? order=None, "
       "int[2] stride=1, int[2] padding=0, int[2] dilation=1, int groups=1, "
-      "str activation=\"none\", Tensor? residual=None, float residual_scale=1.0) -> Tensor");
+      "str activation=\"none\", float negative_slope=0.01, Tensor? prelu_weight=None, "
+      "Tensor? residual=None, float residual_scale=1.0, Tensor? cache=None) -> Tensor");
   library.def(
       "shift_concat(Tensor intrinsic, Tensor source, Tensor shift, *, "
       "Tensor? gain=None, Tensor? ghost_bias=None, Tensor? order=None, "
-      "str activation=\"none\", Tensor? residual=None, float residual_scale=1.0) -> Tensor");
+      "str activation=\"none\", float negative_slope=0.01, Tensor? prelu_weight=None, "
+      "Tensor? residual=None, float residual_scale=1.0) -> Tensor");
   library.def(
       "shift_concat_backward(Tensor grad_output, Tensor source, Tensor shift, *, "
       "Tensor? gain=None, Tensor? ghost_bias=None, Tensor? order=None, "
       "Tensor? intrinsic=None, Tensor? output=None, "
-      "str activation=\"none\", float residual_scale=1.0, "
+      "str activation=\"none\", float negative_slope=0.01, float residual_scale=1.0, "
       "bool[3] output_mask=[True, True, True]) -> (Tensor, Tensor, Tensor)");
   library.def("select_shift(Tensor logits, Tensor? noise, float tau, SymInt ghosts) -> Tensor");
   library.def(
       "shift_selection_backward(Tensor grad_output, Tensor intrinsic, Tensor source, "
       "Tensor logits, Tensor? noise, float tau, *, "
       "Tensor? gain=None, Tensor? ghost_bias=None, Tensor? order=None, Tensor? output=None, "
-      "str activation=\"none\", float residual_scale=1.0) -> (Tensor, Tensor)");
+      "str activation=\"none\", float negative_slope=0.01, float residual_scale=1.0) -> (Tensor, Tensor)");
 }

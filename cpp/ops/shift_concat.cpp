@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "ops/boxed.h"
 #include "ops/checks.h"
 #include "ops/dispatch.h"
 #include "ops/ghost_sums.h"
@@ -15,8 +16,10 @@
 
 namespace ghostsr::ops {
 
-Tensor run_shift_concat(const Tensor& intrinsic, const ChannelPlan& plan, bool relu,
-                        const OptionalTensor& residual, double residual_scale, bool channels_last) {
+Tensor run_shift_concat(const Tensor& given, const ChannelPlan& plan, const Activation& activation,
+                        const OptionalTensor& given_residual, double residual_scale, bool channels_last) {
+  const Tensor intrinsic = laid_out(given, channels_last);
+  const OptionalTensor residual = laid_out(given_residual, channels_last);
   const auto channels = static_cast<int64_t>(plan.origins.size());
   Tensor output = empty_map({intrinsic.size(0), channels, intrinsic.size(2), intrinsic.size(3)},
                             channels_last, intrinsic);
@@ -32,11 +35,11 @@ Tensor run_shift_concat(const Tensor& intrinsic, const ChannelPlan& plan, bool r
         .intrinsic = data_of<T>(intrinsic),
         .intrinsic_strides = strides_of(intrinsic),
         .residual = data_of<T>(residual),
-        .residual_strides = residual.has_value() ? strides_of(*residual) : Strides{},
+        .residual_strides = strides_of(residual),
         .output = mutable_data_of<T>(output),
         .output_strides = strides_of(output),
         .residual_scale = residual_scale,
-        .relu = relu,
+        .activation = activation,
         .affine = plan.affine,
     };
     const int64_t tasks = shift_concat_tasks(params);
@@ -50,40 +53,45 @@ namespace {
 
 Tensor shift_concat_cpu(const Tensor& intrinsic, const Tensor& source, const Tensor& shift,
                         const OptionalTensor& gain, const OptionalTensor& ghost_bias,
-                        const OptionalTensor& order, const ActivationName& activation,
-                        const OptionalTensor& residual, double residual_scale) {
+                        const OptionalTensor& order, const Name& activation, double negative_slope,
+                        const OptionalTensor& prelu_weight, const OptionalTensor& residual,
+                        double residual_scale) {
   check_map("intrinsic", intrinsic);
   const GhostTables tables{source, &shift, gain, ghost_bias, order};
   check_tables(tables, intrinsic.size(1), intrinsic);
-  const bool relu = check_activation(activation);
   const ChannelPlan plan = read_tables(tables, intrinsic.size(1));
+  const auto channels = static_cast<int64_t>(plan.origins.size());
+  const ActivationArguments arguments{activation, negative_slope, prelu_weight};
+  const ActivationKind kind = check_activation(arguments, channels, intrinsic);
+  const std::vector<double> slopes = read_slopes(arguments, kind, channels);
   if (residual.has_value()) {
-    check_like_output(
-        "residual", *residual,
-        {intrinsic.size(0), static_cast<int64_t>(plan.origins.size()), intrinsic.size(2), intrinsic.size(3)},
-        intrinsic);
+    check_like_output("residual", *residual,
+                      {intrinsic.size(0), channels, intrinsic.size(2), intrinsic.size(3)}, intrinsic);
   }
-  return run_shift_concat(intrinsic, plan, relu, residual, residual_scale, prefers_channels_last(intrinsic));
+  return run_shift_concat(intrinsic, plan, {kind, slopes.data()}, residual, residual_scale,
+                          prefers_channels_last(intrinsic));
 }
 
 std::tuple<Tensor, Tensor, Tensor> shift_concat_backward_cpu(
     const Tensor& grad_output, const Tensor& source, const Tensor& shift, const OptionalTensor& gain,
     const OptionalTensor& ghost_bias, const OptionalTensor& order, const OptionalTensor& intrinsic,
-    const OptionalTensor& output, const ActivationName& activation, double residual_scale,
+    const OptionalTensor& output, const Name& activation, double negative_slope, double residual_scale,
     const std::vector<bool>& output_mask) {
   if (output_mask.size() != 3) {
     fail("output_mask: found " + std::to_string(output_mask.size()) + " values; 3 are needed");
   }
   const GhostTables tables{source, &shift, gain, ghost_bias, order};
-  const GhostGradient gradient = check_ghost_gradient(grad_output, tables, intrinsic, output, activation,
-                                                      residual_scale, output_mask[1]);
+  const GhostGradient gradient =
+      check_ghost_gradient(grad_output, tables, intrinsic, output, {activation, negative_slope, std::nullopt},
+                           residual_scale, output_mask[1]);
   const ChannelPlan plan = read_tables(tables, gradient.intrinsic_channels);
+  const LaidOutGradient maps(gradient);
   // Results must not alias one another, not even empty ones.
   Tensor grad_intrinsic = empty_vector({0}, grad_output);
   if (output_mask[0]) {
     grad_intrinsic = empty_map(
         {grad_output.size(0), gradient.intrinsic_channels, grad_output.size(2), grad_output.size(3)},
-        prefers_channels_last(grad_output), grad_output);
+        maps.channels_last, grad_output);
   }
   if (output_mask[0] && grad_intrinsic.numel() > 0) {
     dispatch_floating(grad_output.scalar_type(), [&]<typename T>(T) {
@@ -94,13 +102,14 @@ std::tuple<Tensor, Tensor, Tensor> shift_concat_backward_cpu(
           .readers = plan.readers.data(),
           .reader_begin = plan.reader_begin.data(),
           .reach = plan.reach,
-          .grad_output = data_of<T>(grad_output),
-          .grad_output_strides = strides_of(grad_output),
-          .witness = gradient.witness,
-          .output = data_of<T>(output),
-          .output_strides = output.has_value() ? strides_of(*output) : Strides{},
-          .intrinsic = data_of<T>(intrinsic),
-          .intrinsic_strides = intrinsic.has_value() ? strides_of(*intrinsic) : Strides{},
+          .grad_output = data_of<T>(maps.grad_output),
+          .grad_output_strides = strides_of(maps.grad_output),
+          .activation = maps.activation(),
+          .mask_source = gradient.mask_source,
+          .output = data_of<T>(maps.output),
+          .output_strides = strides_of(maps.output),
+          .intrinsic = data_of<T>(maps.intrinsic),
+          .intrinsic_strides = strides_of(maps.intrinsic),
           .grad_intrinsic = mutable_data_of<T>(grad_intrinsic),
           .grad_intrinsic_strides = strides_of(grad_intrinsic),
           .residual_scale = residual_scale,
@@ -111,7 +120,7 @@ std::tuple<Tensor, Tensor, Tensor> shift_concat_backward_cpu(
     });
   }
   const auto sums = [&](bool wanted, GhostSum kind) {
-    return wanted ? to_vector(ghost_sums(gradient, plan, kind, 0), {source.size(0)}, grad_output)
+    return wanted ? to_vector(ghost_sums(maps, plan, kind, 0), {source.size(0)}, grad_output)
                   : empty_vector({0}, grad_output);
   };
   Tensor grad_gain = sums(output_mask[1], GhostSum::chosen);
@@ -122,8 +131,8 @@ std::tuple<Tensor, Tensor, Tensor> shift_concat_backward_cpu(
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(ghostsr, CPU, library) {
-  library.impl("shift_concat", TORCH_BOX(&shift_concat_cpu));
-  library.impl("shift_concat_backward", TORCH_BOX(&shift_concat_backward_cpu));
+  library.impl("shift_concat", GHOSTSR_BOX(&shift_concat_cpu));
+  library.impl("shift_concat_backward", GHOSTSR_BOX(&shift_concat_backward_cpu));
 }
 
 }  // namespace ghostsr::ops

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "ops/boxed.h"
 #include "ops/checks.h"
 #include "ops/dispatch.h"
 #include "ops/ghost_sums.h"
@@ -45,17 +46,18 @@ Tensor select_shift_cpu(const Tensor& logits, const OptionalTensor& noise, doubl
 std::tuple<Tensor, Tensor> shift_selection_backward_cpu(
     const Tensor& grad_output, const Tensor& intrinsic, const Tensor& source, const Tensor& logits,
     const OptionalTensor& noise, double tau, const OptionalTensor& gain, const OptionalTensor& ghost_bias,
-    const OptionalTensor& order, const OptionalTensor& output, const ActivationName& activation,
+    const OptionalTensor& order, const OptionalTensor& output, const Name& activation, double negative_slope,
     double residual_scale) {
   const GhostTables tables{source, nullptr, gain, ghost_bias, order};
   const OptionalTensor intrinsic_map = intrinsic;
   const GhostGradient gradient =
-      check_ghost_gradient(grad_output, tables, intrinsic_map, output, activation, residual_scale, true);
+      check_ghost_gradient(grad_output, tables, intrinsic_map, output,
+                           {activation, negative_slope, std::nullopt}, residual_scale, true);
   const int64_t ghosts = source.size(0);
   const int64_t max_shift = check_logits(logits, noise, tau, ghosts, grad_output);
   const ChannelPlan plan = read_tables(tables, selected_shifts(logits, noise, tau, ghosts, max_shift),
                                        gradient.intrinsic_channels);
-  std::vector<double> scores = ghost_sums(gradient, plan, GhostSum::candidates, max_shift);
+  std::vector<double> scores = ghost_sums(LaidOutGradient(gradient), plan, GhostSum::candidates, max_shift);
   const int64_t candidates = logits.size(1);
   for (int64_t ghost = 0; ghost < ghosts; ++ghost) {
     for (int64_t candidate = 0; candidate < candidates; ++candidate) {
@@ -84,8 +86,8 @@ std::tuple<Tensor, Tensor> shift_selection_backward_cpu(
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(ghostsr, CPU, library) {
-  library.impl("select_shift", TORCH_BOX(&select_shift_cpu));
-  library.impl("shift_selection_backward", TORCH_BOX(&shift_selection_backward_cpu));
+  library.impl("select_shift", GHOSTSR_BOX(&select_shift_cpu));
+  library.impl("shift_selection_backward", GHOSTSR_BOX(&shift_selection_backward_cpu));
 }
 
 }  // namespace ghostsr::ops

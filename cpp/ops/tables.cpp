@@ -109,4 +109,19 @@ ChannelPlan read_tables(const GhostTables& tables, int64_t intrinsic_channels) {
   return read_tables(tables, read_integers(*tables.shift), intrinsic_channels);
 }
 
+std::vector<double> read_slopes(const ActivationArguments& activation, ActivationKind kind,
+                                int64_t channels) {
+  if (kind != ActivationKind::leaky) {
+    return {};
+  }
+  std::vector<double> slopes{activation.negative_slope};
+  if (activation.prelu_weight.has_value()) {
+    slopes = read_numbers(*activation.prelu_weight);
+  }
+  if (slopes.size() == 1) {
+    slopes.assign(channels, slopes[0]);
+  }
+  return slopes;
+}
+
 }  // namespace ghostsr::ops

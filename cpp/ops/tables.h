@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "core/activation.h"
 #include "core/channel_plan.h"
 #include "ops/arguments.h"
 
@@ -17,5 +18,9 @@ ChannelPlan read_tables(const GhostTables& tables, const std::vector<int64_t>& s
 
 // The same with the shifts of the tables.
 ChannelPlan read_tables(const GhostTables& tables, int64_t intrinsic_channels);
+
+// The factors of negative values for each of the output channels; none unless the checked activation is a
+// leaky one.
+std::vector<double> read_slopes(const ActivationArguments& activation, ActivationKind kind, int64_t channels);
 
 }  // namespace ghostsr::ops

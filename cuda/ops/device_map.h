@@ -28,10 +28,27 @@ cuda::NumberTable<T> number_table(const OptionalTensor& table) {
                            : cuda::NumberTable<T>{};
 }
 
+// A checked activation, of which nothing is read on the host.
+struct LayerActivation {
+  ActivationKind kind;
+  double slope;
+  const OptionalTensor& slopes;
+};
+
+template <typename T>
+cuda::DeviceActivation<T> device_activation(const LayerActivation& activation) {
+  cuda::DeviceActivation<T> result{activation.kind, number_table<T>(activation.slopes),
+                                   static_cast<accumulator_t<T>>(activation.slope)};
+  if (activation.slopes.has_value() && activation.slopes->size(0) == 1) {
+    result.slopes.step = 0;
+  }
+  return result;
+}
+
 // The checked tables, with `shift` in place of theirs.
 template <typename T>
 cuda::DeviceTables<T> device_tables(const GhostTables& tables, const Tensor& shift,
-                                    int64_t intrinsic_channels) {
+                                    int64_t intrinsic_channels, const LayerActivation& activation) {
   return {
       .intrinsic_channels = count_of("channels", intrinsic_channels),
       .ghosts = count_of("source", tables.source.size(0)),
@@ -40,6 +57,7 @@ cuda::DeviceTables<T> device_tables(const GhostTables& tables, const Tensor& shi
       .order = tables.order.has_value() ? integer_table(*tables.order) : cuda::IntegerTable{},
       .gain = number_table<T>(tables.gain),
       .ghost_bias = number_table<T>(tables.ghost_bias),
+      .activation = device_activation<T>(activation),
   };
 }
 
@@ -48,7 +66,8 @@ cuda::OutputGradient<T> output_gradient(const GhostGradient& gradient) {
   return {
       .data = data_of<T>(gradient.grad_output),
       .strides = strides_of(gradient.grad_output),
-      .witness = gradient.witness,
+      .activation = gradient.activation,
+      .mask_source = gradient.mask_source,
       .output = data_of<T>(gradient.output),
       .output_strides = gradient.output.has_value() ? strides_of(*gradient.output) : Strides{},
       .intrinsic = data_of<T>(gradient.intrinsic),
@@ -66,13 +85,13 @@ struct DevicePlan {
 
 template <typename T>
 DevicePlan<T> queue_plan(const GhostTables& tables, const Tensor& shift, int64_t intrinsic_channels,
-                         const Tensor& like, cudaStream_t stream) {
+                         const LayerActivation& activation, const Tensor& like, cudaStream_t stream) {
   using A = accumulator_t<T>;
   const int64_t ghosts = tables.source.size(0);
   const int64_t bytes = cuda::channel_plan_bytes<A>(intrinsic_channels, ghosts);
   Tensor memory = torch::stable::empty(IntList{bytes}, ScalarType::Byte, std::nullopt, like.device());
   const auto view = cuda::channel_plan_view<A>(memory.mutable_data_ptr(), intrinsic_channels, ghosts);
-  cuda::launch_channel_plan(device_tables<T>(tables, shift, intrinsic_channels), view, stream);
+  cuda::launch_channel_plan(device_tables<T>(tables, shift, intrinsic_channels, activation), view, stream);
   return {memory, view};
 }
 

@@ -7,6 +7,7 @@
 
 #include "device_map.h"
 #include "ghost_sums.h"
+#include "ops/boxed.h"
 #include "ops/checks.h"
 #include "shift_selection.h"
 
@@ -54,12 +55,13 @@ Tensor select_shift_cuda(const Tensor& logits, const OptionalTensor& noise, doub
 std::tuple<Tensor, Tensor> shift_selection_backward_cuda(
     const Tensor& grad_output, const Tensor& intrinsic, const Tensor& source, const Tensor& logits,
     const OptionalTensor& noise, double tau, const OptionalTensor& gain, const OptionalTensor& ghost_bias,
-    const OptionalTensor& order, const OptionalTensor& output, const ActivationName& activation,
+    const OptionalTensor& order, const OptionalTensor& output, const Name& activation, double negative_slope,
     double residual_scale) {
   const GhostTables tables{source, nullptr, gain, ghost_bias, order};
   const OptionalTensor intrinsic_map = intrinsic;
   const GhostGradient gradient =
-      check_ghost_gradient(grad_output, tables, intrinsic_map, output, activation, residual_scale, true);
+      check_ghost_gradient(grad_output, tables, intrinsic_map, output,
+                           {activation, negative_slope, std::nullopt}, residual_scale, true);
   const int64_t ghosts = source.size(0);
   const int64_t max_shift = check_logits(logits, noise, tau, ghosts, grad_output);
   const DeviceGuard guard(grad_output.get_device_index());
@@ -71,7 +73,9 @@ std::tuple<Tensor, Tensor> shift_selection_backward_cuda(
   Tensor grad_logits = empty_vector({logits.size(0), candidates}, logits);
   const Tensor shift = queue_select_shift(logits, noise, tau, ghosts);
   dispatch_floating(grad_output.scalar_type(), [&]<typename T>(T) {
-    const DevicePlan<T> plan = queue_plan<T>(tables, shift, gradient.intrinsic_channels, grad_output, stream);
+    const DevicePlan<T> plan =
+        queue_plan<T>(tables, shift, gradient.intrinsic_channels,
+                      {gradient.activation, gradient.slope, std::nullopt}, grad_output, stream);
     queue_ghost_sums(gradient, plan, GhostSum::candidates, max_shift, ghosts, true,
                      mutable_data_of<double>(exact), stream);
   });
@@ -86,8 +90,8 @@ std::tuple<Tensor, Tensor> shift_selection_backward_cuda(
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(ghostsr, CUDA, library) {
-  library.impl("select_shift", TORCH_BOX(&select_shift_cuda));
-  library.impl("shift_selection_backward", TORCH_BOX(&shift_selection_backward_cuda));
+  library.impl("select_shift", GHOSTSR_BOX(&select_shift_cuda));
+  library.impl("shift_selection_backward", GHOSTSR_BOX(&shift_selection_backward_cuda));
 }
 
 }  // namespace ghostsr::ops

@@ -20,7 +20,7 @@ from ghostsr_cli.options import (
     torch_device,
     torch_dtype,
 )
-from ghostsr_cli.output import STANDARD_OUTPUT, check_output, write_json
+from ghostsr_cli.output import STANDARD_OUTPUT, as_cells, check_output, say, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +104,7 @@ def _psnr(
 
 def _print(comparison: Comparison, markdown: bool) -> None:
     if markdown:
-        typer.echo(comparison.markdown())
+        say(comparison.markdown())
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -115,7 +115,7 @@ def _print(comparison: Comparison, markdown: bool) -> None:
     for position, heading in enumerate(rows[0]):
         table.add_column(heading, justify="right" if position else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*as_cells(row.values()))
     console = Console()
     console.print(table)
-    console.print(comparison.conditions(), highlight=False)
+    console.print(*as_cells([comparison.conditions()]))

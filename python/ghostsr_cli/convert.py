@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from ghostsr_cli.options import MODEL_HELP, Overwrite
-from ghostsr_cli.output import ProgressBar, check_output
+from ghostsr_cli.output import ProgressBar, check_output, say
 
 if TYPE_CHECKING:
     from ghostsr_ext.conversion import Method
@@ -47,6 +47,13 @@ def convert_command(
             "By default those that the papers convert.",
         ),
     ] = None,
+    unsuitable: Annotated[
+        Literal["leave", "convert"],
+        typer.Option(
+            help="What becomes of layers that cannot be fitted, such as channel attention on 1x1 "
+            "maps, or that would save next to nothing.",
+        ),
+    ] = "leave",
     max_shift: Annotated[int, typer.Option(help="Largest shift in pixels, 0 to 7.")] = 1,
     shift_scope: Annotated[
         Literal["channel", "layer"],
@@ -73,6 +80,15 @@ def convert_command(
             metavar="MINUTES",
             help="Then train on the pictures for so many minutes, to give the dense network's "
             "output; 0 also leaves out the short training that ends a calibration.",
+            min=0,
+        ),
+    ] = None,
+    polish_steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Instead of --polish: the number of steps, which gives the same result on every "
+            "machine.",
             min=0,
         ),
     ] = None,
@@ -110,6 +126,7 @@ def convert_command(
             method=cast("Method | None", method),
             calibration=calibration,
             layers=None if layers is None else _matcher(layers),
+            unsuitable=unsuitable,
             max_shift=max_shift,
             shift_scope=shift_scope,
             affine=affine,
@@ -118,14 +135,17 @@ def convert_command(
             target_macs=target_macs,
             max_drop=max_drop,
             polish_minutes=polish,
+            polish_steps=polish_steps,
             progress=bar.show,
         )
     save_model(ghost, output, overwrite=overwrite)
     if report is not None:
         outcome.save(report, overwrite=overwrite)
-    console = Console()
-    console.print(outcome)
-    console.print(f"wrote {output} in {outcome.seconds:.1f} s", highlight=False)
+    Console().print(outcome)
+    written = f"wrote {output} in {outcome.seconds:.1f} s"
+    if outcome.needs_training:
+        written += f"; to be trained before use ({outcome.method} alone is far from the network)"
+    say(written)
 
 
 def _matcher(patterns: list[str]) -> Any:

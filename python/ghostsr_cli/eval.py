@@ -22,7 +22,7 @@ from ghostsr_cli.options import (
     torch_device,
     torch_dtype,
 )
-from ghostsr_cli.output import STANDARD_OUTPUT, ProgressBar, check_output, write_json
+from ghostsr_cli.output import STANDARD_OUTPUT, ProgressBar, as_cells, check_output, write_json
 
 if TYPE_CHECKING:
     from ghostsr_ext.datasets import PictureSet
@@ -187,7 +187,7 @@ def _print_table(
     names = Counter(Path(model).name for model in {task.model for task in tasks})
     for task, result in zip(tasks, results, strict=True):
         name = Path(task.model).name
-        table.add_row(
+        row = (
             name if names[name] == 1 else task.model,
             result.dataset,
             f"x{result.scale}",
@@ -195,6 +195,7 @@ def _print_table(
             f"{result.ssim:.4f}",
             _in_words(result),
         )
+        table.add_row(*as_cells(row))
     Console(stderr=stderr).print(table)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ghostsr_cli.options import MODEL_HELP, Overwrite
-from ghostsr_cli.output import check_output
+from ghostsr_cli.output import check_output, say
 
 
 def export_command(
@@ -61,4 +61,4 @@ def export_command(
         tolerance=tolerance,
         overwrite=overwrite,
     )
-    typer.echo(f"{output}: {parity.runtime} differs by at most {parity.largest:.2g} (of 0..255)")
+    say(f"{output}: {parity.runtime} differs by at most {parity.largest:.2g} (of 0..255)")

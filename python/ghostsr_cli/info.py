@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ghostsr_cli.options import MODEL_HELP, JsonFile, Overwrite
-from ghostsr_cli.output import STANDARD_OUTPUT, check_output, write_json
+from ghostsr_cli.output import STANDARD_OUTPUT, check_output, say, write_json
 
 if TYPE_CHECKING:
     from ghostsr_ext.convolution_paths import LayerPath
@@ -28,7 +28,7 @@ def info_command(
     check_output(json_path, overwrite)
     content, text = _describe_installation() if model is None else _describe(model)
     if json_path != STANDARD_OUTPUT:
-        typer.echo(text)
+        say(text)
     if json_path is not None:
         write_json(content, json_path, overwrite)
 
@@ -51,6 +51,7 @@ def _describe(file: str) -> tuple[dict[str, Any], str]:
     from ghostsr_ext.checkpoints import load_model
     from ghostsr_ext.convolution_paths import convolution_paths
     from ghostsr_ext.profiling import cost, describe
+    from ghostsr_ext.text import printable
 
     model = load_model(file)
     paths = convolution_paths(model)
@@ -61,7 +62,12 @@ def _describe(file: str) -> tuple[dict[str, Any], str]:
         f"{content['architecture']}, {served}, {model.colour.upper()} in {low}..{high}, "
         f"{content['ghost_layers']} of {content['convolutions']} convolutions are ghost layers",
         "hyperparameters: "
-        + ", ".join(f"{key}={value}" for key, value in content["hyperparameters"].items()),
+        + ", ".join(
+            f"{printable(key, 60)}={printable(value, 200)}"
+            for key, value in content["hyperparameters"].items()
+        ),
+        f"read as {printable(model.origin['layout'])}",
+        *(f"- {printable(found)}" for found in model.origin["evidence"]),
     ]
     return content, "\n".join([*lines, "", cost(model).table(), "", _paths_table(paths)])
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
+from types import TracebackType
 from typing import Annotated
 
 import typer
@@ -58,12 +60,24 @@ def create_app() -> typer.Typer:
     return app
 
 
+def _show_crash(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print a traceback as Python does, but for what a terminal could take for commands."""
+    from ghostsr_ext.text import printable
+
+    for entry in traceback.format_exception(kind, error, trace):
+        for line in entry.splitlines():
+            print(printable(line, 2000), file=sys.stderr)
+
+
 def main() -> None:
     """Run the command line.
 
     A user's mistake ends in one line on standard error: with status 2 if the words of the command
     are wrong, with status 1 if it could not do what they ask.
     """
+    sys.excepthook = _show_crash
     try:
         sys.exit(create_app()(prog_name="ghostsr", standalone_mode=False))
     except KeyboardInterrupt:

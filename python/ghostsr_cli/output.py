@@ -4,10 +4,40 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 STANDARD_OUTPUT = Path("-")
+_LONGEST_LINE = 2000
+
+
+def say(text: object, *, error: bool = False) -> None:
+    """Print lines, what comes from files in them made fit for a terminal.
+
+    Args:
+        text: One line or several.
+        error: Whether they go to standard error.
+    """
+    from ghostsr_ext.text import printable
+
+    for line in str(text).split("\n"):
+        typer.echo(printable(line, _LONGEST_LINE), err=error)
+
+
+def as_cells(values: Iterable[object]) -> list[Text]:
+    """Return the cells of a row of a rich table; a name in a plain str could be markup."""
+    from rich.text import Text
+
+    from ghostsr_ext.text import printable
+
+    return [Text(printable(value)) for value in values]
 
 
 def check_output(path: Path | None, overwrite: bool) -> None:
@@ -42,26 +72,52 @@ def write_json(document: object, path: Path, overwrite: bool) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+_SECONDS_BETWEEN_LINES = 10.0
+
+
 class ProgressBar:
-    """A progress bar on standard error, where that is a terminal."""
+    """A progress bar on standard error; where that is no terminal, a line every ten seconds."""
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.progress import TimeRemainingColumn as TimeLeft
+        from rich.table import Column
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
+        columns = (
+            TextColumn(
+                "{task.description}",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeLeft(),
+        )
+        self._terminal = sys.stderr.isatty()
         self._progress = Progress(
             *columns,
             console=Console(stderr=True),
             transient=True,
-            disable=not sys.stderr.isatty(),
+            expand=True,
+            disable=not self._terminal,
         )
         self._task = self._progress.add_task("", total=None)
+        self._started = self._last_line = time.monotonic()
 
     def show(self, done: int, total: int, description: str) -> None:
         """Show how many of ``total`` steps are done, and what the present one is."""
-        self._progress.update(self._task, completed=done, total=total, description=description)
+        from ghostsr_ext.text import printable
+
+        description = printable(description)
+        if self._terminal:
+            self._progress.update(self._task, completed=done, total=total, description=description)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            seconds = now - self._started
+            print(f"{description}: {done} of {total}, {seconds:.0f} s", file=sys.stderr, flush=True)
 
     def __enter__(self) -> ProgressBar:
         self._progress.start()

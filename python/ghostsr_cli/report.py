@@ -16,7 +16,7 @@ from ghostsr_cli.options import (
     picture_size,
     torch_device,
 )
-from ghostsr_cli.output import check_output
+from ghostsr_cli.output import check_output, say
 
 
 def report_command(
@@ -70,6 +70,6 @@ def report_command(
         device=torch_device(device),
         picture_folder=pictures,
         overwrite=overwrite,
-        progress=lambda step: typer.echo(f"{step} ...", err=True),
+        progress=lambda step: say(f"{step} ...", error=True),
     )
-    typer.echo(output)
+    say(output)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ghostsr_cli.output import as_cells, say
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
@@ -21,16 +23,19 @@ if TYPE_CHECKING:
 
 
 def train_command(
-    config: Annotated[
-        Path | None,
+    configs: Annotated[
+        list[Path] | None,
         typer.Argument(
             metavar="CONFIG",
-            help="A TOML file; may be left out with --init and --data, and with --resume.",
+            help="A TOML file, and others whose values are put over it; none is needed with --init "
+            "and --data, and with --resume.",
         ),
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of the run; runs/NAME of CONFIG where left out."),
+        typer.Option(
+            metavar="DIR", help="Folder of the run; by default runs/ and the name of CONFIG."
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in DIR from its last checkpoint.")
@@ -81,13 +86,15 @@ def train_command(
         *_named("validation.sets", validation),
     ]
     warnings.showwarning = _show_warning  # type: ignore[assignment]
-    settings, folder = _settings(config, run, resume, [*named, *(overrides or [])])
+    settings, folder = _settings(configs or [], run, resume, [*named, *(overrides or [])])
     result = train(settings, folder, resume=resume, observers=[_Terminal])
     _report(result)
 
 
 def _show_warning(message: Warning | str, *_: Any) -> None:
-    typer.echo(f"ghostsr: warning: {message}", err=True)
+    from ghostsr_ext.text import printable
+
+    say(f"ghostsr: warning: {printable(message, 2000)}", error=True)
 
 
 def _named(key: str, value: Any) -> list[str]:
@@ -99,16 +106,18 @@ def _named(key: str, value: Any) -> list[str]:
 
 
 def _settings(
-    config: Path | None, run: Path | None, resume: bool, overrides: Sequence[str]
+    configs: Sequence[Path], run: Path | None, resume: bool, overrides: Sequence[str]
 ) -> tuple[Config, Path]:
     from ghostsr_ext.errors import InputError
     from ghostsr_ext.training import config_from_values, read_config
     from ghostsr_ext.training.run_folder import RunFolder
 
-    if run is None and config is None:
+    if run is None and not configs:
         raise InputError("--run DIR: is needed where there is no CONFIG")
-    if config is not None:
-        return read_config(config, overrides), run or Path("runs") / config.stem
+    if configs:
+        name = "_".join(config.stem for config in configs)
+        settings = read_config(configs[0], overrides, more=configs[1:])
+        return settings, run or Path("runs") / name
     assert run is not None
     if resume:
         RunFolder(run).existing()
@@ -122,8 +131,8 @@ def _report(result: RunResult) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     if result.best_psnr is not None:
-        typer.echo(f"best: {result.best_psnr:.3f} dB at step {result.best_step}")
-    typer.echo(f"networks: {result.folder}/")
+        say(f"best: {result.best_psnr:.3f} dB at step {result.best_step}")
+    say(f"networks: {result.folder}/")
 
 
 class _Terminal:
@@ -139,15 +148,17 @@ class _Terminal:
             TimeRemainingColumn,
         )
 
+        from ghostsr_ext.text import printable
+
         self._bar: Bar = Progress(
-            TextColumn(run.path.name),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self._task = self._bar.add_task("steps", figures="")
+        self._task = self._bar.add_task(printable(run.path.name), figures="")
 
     def decoded(self, done: int, total: int) -> None:
         """Show how far the decoding of pictures is."""
@@ -176,7 +187,8 @@ class _Terminal:
         figures = "  ".join(
             f"{entry.dataset} x{entry.scale} {entry.psnr:.3f} dB" for entry in measurements
         )
-        self._bar.console.print(f"step {step}: {figures}{'  (best)' if best else ''}")
+        line = f"step {step}: {figures}{'  (best)' if best else ''}"
+        self._bar.console.print(*as_cells([line]))
 
     def finished(self) -> None:
         """Remove the bar."""

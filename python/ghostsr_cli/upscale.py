@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ghostsr_cli.options import Device, Dtype, torch_device, torch_dtype
+from ghostsr_cli.options import (
+    MODEL_HELP,
+    Device,
+    Dtype,
+    Overwrite,
+    Tile,
+    tile_side,
+    torch_device,
+    torch_dtype,
+)
+from ghostsr_cli.output import say
 
 if TYPE_CHECKING:
     import torch
@@ -25,37 +35,60 @@ _STANDARD_STREAM = "-"
 
 def upscale_command(
     pictures: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="PICTURE",
-            help="Pictures, videos, folders (with those inside), patterns; - for standard input.",
+            help="Pictures, videos, folders (with the pictures in them), patterns such as '*.png'; "
+            "- for standard input.",
         ),
-    ],
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", "-i", metavar="PICTURE", help="The same; may be given repeatedly."),
+    ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="M", help="A checkpoint, or x2, x3 or x4.")
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help=MODEL_HELP)
     ] = None,
     scale: Annotated[
-        int | None, typer.Option(min=1, help="Times to enlarge; picks the model if none is given.")
+        int | None,
+        typer.Option(
+            "--scale", "-s", min=1, help="Times to enlarge; picks the model if none is given."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of the results; beside the pictures if left out."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="Folder of the results, or the file of a single one (big.png); beside the "
+            "pictures if left out.",
+        ),
     ] = None,
     image_format: Annotated[
         Literal["png", "jpg", "webp", "tif", "bmp"] | None,
-        typer.Option("--format", help="Of the results; each picture's own if left out."),
+        typer.Option("--format", help="Format of the results; each picture's own if left out."),
     ] = None,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")] = 95,
+    quality: Annotated[
+        int, typer.Option(min=1, max=100, help="Quality of JPEG and WebP files.")
+    ] = 95,
+    metadata: Annotated[
+        Literal["keep", "drop"],
+        typer.Option(
+            help="Whether to keep EXIF (place and camera), XMP, text, titles and chapters; color "
+            "profile and resolution always are."
+        ),
+    ] = "keep",
     self_ensemble: Annotated[
         bool,
         typer.Option("--self-ensemble", help="Average over eight flips and turns: 8 x the time."),
     ] = False,
-    tile: Annotated[
-        str, typer.Option(metavar="auto|none|N", help="Side of tiles in pixels of the picture.")
-    ] = "auto",
+    tile: Tile = "auto",
     memory: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="For feature maps with --tile auto, such as 800M."),
+        typer.Option(
+            metavar="SIZE", help="Memory for feature maps with --tile auto, such as 800M."
+        ),
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -63,22 +96,23 @@ def upscale_command(
         str | None,
         typer.Option(metavar="I/N", help="Do part I of N; torchrun's ranks if left out."),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Do again what is done, instead of passing over it.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Enlarge pictures and videos.
 
-    photo.png becomes photo_x2.png. Opacity, colour profile and 16 bits are kept, EXIF orientation
-    is applied. What exists is passed over, so a second run continues the first. The status is 1 if
-    any file failed.
+    photo.png becomes photo_x2.png. Opacity, color profile, metadata and 16 bits are kept, EXIF
+    orientation is applied. A second run continues the first: results that the same network made of
+    the same pictures are passed over. The status is 1 if any file failed.
     """
     from ghostsr_ext.errors import InputError
     from ghostsr_ext.inference import Upscaler, plan_jobs
     from ghostsr_ext.inference import shard as part_of
 
-    streamed = _STANDARD_STREAM in pictures
-    if streamed and (len(pictures) > 1 or output is not None):
+    sources = [*(pictures or ()), *(inputs or ())]
+    if not sources:
+        raise InputError("PICTURE: none is given; name pictures, folders or patterns")
+    streamed = _STANDARD_STREAM in sources
+    if streamed and (len(sources) > 1 or output is not None):
         raise InputError(
             "PICTURE -: is given alone and without --output; it goes to standard output"
         )
@@ -89,30 +123,19 @@ def upscale_command(
         device=_local_device(device),
         dtype=torch_dtype(dtype),
         self_ensemble=self_ensemble,
-        tile=_tile(tile),
+        tile=tile_side(tile),
         memory_budget=None if memory is None else _bytes(memory),
     )
     suffix = None if image_format is None else f".{image_format}"
+    keep = metadata == "keep"
     if streamed:
-        _upscale_stream(upscaler, suffix or ".png", quality)
+        _upscale_stream(upscaler, suffix or ".png", quality, keep)
         return
-    jobs = plan_jobs(pictures, scale=upscaler.scale, output=output, suffix=suffix)
-    outcome = _run(upscaler, part_of(jobs, *part), quality, overwrite)
+    jobs = plan_jobs(sources, scale=upscaler.scale, output=output, suffix=suffix)
+    outcome = _run(upscaler, part_of(jobs, *part), quality, overwrite, keep)
     _summarise(outcome)
     if outcome.failed:
         raise typer.Exit(1)
-
-
-def _tile(text: str) -> int | Literal["auto"] | None:
-    from ghostsr_ext.errors import InputError
-
-    if text == "auto":
-        return "auto"
-    if text == "none":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"--tile {text}: must be auto, none, or a number from 1")
-    return int(text)
 
 
 def _bytes(text: str) -> int:
@@ -147,7 +170,7 @@ def _local_device(name: str) -> torch.device:
     return device
 
 
-def _upscale_stream(upscaler: Upscaler, suffix: str, quality: int) -> None:
+def _upscale_stream(upscaler: Upscaler, suffix: str, quality: int, keep_metadata: bool) -> None:
     import io
     import shutil
 
@@ -157,17 +180,33 @@ def _upscale_stream(upscaler: Upscaler, suffix: str, quality: int) -> None:
     rows = picture.pixels.shape[0] * upscaler.scale
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"picture{suffix}")
-        write_bands(path, upscaler.bands(picture), rows=rows, quality=quality)
+        said = picture.metadata
+        write_bands(
+            path,
+            upscaler.bands(picture),
+            rows=rows,
+            quality=quality,
+            metadata=said if keep_metadata else said.needed(),
+        )
         with path.open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)
     sys.stdout.buffer.flush()
 
 
-def _run(upscaler: Upscaler, jobs: Sequence[Job], quality: int, overwrite: bool) -> Outcome:
+def _run(
+    upscaler: Upscaler, jobs: Sequence[Job], quality: int, overwrite: bool, keep_metadata: bool
+) -> Outcome:
     from ghostsr_ext.inference import upscale_files
 
     with _progress(len(jobs)) as report:
-        return upscale_files(upscaler, jobs, quality=quality, overwrite=overwrite, progress=report)
+        return upscale_files(
+            upscaler,
+            jobs,
+            quality=quality,
+            overwrite=overwrite,
+            keep_metadata=keep_metadata,
+            progress=report,
+        )
 
 
 @contextmanager
@@ -178,7 +217,9 @@ def _progress(total: int) -> Iterator[Callable[[Job, float], None] | None]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
+    from ghostsr_ext.text import printable
+
     parts: dict[Job, float] = {}
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total)
@@ -186,18 +227,22 @@ def _progress(total: int) -> Iterator[Callable[[Job, float], None] | None]:
         def report(job: Job, part: float) -> None:
             progress.advance(task, part - parts.get(job, 0.0))
             parts[job] = part
-            progress.update(task, description=f"{len(parts)}/{total} {job.source.name}")
+            progress.update(task, description=f"{len(parts)}/{total} {printable(job.source.name)}")
 
         yield report
 
 
 def _summarise(outcome: Outcome) -> None:
+    from ghostsr_ext.text import printable
+
     for job in outcome.written:
-        typer.echo(job.target)
+        say(job.target)
+    for job, note in outcome.notes:
+        say(f"ghostsr: note: {job.source}: {note}", error=True)
     for job, error in outcome.failed:
         text = str(error) or type(error).__name__
         place = "" if str(job.source) in text else f"{job.source}: "
-        typer.echo(f"ghostsr: error: {place}{text}", err=True)
+        say(f"ghostsr: error: {printable(place + text, 2000)}", error=True)
     if outcome.skipped or outcome.failed:
         counts = f"{len(outcome.written)} written, {len(outcome.skipped)} there already"
-        typer.echo(f"{counts}, {len(outcome.failed)} failed", err=True)
+        say(f"{counts}, {len(outcome.failed)} failed", error=True)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ghostsr_ext.checkpoints import load_model, save_model
     from ghostsr_ext.conversion import convert
     from ghostsr_ext.errors import GhostsrError, InputError
+    from ghostsr_ext.fusion import fuse
     from ghostsr_ext.inference import Upscaler
     from ghostsr_ext.installation import build_info
     from ghostsr_ext.models import create_model
@@ -44,6 +45,7 @@ __all__ = [
     "convert",
     "create_model",
     "freeze_shifts",
+    "fuse",
     "learn_shifts",
     "load_model",
     "ops",
@@ -62,6 +64,7 @@ _LAZY = {
     "convert": "ghostsr_ext.conversion",
     "create_model": "ghostsr_ext.models",
     "freeze_shifts": "ghostsr_ext.nn",
+    "fuse": "ghostsr_ext.fusion",
     "learn_shifts": "ghostsr_ext.nn",
     "load_model": "ghostsr_ext.checkpoints",
     "save_model": "ghostsr_ext.checkpoints",

@@ -13,7 +13,7 @@ from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.models.tracing import trace_calls
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
-from ghostsr_ext.ops import pack_weight, takes_packed_weight
+from ghostsr_ext.ops import packed_weight_bytes
 
 ConvolutionPath = Literal["winograd", "pointwise", "torch"]
 
@@ -40,8 +40,8 @@ def convolution_paths(
 ) -> tuple[LayerPath, ...]:
     """Return the path of each layer that the network uses, in the order of their first use.
 
-    Nothing is computed. The environment variable ``GHOSTSR_CONVOLUTION`` counts as it does when the
-    network runs. A layer that runs at several sizes is on the package's own path if any
+    Nothing is computed. A forced path (:func:`ghostsr_ext.ops.convolution_path`) counts as it does
+    when the network runs. A layer that runs at several sizes is on the package's own path if any
     of them is.
 
     Args:
@@ -62,19 +62,25 @@ def convolution_paths(
     height, width = (math.ceil(size / enlargement) for size in hr_size)
     paths: dict[str, LayerPath] = {}
     for call in trace_calls(model, (1, model.channels, height, width), {"scale": scale}):
-        path = _path(call.module, call.input_shape)
-        if call.name not in paths or path != "torch":
-            paths[call.name] = LayerPath(
-                call.name, path, 0 if path == "torch" else _packed_bytes(call.module)
-            )
+        packed_bytes = _packed_bytes(call.module, call.input_shape)
+        if call.name not in paths or packed_bytes:
+            paths[call.name] = LayerPath(call.name, _path(call.module, packed_bytes), packed_bytes)
     return tuple(paths.values())
 
 
-def _path(layer: nn.Module, input_shape: tuple[int, ...]) -> ConvolutionPath:
-    if not isinstance(layer, FusedConv2d | GhostConv2d):
+def _path(layer: nn.Module, packed_bytes: int) -> ConvolutionPath:
+    if packed_bytes == 0:
         return "torch"
+    assert isinstance(layer.weight, torch.Tensor)
+    return "pointwise" if layer.weight.shape[2] == 1 else "winograd"
+
+
+def _packed_bytes(layer: nn.Module, input_shape: tuple[int, ...]) -> int:
+    if not isinstance(layer, FusedConv2d | GhostConv2d):
+        return 0
     batch, channels, height, width = input_shape
-    padding = layer.padding
+    assert isinstance(layer.weight, torch.Tensor)
+    padding: str | tuple[int, ...] = layer.padding
     if padding == "valid":
         padding = (0, 0)
     elif padding == "same":
@@ -83,7 +89,8 @@ def _path(layer: nn.Module, input_shape: tuple[int, ...]) -> ConvolutionPath:
     if layer.padding_mode != "zeros":
         height, width = height + 2 * int(padding[0]), width + 2 * int(padding[1])
         padding = (0, 0)
-    taken = takes_packed_weight(
+    assert isinstance(padding, tuple)
+    return packed_weight_bytes(
         torch.empty((batch, channels, height, width), memory_format=torch.channels_last),
         torch.empty(layer.weight.shape, memory_format=torch.channels_last),
         layer.stride,
@@ -92,11 +99,3 @@ def _path(layer: nn.Module, input_shape: tuple[int, ...]) -> ConvolutionPath:
         layer.groups,
         layer.ghost_channels if isinstance(layer, GhostConv2d) else 0,
     )
-    if not taken:
-        return "torch"
-    return "pointwise" if layer.weight.shape[2] == 1 else "winograd"
-
-
-def _packed_bytes(layer: nn.Module) -> int:
-    assert isinstance(layer.weight, torch.Tensor)
-    return int(pack_weight(layer.weight.to("meta"), layer.groups).nbytes)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import imresize, picture_files, read_image, read_size
+from ghostsr_ext.sample_pictures import SAMPLES, picture_folder
 
 # As EDSR's benchmark sets, DIV2K and BasicSR name the folder of originals.
 _HIGH_FOLDERS = ("HR", "*_HR", "GTmod12")
@@ -138,7 +139,7 @@ def open_picture_set(folder: str | os.PathLike[str]) -> PictureSet:
     :func:`ghostsr_ext.imaging.imresize`, which gives the same bits as MATLAB.
 
     Args:
-        folder: The set.
+        folder: The set, or ``"samples"``: see ``picture_folder``.
 
     Returns:
         The set; its pictures are looked at by :meth:`PictureSet.pairs`.
@@ -146,9 +147,11 @@ def open_picture_set(folder: str | os.PathLike[str]) -> PictureSet:
     Raises:
         InputError: ``folder`` is no folder or holds several sets.
     """
-    folder = Path(folder)
+    given, folder = folder, picture_folder(folder)
     if not folder.is_dir():
         raise InputError(f"data {folder}: is not a folder")
+    if folder != Path(given):
+        return PictureSet(SAMPLES, folder)
     high_folder = _high_folder(folder)
     named = high_folder.resolve()
     name = named.parent.name if named.name in ("HR", "GTmod12") else named.name

@@ -11,8 +11,7 @@ from torch.nn import functional
 
 from ghostsr_ext import ops
 from ghostsr_ext.activations import Activation, check_activation
-from ghostsr_ext.packed_weights import PackedWeightCache
-from ghostsr_ext.reference import activate, candidate_shifts
+from ghostsr_ext.reference import candidate_shifts
 from ghostsr_ext.shift_selection import choose_by_reinmax, draw_rows, gumbel_noise
 
 ShiftScope = Literal["channel", "layer"]
@@ -24,6 +23,11 @@ MAX_SHIFT_LIMIT = 7
 # A logit this far above the others makes the soft mixture all but one-hot at tau = 1 (p > 0.98 for
 # K = 9) and still leaves a gradient to learn from.
 SELECTED_LOGIT = 6.0
+
+_NO_GHOSTS = (
+    torch.empty(0, dtype=torch.int64, device="cpu"),
+    torch.empty(0, 2, dtype=torch.int64, device="cpu"),
+)
 
 
 class FusedConv2d(nn.Conv2d):
@@ -94,7 +98,7 @@ class FusedConv2d(nn.Conv2d):
         self.activation: Activation = activation
         self.negative_slope = negative_slope
         self.residual_scale = residual_scale
-        self.packed_weight = PackedWeightCache()
+        self.cache = ops.LayerCache()
         self.register_parameter(
             "prelu_weight", _prelu_weight(activation, prelu_parameters, self.weight)
         )
@@ -106,24 +110,30 @@ class FusedConv2d(nn.Conv2d):
         """
         if input.dim() == 3:
             return _forward_unbatched(self, input, residual)
-        no_table = torch.empty(0, dtype=torch.int64, device=input.device)
-        padded, padding = _pad(self, input)
-        output: Tensor = ops.ghost_conv(
+        padded, padding = input, self.padding
+        if isinstance(padding, str) or self.padding_mode != "zeros":
+            padded, padding = _pad(self, input)
+        on_cpu = padded.is_cpu
+        source, shift = _NO_GHOSTS if on_cpu and type(padded) is Tensor else _no_ghosts(padded)
+        weight, bias = _weight_and_bias(self)
+        activation = self.activation
+        return ops.ghost_conv(
             padded,
-            self.weight,
-            self.bias,
-            no_table,
-            no_table.view(0, 2),
+            weight,
+            bias,
+            source,
+            shift,
             stride=self.stride,
             padding=padding,
             dilation=self.dilation,
             groups=self.groups,
-            activation=_fused_activation(self),
+            activation=activation,
+            negative_slope=self.negative_slope,
+            prelu_weight=self.prelu_weight if activation == "prelu" else None,
             residual=residual,
             residual_scale=self.residual_scale,
-            packed_weight=self.packed_weight.get(self, padded, padding),
+            cache=self.cache.handle if on_cpu else None,
         )
-        return _finish(self, output)
 
     def extra_repr(self) -> str:
         """Return the arguments that differ from a plain convolution's."""
@@ -264,7 +274,7 @@ class GhostConv2d(nn.Module):
         self.noise = True
         self.explored = 1.0
         self.estimator: ShiftEstimator = "straight-through"
-        self.packed_weight = PackedWeightCache()
+        self.cache = ops.LayerCache()
 
         self.weight = nn.Parameter(convolution.weight)
         self.bias = None if convolution.bias is None else nn.Parameter(convolution.bias)
@@ -300,37 +310,37 @@ class GhostConv2d(nn.Module):
         """
         if input.dim() == 3:
             return _forward_unbatched(self, input, residual)
-        padded, padding = _pad(self, input)
+        padded, padding = input, self.padding
+        if isinstance(padding, str) or self.padding_mode != "zeros":
+            padded, padding = _pad(self, input)
+        weight, bias = _weight_and_bias(self)
+        activation = self.activation
+        tables: dict[str, Any] = self._buffers
+        affine = self.affine
         arguments: dict[str, Any] = {
-            "gain": self.gain,
-            "ghost_bias": self.ghost_bias,
-            "order": self.order,
+            "gain": self.gain if affine else None,
+            "ghost_bias": self.ghost_bias if affine else None,
+            "order": tables["order"],
             "stride": self.stride,
             "padding": padding,
             "dilation": self.dilation,
             "groups": self.groups,
-            "activation": _fused_activation(self),
+            "activation": activation,
+            "negative_slope": self.negative_slope,
+            "prelu_weight": self.prelu_weight if activation == "prelu" else None,
             "residual": residual,
             "residual_scale": self.residual_scale,
+            "cache": self.cache.handle if padded.is_cpu else None,
         }
-        output: Tensor
-        if self.logits is None:
-            packed = self.packed_weight.get(self, padded, padding)
-            output = ops.ghost_conv(
-                padded,
-                self.weight,
-                self.bias,
-                self.source,
-                self.shift,
-                packed_weight=packed,
-                **arguments,
+        logits = self._parameters["logits"]
+        if logits is None:
+            return ops.ghost_conv(
+                padded, weight, bias, tables["source"], tables["shift"], **arguments
             )
-        else:
-            logits, noise, tau = self._selection(self.logits)
-            output = ops.ghost_conv_learned(
-                padded, self.weight, self.bias, self.source, logits, noise, tau, **arguments
-            )
-        return _finish(self, output)
+        selection = self._selection(logits)
+        return ops.ghost_conv_learned(
+            padded, weight, bias, tables["source"], *selection, **arguments
+        )
 
     def _selection(self, logits: Tensor) -> tuple[Tensor, Tensor | None, float]:
         """Return the logits, the noise and the temperature to give to the operator."""
@@ -537,16 +547,23 @@ def _prelu_weight(activation: Activation, parameters: int, weight: Tensor) -> nn
     return nn.Parameter(torch.full((parameters,), 0.25, dtype=weight.dtype, device=weight.device))
 
 
-def _fused_activation(layer: FusedConv2d | GhostConv2d) -> Activation:
-    """Return what the operator applies itself."""
-    return "relu" if layer.activation == "relu" else "none"
+def _no_ghosts(input: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the tables of a layer without ghosts."""
+    source = torch.empty(0, dtype=torch.int64, device=input.device)
+    return source, source.view(0, 2)
 
 
-def _finish(layer: FusedConv2d | GhostConv2d, output: Tensor) -> Tensor:
-    """Apply the activation that the operator leaves."""
-    if layer.activation in ("none", "relu"):
-        return output
-    return activate(output, layer.activation, layer.negative_slope, layer.prelu_weight)
+def _weight_and_bias(layer: FusedConv2d | GhostConv2d) -> tuple[Tensor, Tensor | None]:
+    """Return a layer's parameters, past a lookup that costs as much as a small convolution.
+
+    A parametrised layer computes them.
+    """
+    parameters = layer._parameters
+    if "weight" in parameters and "bias" in parameters:
+        weight = parameters["weight"]
+        assert weight is not None
+        return weight, parameters["bias"]
+    return layer.weight, layer.bias
 
 
 def _epilogue_repr(layer: FusedConv2d | GhostConv2d) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -155,14 +157,10 @@ def cost(
     height, width = (math.ceil(size / enlargement) for size in hr_size)
     calls = trace_calls(model, (1, channels, height, width), arguments)
     exact = Fraction(hr_size[0] * hr_size[1], enlargement**2 * height * width)
-
-    macs: dict[str, Fraction] = {}
-    uses: dict[str, int] = {}
-    for call in calls:
-        macs[call.name] = macs.get(call.name, Fraction(0)) + _call_macs(call) * exact
-        uses[call.name] = uses.get(call.name, 0) + 1
+    macs = {name: count * exact for name, count in macs_by_layer(calls).items()}
+    uses = Counter(call.name for call in calls)
     layers = tuple(
-        _layer_cost(name, module, round(macs.get(name, Fraction(0))), uses.get(name, 0))
+        _layer_cost(name, module, round(macs.get(name, Fraction(0))), uses[name])
         for name, module in model.named_modules()
         if isinstance(module, LAYER_TYPES)
     )
@@ -220,6 +218,14 @@ def describe(
 
 
 _BIASES = ("bias", "ghost_bias")
+
+
+def macs_by_layer(calls: Sequence[LayerCall]) -> dict[str, int]:
+    """Return the multiply-adds of each layer over all its calls, by its name."""
+    macs: dict[str, int] = {}
+    for call in calls:
+        macs[call.name] = macs.get(call.name, 0) + _call_macs(call)
+    return macs
 
 
 def _call_macs(call: LayerCall) -> int:

@@ -10,6 +10,7 @@
 #include <random>
 #include <thread>
 
+#include "activations.h"
 #include "core/cpu_features.h"
 #include "core/fused/stages.h"
 
@@ -70,6 +71,8 @@ Layer::Layer(const Shape& shape, const LayerOptions& options)
     residual_ = random_floats(out_floats(shape), 1.0F, random);
   }
 
+  slopes_ = test_slopes(shape.out_channels());
+
   std::uniform_int_distribution<std::int64_t> any_source(0, shape.intrinsic - 1);
   std::uniform_int_distribution<std::int64_t> any_shift(-options.max_shift, options.max_shift);
   std::uniform_real_distribution<double> any_scalar(-2.0, 2.0);
@@ -112,7 +115,8 @@ Arguments Layer::arguments() const {
   arguments.channels = &channels_;
   arguments.residual = options_.with_residual ? residual_.data() : nullptr;
   arguments.residual_scale = options_.residual_scale;
-  arguments.relu = options_.relu;
+  arguments.activation = {options_.activation,
+                          options_.activation == ActivationKind::leaky ? slopes_.data() : nullptr};
   return arguments;
 }
 
@@ -181,7 +185,8 @@ std::vector<double> Layer::expected() const {
           if (options_.with_residual) {
             value += static_cast<double>(residual_[output.size()]);
           }
-          output.push_back(options_.relu ? std::max(value, 0.0) : value);
+          const std::size_t channel = output.size() % slopes_.size();
+          output.push_back(activated(options_.activation, slopes_[channel], value));
         }
       }
     }

@@ -16,7 +16,7 @@ struct LayerOptions {
   bool with_bias = true;
   bool with_residual = false;
   float residual_scale = 1.0F;
-  bool relu = false;
+  ActivationKind activation = ActivationKind::none;
   std::int64_t pixel_gap = 0;  // floats between a pixel's channels and the next pixel
   std::int64_t row_gap = 0;
   std::int64_t picture_gap = 0;
@@ -50,6 +50,7 @@ class Layer {
   std::vector<float> packed_;
   std::vector<float> bias_;
   std::vector<float> residual_;
+  std::vector<double> slopes_;
   ChannelPlan channels_;
 };
 

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "activations.h"
 #include "core/fused/convolution.h"
 #include "fused_layer.h"
 
@@ -23,7 +24,8 @@ class PointwiseSizes : public testing::TestWithParam<std::tuple<int, int>> {};
 
 TEST_P(PointwiseSizes, AnyHeightAndWidthIsConvolved) {
   const auto [height, width] = GetParam();
-  expect_right_at_every_level(Layer(shape_of(2, 9, height, width, 8, 8), {.relu = true}));
+  expect_right_at_every_level(
+      Layer(shape_of(2, 9, height, width, 8, 8), {.activation = ActivationKind::relu}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, PointwiseSizes,
@@ -66,22 +68,23 @@ TEST_P(PointwiseShifts, MapSmallerThanTheShiftIsMostlyZero) {
 
 INSTANTIATE_TEST_SUITE_P(Shifts, PointwiseShifts, testing::Range(0, kMaxShift + 1));
 
-class PointwiseEpilogue : public testing::TestWithParam<std::tuple<bool, bool, bool, bool, bool>> {};
+class PointwiseEpilogue : public testing::TestWithParam<std::tuple<bool, bool, bool, ActivationKind, bool>> {
+};
 
 TEST_P(PointwiseEpilogue, OrderGainResidualAndActivationFollowTheDefinition) {
-  const auto [with_order, with_gain, with_residual, relu, with_bias] = GetParam();
+  const auto [with_order, with_gain, with_residual, activation, with_bias] = GetParam();
   expect_right_at_every_level(
       Layer(shape_of(2, 6, 7, 9, 12, 11), {.with_order = with_order,
                                            .with_gain = with_gain,
                                            .with_bias = with_bias,
                                            .with_residual = with_residual,
                                            .residual_scale = with_residual ? 0.1F : 1.0F,
-                                           .relu = relu}));
+                                           .activation = activation}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Options, PointwiseEpilogue,
-                         testing::Combine(testing::Bool(), testing::Bool(), testing::Bool(), testing::Bool(),
-                                          testing::Bool()));
+                         testing::Combine(testing::Bool(), testing::Bool(), testing::Bool(),
+                                          testing::ValuesIn(kActivations), testing::Bool()));
 
 TEST(Pointwise, InputMayHaveGapsBetweenPixelsRowsAndPictures) {
   expect_right_at_every_level(
@@ -98,7 +101,7 @@ class PointwiseThreads : public testing::TestWithParam<std::tuple<int, int>> {};
 TEST_P(PointwiseThreads, SameBitsForAnyNumberOfWorkers) {
   const auto [max_shift, height] = GetParam();
   const Layer layer(shape_of(2, 9, height, 22, 12, 13),
-                    {.max_shift = max_shift, .with_residual = true, .relu = true});
+                    {.max_shift = max_shift, .with_residual = true, .activation = ActivationKind::relu});
   const std::vector<float> alone = layer.computed(1, serially);
   for (const int workers : {2, 3, 5, 16}) {
     EXPECT_EQ(layer.computed(workers, in_threads), alone) << workers << " threads";
@@ -116,7 +119,7 @@ TEST(Pointwise, WorkspaceDoesNotGrowWithTheHeight) {
 }
 
 TEST(Pointwise, NanReachesItsOwnPixelAlone) {
-  Layer layer(shape_of(1, 9, 12, 12, 9, 0), {.with_order = false, .relu = true});
+  Layer layer(shape_of(1, 9, 12, 12, 9, 0), {.with_order = false, .activation = ActivationKind::relu});
   layer.input(0, 5, 6, 3) = std::numeric_limits<float>::quiet_NaN();
   for (const Level& level : levels()) {
     const std::vector<float> output = layer.computed(level.stages);

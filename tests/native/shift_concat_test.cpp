@@ -5,13 +5,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <initializer_list>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "activations.h"
 #include "core/channel_plan.h"
 #include "core/half.h"
 #include "core/simd/kernels.h"
@@ -148,6 +148,19 @@ ChannelPlan random_plan(const Shape& shape, bool ordered, std::mt19937& random) 
                            bias.data(), order.data());
 }
 
+struct Mask {
+  MaskSource source;
+  ActivationKind kind;
+  double scale;
+};
+
+constexpr Mask masks[] = {
+    {MaskSource::none, ActivationKind::none, 0.5},       {MaskSource::output, ActivationKind::relu, 0.5},
+    {MaskSource::output, ActivationKind::relu, -2.0},    {MaskSource::output, ActivationKind::leaky, 0.5},
+    {MaskSource::intrinsic, ActivationKind::relu, 0.5},  {MaskSource::intrinsic, ActivationKind::relu, -2.0},
+    {MaskSource::intrinsic, ActivationKind::leaky, 0.5}, {MaskSource::intrinsic, ActivationKind::leaky, -2.0},
+};
+
 struct Case {
   Shape shape;
   bool ordered;
@@ -167,10 +180,11 @@ TEST_P(ShiftConcatKernels, EqualTheFormulaAndStayInTheirMemory) {
   Map residual(shape.extent, channels, channels_last, 1);
   intrinsic.fill(random_);
   residual.fill(random_);
+  const std::vector<double> slopes = test_slopes(channels);
   for (const Level& level : levels()) {
-    for (const bool relu : {false, true}) {
+    for (const ActivationKind kind : kActivations) {
       for (const bool with_residual : {false, true}) {
-        SCOPED_TRACE(level.name + (relu ? ", relu" : "") + (with_residual ? ", residual" : ""));
+        SCOPED_TRACE(level.name + ", " + activation_name(kind) + (with_residual ? ", residual" : ""));
         Map output(shape.extent, channels, channels_last, 2);
         const ShiftConcatParams<float> params{
             .extent = shape.extent,
@@ -184,7 +198,7 @@ TEST_P(ShiftConcatKernels, EqualTheFormulaAndStayInTheirMemory) {
             .output = output.data(),
             .output_strides = output.strides,
             .residual_scale = 0.5,
-            .relu = relu,
+            .activation = {kind, kind == ActivationKind::leaky ? slopes.data() : nullptr},
             .affine = plan.affine,
         };
         const int64_t rows = shape.extent.batch * shape.extent.height;
@@ -197,8 +211,8 @@ TEST_P(ShiftConcatKernels, EqualTheFormulaAndStayInTheirMemory) {
           const ChannelOrigin& origin = plan.origins[c];
           const double ghost =
               origin.gain * intrinsic.read(n, origin.source, y + origin.dy, x + origin.dx) + origin.bias;
-          double expected = 0.5 * ghost + (with_residual ? residual.at(n, c, y, x) : 0.0F);
-          expected = relu ? std::max(expected, 0.0) : expected;
+          const double value = 0.5 * ghost + (with_residual ? residual.at(n, c, y, x) : 0.0F);
+          const double expected = activated(kind, slopes[c], value);
           ASSERT_EQ(output.at(n, c, y, x), expected) << n << " " << c << " " << y << " " << x;
         });
         EXPECT_EQ(output.changed_outside(), 0);
@@ -217,15 +231,11 @@ TEST_P(ShiftConcatKernels, HaveTheGradientOfTheFormula) {
   gradient.fill(random_);
   output.fill(random_);
   intrinsic.fill(random_);
+  const std::vector<double> slopes = test_slopes(channels);
   for (const Level& level : levels()) {
-    for (const auto& [witness, scale] :
-         std::initializer_list<std::pair<ReluWitness, double>>{{ReluWitness::none, 0.5},
-                                                               {ReluWitness::output, 0.5},
-                                                               {ReluWitness::output, -2.0},
-                                                               {ReluWitness::intrinsic, 0.5},
-                                                               {ReluWitness::intrinsic, -2.0}}) {
-      SCOPED_TRACE(level.name + ", witness " + std::to_string(static_cast<int>(witness)) + ", scale " +
-                   std::to_string(scale));
+    for (const auto& [source, kind, scale] : masks) {
+      SCOPED_TRACE(level.name + ", mask source " + std::to_string(static_cast<int>(source)) + ", " +
+                   activation_name(kind) + ", scale " + std::to_string(scale));
       Map result(shape.extent, shape.intrinsic, channels_last, 1);
       const ShiftConcatBackwardParams<float> params{
           .extent = shape.extent,
@@ -236,10 +246,11 @@ TEST_P(ShiftConcatKernels, HaveTheGradientOfTheFormula) {
           .reach = plan.reach,
           .grad_output = gradient.data(),
           .grad_output_strides = gradient.strides,
-          .witness = witness,
-          .output = witness == ReluWitness::output ? output.data() : nullptr,
+          .activation = {kind, kind == ActivationKind::leaky ? slopes.data() : nullptr},
+          .mask_source = source,
+          .output = source == MaskSource::output ? output.data() : nullptr,
           .output_strides = output.strides,
-          .intrinsic = witness == ReluWitness::intrinsic ? intrinsic.data() : nullptr,
+          .intrinsic = source == MaskSource::intrinsic ? intrinsic.data() : nullptr,
           .intrinsic_strides = intrinsic.strides,
           .grad_intrinsic = result.data(),
           .grad_intrinsic_strides = result.strides,
@@ -262,17 +273,126 @@ TEST_P(ShiftConcatKernels, HaveTheGradientOfTheFormula) {
           return;
         }
         const double seen = scale * (origin.gain * intrinsic.at(n, origin.source, to_y, to_x) + origin.bias);
-        const bool passed = witness == ReluWitness::none ||
-                            (witness == ReluWitness::output ? output.at(n, c, y, x) > 0 : seen > 0);
-        if (passed) {
-          expected.at(n, origin.source, to_y, to_x) +=
-              static_cast<float>(scale * origin.gain * gradient.at(n, c, y, x));
-        }
+        const double factor =
+            derivative(kind, slopes[c], source == MaskSource::output ? output.at(n, c, y, x) : seen);
+        expected.at(n, origin.source, to_y, to_x) +=
+            static_cast<float>(factor * scale * origin.gain * gradient.at(n, c, y, x));
       });
       result.for_each([&](int64_t n, int64_t c, int64_t y, int64_t x) {
         ASSERT_EQ(result.at(n, c, y, x), expected.at(n, c, y, x)) << n << " " << c << " " << y << " " << x;
       });
       EXPECT_EQ(result.changed_outside(), 0);
+    }
+  }
+}
+
+// Every element of a map of one value, forwards through an activation, and backwards from ones.
+struct ThroughActivation {
+  std::vector<float> outputs;
+  std::vector<float> gradients;
+};
+
+ThroughActivation through(const Level& level, float value, ActivationKind kind, double slope,
+                          bool channels_last, MaskSource source) {
+  constexpr Shape kShape{{1, 2, 21}, 19, 0, 0};
+  const ChannelPlan plan = make_channel_plan(19, 0, nullptr, nullptr, nullptr, nullptr, nullptr);
+  const std::vector<double> slopes(19, slope);
+  const Activation activation{kind, slopes.data()};
+  Map map(kShape.extent, 19, channels_last);
+  Map result(kShape.extent, 19, channels_last);
+  map.for_each([&](int64_t n, int64_t c, int64_t y, int64_t x) { map.at(n, c, y, x) = value; });
+  ThroughActivation found;
+  const int64_t tasks = channels_last ? 2 : 2 * 19;
+  const ShiftConcatParams<float> params{
+      .extent = kShape.extent,
+      .output_channels = 19,
+      .origins = plan.origins.data(),
+      .reach = 0,
+      .intrinsic = map.data(),
+      .intrinsic_strides = map.strides,
+      .residual = nullptr,
+      .residual_strides = {},
+      .output = result.data(),
+      .output_strides = result.strides,
+      .residual_scale = 1,
+      .activation = activation,
+      .affine = false,
+  };
+  (channels_last ? level.pixels : level.rows)(params, 0, tasks);
+  result.for_each(
+      [&](int64_t n, int64_t c, int64_t y, int64_t x) { found.outputs.push_back(result.at(n, c, y, x)); });
+  Map ones(kShape.extent, 19, channels_last);
+  ones.for_each([&](int64_t n, int64_t c, int64_t y, int64_t x) { ones.at(n, c, y, x) = 1; });
+  const ShiftConcatBackwardParams<float> backward{
+      .extent = kShape.extent,
+      .intrinsic_channels = 19,
+      .origins = plan.origins.data(),
+      .readers = plan.readers.data(),
+      .reader_begin = plan.reader_begin.data(),
+      .reach = 0,
+      .grad_output = ones.data(),
+      .grad_output_strides = ones.strides,
+      .activation = activation,
+      .mask_source = source,
+      .output = map.data(),
+      .output_strides = map.strides,
+      .intrinsic = map.data(),
+      .intrinsic_strides = map.strides,
+      .grad_intrinsic = result.data(),
+      .grad_intrinsic_strides = result.strides,
+      .residual_scale = 1,
+  };
+  (channels_last ? level.backward_pixels : level.backward_rows)(backward, 0, tasks);
+  result.for_each(
+      [&](int64_t n, int64_t c, int64_t y, int64_t x) { found.gradients.push_back(result.at(n, c, y, x)); });
+  return found;
+}
+
+// What torch's relu, leaky_relu and prelu do, wherever in a map the value lies.
+TEST(ShiftConcatActivations, TakeNansZerosAndInfinitiesAsTorchDoes) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  struct Expected {
+    float value;
+    ActivationKind kind;
+    float slope;
+    float output;
+    float gradient;
+  };
+  constexpr Expected kExpected[] = {
+      {kNan, ActivationKind::relu, 0, kNan, 1},
+      {kNan, ActivationKind::leaky, 0.25F, kNan, 0.25F},
+      {-0.0F, ActivationKind::relu, 0, -0.0F, 0},
+      {-0.0F, ActivationKind::leaky, 0.25F, -0.0F, 0.25F},
+      {-0.0F, ActivationKind::leaky, -0.25F, 0.0F, -0.25F},
+      {0.0F, ActivationKind::relu, 0, 0.0F, 0},
+      {0.0F, ActivationKind::leaky, 0.25F, 0.0F, 0.25F},
+      {-kInfinity, ActivationKind::relu, 0, 0.0F, 0},
+      {-kInfinity, ActivationKind::leaky, 0.25F, -kInfinity, 0.25F},
+      {-kInfinity, ActivationKind::leaky, 0, kNan, 0},
+      {kInfinity, ActivationKind::leaky, 0, kInfinity, 1},
+  };
+  const auto same = [](float found, float expected) {
+    return std::isnan(expected) ? std::isnan(found)
+                                : found == expected && std::signbit(found) == std::signbit(expected);
+  };
+  for (const Level& level : levels()) {
+    for (const bool channels_last : {false, true}) {
+      for (const MaskSource source : {MaskSource::output, MaskSource::intrinsic}) {
+        for (const Expected& expected : kExpected) {
+          SCOPED_TRACE(level.name + (channels_last ? ", channels_last, " : ", contiguous, ") +
+                       activation_name(expected.kind) + " of " + std::to_string(expected.value) +
+                       " at slope " + std::to_string(expected.slope));
+          const ThroughActivation found =
+              through(level, expected.value, expected.kind, expected.slope, channels_last, source);
+          for (const float output : found.outputs) {
+            ASSERT_TRUE(same(output, expected.output)) << output;
+          }
+          for (const float gradient : found.gradients) {
+            ASSERT_EQ(gradient, expected.gradient);
+          }
+        }
+      }
     }
   }
 }

@@ -8,8 +8,10 @@
 #include <limits>
 #include <numeric>
 #include <random>
+#include <utility>
 #include <vector>
 
+#include "activations.h"
 #include "core/channel_plan.h"
 
 namespace ghostsr {
@@ -124,8 +126,14 @@ TEST_P(GhostSums, EqualTheirDefinition) {
   const std::vector<float> gradient = draw(intrinsic + ghosts);
   const std::vector<float> output = draw(intrinsic + ghosts);
   const std::vector<float> map = draw(intrinsic);
+  const std::vector<double> slopes = test_slopes(intrinsic + ghosts);
+  constexpr std::pair<MaskSource, ActivationKind> masks[] = {
+      {MaskSource::none, ActivationKind::none},       {MaskSource::output, ActivationKind::relu},
+      {MaskSource::output, ActivationKind::leaky},    {MaskSource::intrinsic, ActivationKind::relu},
+      {MaskSource::intrinsic, ActivationKind::leaky},
+  };
   for (const GhostSum kind : {GhostSum::candidates, GhostSum::chosen, GhostSum::total}) {
-    for (const ReluWitness witness : {ReluWitness::none, ReluWitness::output, ReluWitness::intrinsic}) {
+    for (const auto& [source_of_mask, activation] : masks) {
       constexpr int32_t max_shift = 2;
       const GhostSumParams<float> params{
           .extent = extent,
@@ -136,7 +144,8 @@ TEST_P(GhostSums, EqualTheirDefinition) {
           .reach = plan.reach,
           .grad_output = gradient.data(),
           .grad_output_strides = strides(intrinsic + ghosts),
-          .witness = witness,
+          .activation = {activation, activation == ActivationKind::leaky ? slopes.data() : nullptr},
+          .mask_source = source_of_mask,
           .output = output.data(),
           .output_strides = strides(intrinsic + ghosts),
           .intrinsic = map.data(),
@@ -172,13 +181,13 @@ TEST_P(GhostSums, EqualTheirDefinition) {
               for (int64_t x = 0; x < extent.width; ++x) {
                 const float own =
                     at(map, intrinsic, n, source[ghost], y + shift[2 * ghost], x + shift[2 * ghost + 1]);
-                const bool passed =
-                    witness == ReluWitness::none ||
-                    (witness == ReluWitness::output ? at(output, intrinsic + ghosts, n, channel, y, x) > 0
-                                                    : own > 0);
+                const float seen = source_of_mask == MaskSource::output
+                                       ? at(output, intrinsic + ghosts, n, channel, y, x)
+                                       : own;
                 const double factor =
                     kind == GhostSum::total ? 1.0 : at(map, intrinsic, n, source[ghost], y + dy, x + dx);
-                expected += passed ? 0.5 * at(gradient, intrinsic + ghosts, n, channel, y, x) * factor : 0.0;
+                expected += derivative(activation, slopes[channel], seen) * 0.5 *
+                            at(gradient, intrinsic + ghosts, n, channel, y, x) * factor;
               }
             }
           }

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "activations.h"
 #include "core/fused/convolution.h"
 #include "fused_layer.h"
 
@@ -95,31 +96,43 @@ TEST_P(WinogradShifts, NarrowMapOfSeveralTileRowsAtATime) {
 
 INSTANTIATE_TEST_SUITE_P(Shifts, WinogradShifts, testing::Range(0, kMaxShift + 1));
 
-class WinogradEpilogue : public testing::TestWithParam<std::tuple<bool, bool, bool, bool, bool>> {};
+class WinogradEpilogue : public testing::TestWithParam<std::tuple<bool, bool, bool, ActivationKind, bool>> {};
 
 TEST_P(WinogradEpilogue, OrderGainResidualAndActivationFollowTheDefinition) {
-  const auto [with_order, with_gain, with_residual, relu, with_bias] = GetParam();
+  const auto [with_order, with_gain, with_residual, activation, with_bias] = GetParam();
   expect_right_at_every_level(
       Layer(shape_of(2, 6, 7, 9, 12, 11), {.with_order = with_order,
                                            .with_gain = with_gain,
                                            .with_bias = with_bias,
                                            .with_residual = with_residual,
                                            .residual_scale = with_residual ? 0.1F : 1.0F,
-                                           .relu = relu}));
+                                           .activation = activation}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Options, WinogradEpilogue,
-                         testing::Combine(testing::Bool(), testing::Bool(), testing::Bool(), testing::Bool(),
-                                          testing::Bool()));
+                         testing::Combine(testing::Bool(), testing::Bool(), testing::Bool(),
+                                          testing::ValuesIn(kActivations), testing::Bool()));
 
 TEST(Winograd, ScalesWithoutAResidualToo) {
   expect_right_at_every_level(Layer(shape_of(1, 6, 7, 9, 12, 4), {.residual_scale = 0.25F}));
 }
 
 TEST(Winograd, LargeMapThatIsWrittenPastTheCaches) {
-  const Layer layer(shape_of(1, 4, 66, 70, 40, 41), {.with_residual = true, .relu = true});
-  expect_right_at_every_level(layer);
+  for (const ActivationKind kind : kActivations) {
+    expect_right_at_every_level(
+        Layer(shape_of(1, 4, 66, 70, 40, 41), {.with_residual = true, .activation = kind}));
+  }
 }
+
+class WinogradSlopes : public testing::TestWithParam<int> {};
+
+TEST_P(WinogradSlopes, EachOutputChannelHasItsOwn) {
+  expect_right_at_every_level(
+      Layer(shape_of(1, 8, 9, 21, GetParam(), GetParam() / 2), {.activation = ActivationKind::leaky}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Channels, WinogradSlopes,
+                         testing::Values(1, 2, 3, 5, 7, 8, 11, 16, 17, 24, 31, 32, 33, 64));
 
 TEST(Winograd, ResidualMayBeTheOutput) {
   const Layer layer(shape_of(1, 8, 21, 17, 16, 16), {.with_residual = true});
@@ -227,7 +240,7 @@ class WinogradThreads : public testing::TestWithParam<std::tuple<int, int>> {};
 TEST_P(WinogradThreads, SameBitsForAnyNumberOfWorkers) {
   const auto [max_shift, height] = GetParam();
   const Layer layer(shape_of(2, 9, height, 22, 12, 13),
-                    {.max_shift = max_shift, .with_residual = true, .relu = true});
+                    {.max_shift = max_shift, .with_residual = true, .activation = ActivationKind::relu});
   const std::vector<float> alone = layer.computed(1, serially);
   for (const int workers : {2, 3, 5, 16}) {
     EXPECT_EQ(layer.computed(workers, in_threads), alone) << workers << " threads";
@@ -247,7 +260,7 @@ TEST(Winograd, WorkspaceDoesNotGrowWithTheHeight) {
 // NaN
 
 TEST(Winograd, NanReachesEveryOutputThatReadsIt) {
-  Layer layer(shape_of(1, 8, 12, 12, 8, 0), {.with_order = false, .relu = true});
+  Layer layer(shape_of(1, 8, 12, 12, 8, 0), {.with_order = false, .activation = ActivationKind::relu});
   layer.input(0, 5, 6, 3) = std::numeric_limits<float>::quiet_NaN();
   for (const Level& level : levels()) {
     const std::vector<float> output = layer.computed(level.stages);

@@ -1,4 +1,6 @@
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,12 @@ def cases_dir() -> Path:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def force_path() -> Iterator[Callable[[str], None]]:
+    """Forces how the CPU computes convolutions, as ``ops.convolution_path`` does."""
+    from ghostsr_ext import ops
+
+    with ExitStack() as forced:
+        yield lambda path: forced.enter_context(ops.convolution_path(path))

@@ -185,3 +185,22 @@ def test_pictures_in_folders_inside_keep_their_folder_in_their_name(tmp_path):
     pairs = open_picture_set(tmp_path / "photos").pairs(2)
 
     assert [pair.name for pair in pairs] == ["c", "day/a", "night/a"]
+
+
+def test_samples_are_two_photographs_that_every_installation_has(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    pictures = open_picture_set("samples")
+
+    assert pictures.name == "samples"
+    assert [(pair.name, pair.size) for pair in pictures.pairs(2)] == [
+        ("china", (426, 640)),
+        ("flower", (426, 640)),
+    ]
+
+
+def test_a_folder_of_the_name_samples_wins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "samples/mine.png")
+
+    assert [pair.name for pair in open_picture_set("samples").pairs(2)] == ["mine"]

@@ -14,20 +14,20 @@ from ghostsr_ext.packed_weights import packed_weight_bytes
 INPUT = torch.randn(1, 16, 12, 12, generator=torch.Generator().manual_seed(0)).to(
     memory_format=torch.channels_last
 )
-# 36 floats for each of 8 filters and 16 input channels, and a fingerprint of 8 bytes.
-PACKED_BYTES = 4 * 36 * 8 * 16 + 8
+# 36 floats for each of 8 filters and 16 input channels.
+PACKED_BYTES = 4 * 36 * 8 * 16
 PACKED_BYTES_BY_KIND = {
     "ghost": PACKED_BYTES,
     "fused": PACKED_BYTES,
     # The 4 filters of each group are padded to 8.
-    "grouped": 4 * 36 * 2 * 8 * 8 + 8,
-    "pointwise": 4 * 8 * 16 + 8,
+    "grouped": 4 * 36 * 2 * 8 * 8,
+    "pointwise": 4 * 8 * 16,
 }
 
 
 @pytest.fixture(autouse=True)
-def _winograd(monkeypatch):
-    monkeypatch.setenv("GHOSTSR_CONVOLUTION", "winograd")
+def _winograd(force_path):
+    force_path("winograd")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -46,10 +46,10 @@ def _make_layer(kind="ghost"):
 
 
 @pytest.fixture(params=PACKED_BYTES_BY_KIND)
-def layer(request, monkeypatch):
+def layer(request, force_path):
     """A layer that has just packed its weight."""
     if request.param == "pointwise":
-        monkeypatch.setenv("GHOSTSR_CONVOLUTION", "pointwise")
+        force_path("pointwise")
     layer = _make_layer(request.param)
     with torch.no_grad():
         layer(INPUT)
@@ -248,7 +248,7 @@ def test_a_saved_layer_is_no_larger_for_having_been_used(layer):
         sizes.append(len(stream.getvalue()))
 
     assert sizes[0] == sizes[1]
-    assert "packed" not in " ".join(layer.state_dict())
+    assert "cache" not in " ".join(layer.state_dict())
 
 
 def test_a_weight_used_by_two_layers_counts_for_both(layer):
@@ -271,7 +271,7 @@ def test_a_weight_made_in_inference_mode_counts_after_every_edit():
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_the_packed_weight_of_one_mode_serves_the_other(layer, mode):
-    layer.packed_weight = type(layer.packed_weight)()
+    layer.cache = ops.LayerCache()
     with mode():
         layer(INPUT)
 
@@ -280,23 +280,52 @@ def test_the_packed_weight_of_one_mode_serves_the_other(layer, mode):
     assert layer.weight.grad is not None
 
 
-def test_nothing_is_packed_while_a_gradient_is_recorded():
+def test_a_weight_that_learns_is_not_kept():
     layer = _make_layer()
+    optimiser = torch.optim.SGD(layer.parameters(), lr=0.1)
 
-    layer(INPUT)
+    for _ in range(3):
+        layer(INPUT).square().sum().backward()
+        optimiser.step()
 
     assert packed_weight_bytes(layer) == 0
 
 
-def test_an_unchanged_weight_is_packed_once(layer, monkeypatch):
-    def refuse(weight, groups):
-        raise AssertionError("packed again")
+def test_a_weight_that_stays_is_kept_while_gradients_are_recorded():
+    layer = _make_layer()
 
-    monkeypatch.setattr("ghostsr_ext.packed_weights.pack_weight", refuse)
+    for _ in range(2):
+        layer(INPUT)
+
+    assert packed_weight_bytes(layer) == PACKED_BYTES
+    _assert_current(layer)
+
+
+def test_a_layer_with_logits_keeps_its_weight():
+    layer = _make_layer().learn_shifts().eval()
+
     with torch.no_grad():
         layer(INPUT)
-    with torch.inference_mode():
-        layer(INPUT)
+
+    assert packed_weight_bytes(layer) == PACKED_BYTES
+    _assert_current(layer)
+    with torch.no_grad():
+        layer.logits.copy_(layer.logits.roll(1, dims=1))
+        expected = _expected(layer.freeze_shifts())
+        assert (layer(INPUT) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_layer_recovers_from_an_edit_behind_its_back(layer, mode):
+    """A call with a kept weight reads it once; one without also clones and packs it."""
+    allocated = []
+    for change in (lambda layer: None, _edit_data, lambda layer: None, lambda layer: None):
+        change(layer)
+        with mode(), torch.profiler.profile() as profile:
+            layer(INPUT)
+        allocated.append(sum(event.name == "aten::clone" for event in profile.events()))
+
+    assert allocated == [0, 1, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -345,35 +374,7 @@ def test_the_memory_of_a_network_is_the_sum_of_its_layers():
     with torch.no_grad():
         network(INPUT)
 
-    first = ops.pack_weight(network[0].weight.detach()).nbytes
-    assert first == 4 * 36 * 16 * 16 + 8
-    assert packed_weight_bytes(network) == first + PACKED_BYTES
-
-
-def test_a_fingerprint_is_that_of_the_values_packed_whoever_edits_them():
-    weight = torch.empty(192, 192, 3, 3)
-    values = [torch.full_like(weight, value) for value in (1.0, 2.0)]
-    packed_by_fingerprint = {}
-    for value in values:
-        packed = ops.pack_weight(value)
-        packed_by_fingerprint[packed[-2:].numpy().tobytes()] = packed
-    stop = threading.Event()
-
-    def edit():
-        while not stop.is_set():
-            for value in values:
-                weight.copy_(value)
-
-    editor = threading.Thread(target=edit)
-    editor.start()
-    try:
-        for _ in range(100):
-            packed = ops.pack_weight(weight)
-            right = packed_by_fingerprint.get(packed[-2:].numpy().tobytes())
-            assert right is None or torch.equal(packed, right)
-    finally:
-        stop.set()
-        editor.join()
+    assert packed_weight_bytes(network) == 4 * 36 * 16 * 16 + PACKED_BYTES
 
 
 def test_a_thread_that_edits_the_weight_leaves_no_stale_copy():
@@ -384,7 +385,7 @@ def test_a_thread_that_edits_the_weight_leaves_no_stale_copy():
     with torch.no_grad():
         unit = layer(ones)
     for _ in range(30):
-        layer.packed_weight = type(layer.packed_weight)()
+        layer.cache = ops.LayerCache()
         start = threading.Barrier(2)
 
         def edit(start=start):
@@ -417,7 +418,7 @@ def test_threads_that_share_a_layer_compute_the_same():
     def run():
         with torch.inference_mode():
             for _ in range(20):
-                layer.packed_weight._entry = None
+                layer.cache = ops.LayerCache()
                 errors.append((layer(INPUT) - expected).abs().max().item())
 
     workers = [threading.Thread(target=run) for _ in range(4)]

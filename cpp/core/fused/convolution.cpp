@@ -71,6 +71,18 @@ const Stages& stages_of(const Arguments& arguments) {
   return arguments.stages != nullptr ? *arguments.stages : stages(simd_level());
 }
 
+// The slopes of whole pixels one after another, as far as a vector that begins in the first of them reaches.
+std::vector<float> repeated_slopes(const Activation& activation, int channels) {
+  std::vector<float> slopes;
+  if (activation.kind == ActivationKind::leaky) {
+    slopes.resize(static_cast<std::size_t>(round_up(kMostLanes, channels) + kMostLanes));
+    for (std::size_t index = 0; index < slopes.size(); ++index) {
+      slopes[index] = static_cast<float>(activation.slopes[index % static_cast<std::size_t>(channels)]);
+    }
+  }
+  return slopes;
+}
+
 }  // namespace
 
 std::size_t workspace_size(const Arguments& arguments, int workers) {
@@ -109,7 +121,10 @@ void run(const Arguments& arguments, int workers, float* workspace, ParallelFor 
   job.epilogue.chunk_pixels = job.blocking.chunk_pixels;
   job.epilogue.affine = channels.affine;
   job.epilogue.scale = arguments.residual_scale;
-  job.epilogue.relu = arguments.relu;
+  const std::vector<float> slopes = repeated_slopes(arguments.activation, job.epilogue.out_channels);
+  job.epilogue.activation = arguments.activation.kind;
+  job.epilogue.slopes = slopes.data();
+  job.epilogue.slope_period = static_cast<int>(slopes.size()) - kMostLanes;
   job.epilogue.stream = output_floats > kStreamedFloats;
 
   float* bias = job.workspace + job.layout.bias;

@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/activation.h"
 #include "core/channel_plan.h"
 #include "core/geometry.h"
 #include "core/parallel_for.h"
@@ -92,7 +93,7 @@ struct Arguments {
 
   const float* residual = nullptr;  // laid out as the output, or null for none; may be the output itself
   float residual_scale = 1.0F;      // applied with and without a residual
-  bool relu = false;
+  Activation activation;
 
   float* output = nullptr;  // [N, H', W', C_out], dense
 

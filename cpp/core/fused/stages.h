@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/activation.h"
 #include "core/cpu_features.h"
 
 namespace ghostsr::fused {
@@ -78,6 +79,9 @@ struct Product {
   Prefetch prefetch;  // of the next run's input
 };
 
+// Floats of the widest vectors.
+inline constexpr int kMostLanes = 16;
+
 // Output channels are assembled eight at a time.
 inline constexpr int kGroup = 8;
 
@@ -97,8 +101,10 @@ struct Epilogue {
   int chunk_pixels;        // assembled at a time, in the first-level cache
   bool affine;
   float scale;
-  bool relu;
-  bool stream;  // write past the caches
+  ActivationKind activation;
+  const float* slopes;  // of `leaky`: those of a chunk's first slope_period + kMostLanes elements
+  int slope_period;     // a multiple of out_channels, and not less than kMostLanes
+  bool stream;          // write past the caches
 };
 
 // One output row. `rows` points at the intrinsic row of the same y; rows[dy] is the map's pixel 0 of row y +

@@ -1,3 +1,4 @@
+#include "core/simd/dispatch.h"
 #include "core/simd/kernels.h"
 #include "core/simd/lanes.h"
 #include "core/simd/planes.h"
@@ -14,11 +15,11 @@ template <typename T>
 struct Planes {
   using A = accumulator_t<T>;
   A* gradient;  // [channels][kPlanePixels], with residual_scale
-  A* passed;    // [kPlanePixels], of one ghost where the ReLU let it through
+  A* passed;    // [kPlanePixels], of one ghost as the activation let it through
   PlaneRing<A> intrinsic;
 };
 
-template <typename T>
+template <MaskSource kSource, ActivationKind kActivation, typename T>
 void fill_gradient(const GhostSumParams<T>& params, const Planes<T>& planes, const Piece& piece) {
   using A = accumulator_t<T>;
   const A scale = static_cast<A>(params.residual_scale);
@@ -26,24 +27,27 @@ void fill_gradient(const GhostSumParams<T>& params, const Planes<T>& planes, con
   const Strides& out = params.output_strides;
   const int64_t channels = params.intrinsic_channels + params.ghosts;
   const T* gradient = params.grad_output + piece.n * grad.batch + piece.y * grad.y + piece.first * grad.x;
-  if (params.witness == ReluWitness::output) {
-    const T* output = params.output + piece.n * out.batch + piece.y * out.y + piece.first * out.x;
-    to_planes(
-        channels, piece.pixels, kPlanePixels, planes.gradient,
-        [&](int64_t x, int64_t c) __attribute__((always_inline)) {
-          return keep_where_positive(load(output + x * out.x + c), load(gradient + x * grad.x + c) * scale);
-        },
-        [&](int64_t x, int64_t c) __attribute__((always_inline)) {
-          return A(output[x * out.x + c]) > A(0) ? A(gradient[x * grad.x + c]) * scale : A(0);
-        });
-  } else {
-    to_planes(
-        channels, piece.pixels, kPlanePixels, planes.gradient,
-        [&](int64_t x, int64_t c)
-            __attribute__((always_inline)) { return load(gradient + x * grad.x + c) * scale; },
-        [&](int64_t x, int64_t c)
-            __attribute__((always_inline)) { return A(gradient[x * grad.x + c]) * scale; });
-  }
+  const T* output = kSource == MaskSource::output
+                        ? params.output + piece.n * out.batch + piece.y * out.y + piece.first * out.x
+                        : nullptr;
+  to_planes(
+      channels, piece.pixels, kPlanePixels, planes.gradient,
+      [&](int64_t x, int64_t c) __attribute__((always_inline)) {
+        const lanes_t<A> value = load(gradient + x * grad.x + c) * scale;
+        if constexpr (kSource == MaskSource::output) {
+          return activation_gradient<kActivation>(lanes_t<A>(load(output + x * out.x + c)), value,
+                                                  slopes_of<kActivation, A>(params.activation, c));
+        }
+        return value;
+      },
+      [&](int64_t x, int64_t c) __attribute__((always_inline)) {
+        const A value = A(gradient[x * grad.x + c]) * scale;
+        if constexpr (kSource == MaskSource::output) {
+          return activation_gradient<kActivation>(A(output[x * out.x + c]), value,
+                                                  slope_of<kActivation, A>(params.activation, c));
+        }
+        return value;
+      });
   clear_planes(planes.gradient, channels, kPlanePixels, piece.pixels, piece.whole);
 }
 
@@ -59,22 +63,24 @@ void fill_intrinsic(const GhostSumParams<T>& params, const Planes<T>& planes, co
       [&](int64_t x, int64_t c) __attribute__((always_inline)) { return A(from[x * in.x + c]); });
 }
 
-// The gradient of a ghost where the ReLU let it through.
-template <typename T>
+// The gradient of a ghost as the activation let it through.
+template <MaskSource kSource, ActivationKind kActivation, typename T>
 [[gnu::always_inline]] inline const accumulator_t<T>* passed_gradient(const GhostSumParams<T>& params,
                                                                       const Planes<T>& planes,
                                                                       const Piece& piece, int64_t channel,
                                                                       const ChannelOrigin& origin) {
   using A = accumulator_t<T>;
   const A* gradient = planes.gradient + channel * kPlanePixels;
-  if (params.witness != ReluWitness::intrinsic) {
+  if constexpr (kSource != MaskSource::intrinsic) {
     return gradient;
   }
   const A gain = static_cast<A>(origin.gain * params.residual_scale);
   const A bias = static_cast<A>(origin.bias * params.residual_scale);
   const A* seen = planes.intrinsic.channel(piece.y + origin.dy, origin.source) + origin.dx;
+  const lanes_t<A> slope = lanes_t<A>{} + slope_of<kActivation, A>(params.activation, channel);
   for (int64_t x = 0; x < piece.whole; x += kLanes) {
-    store(planes.passed + x, keep_where_positive(load(seen + x) * gain + bias, load(gradient + x)));
+    store(planes.passed + x, activation_gradient<kActivation>(load(seen + x) * gain + bias,
+                                                              lanes_t<A>(load(gradient + x)), slope));
   }
   return planes.passed;
 }
@@ -104,13 +110,13 @@ template <typename A>
   add_lanes(total, sums);
 }
 
-template <typename T>
+template <MaskSource kSource, ActivationKind kActivation, typename T>
 void add_ghost(const GhostSumParams<T>& params, const Planes<T>& planes, const Piece& piece, int64_t ghost,
                double* sums) {
   using A = accumulator_t<T>;
   const int64_t channel = params.ghost_outputs[ghost];
   const ChannelOrigin& origin = params.origins[channel];
-  const A* gradient = passed_gradient(params, planes, piece, channel, origin);
+  const A* gradient = passed_gradient<kSource, kActivation>(params, planes, piece, channel, origin);
   switch (params.kind) {
     case GhostSum::total:
       add_values(gradient, piece.whole, sums);
@@ -132,13 +138,11 @@ void add_ghost(const GhostSumParams<T>& params, const Planes<T>& planes, const P
   }
 }
 
-}  // namespace
-
-template <typename T>
-void ghost_sum_pixels(const GhostSumParams<T>& params, int64_t reach, int64_t width, int64_t begin,
-                      int64_t end, accumulator_t<T>* workspace, double* sums) {
+template <MaskSource kSource, ActivationKind kActivation, typename T>
+void sum_pixels(const GhostSumParams<T>& params, int64_t reach, int64_t width, int64_t begin, int64_t end,
+                accumulator_t<T>* workspace, double* sums) {
   const int64_t channels = params.intrinsic_channels + params.ghosts;
-  const bool reads_intrinsic = params.kind != GhostSum::total || params.witness == ReluWitness::intrinsic;
+  const bool reads_intrinsic = params.kind != GhostSum::total || kSource == MaskSource::intrinsic;
   Planes<T> planes;
   planes.gradient = workspace;
   planes.passed = planes.gradient + channels * kPlanePixels;
@@ -147,16 +151,29 @@ void ghost_sum_pixels(const GhostSumParams<T>& params, int64_t reach, int64_t wi
   for (int64_t first = 0; first < params.extent.width; first += kPlanePixels) {
     for (int64_t index = begin; index < end; ++index) {
       const Piece piece = make_piece(params.extent, index, first);
-      fill_gradient(params, planes, piece);
+      fill_gradient<kSource, kActivation>(params, planes, piece);
       const bool fresh = index == begin || piece.y == 0;
       for (int64_t dy = fresh ? -reach : reach; reads_intrinsic && dy <= reach; ++dy) {
         fill_intrinsic(params, planes, piece, piece.y + dy);
       }
       for (int64_t ghost = 0; ghost < params.ghosts; ++ghost) {
-        add_ghost(params, planes, piece, ghost, sums + ghost * width * kLanes);
+        add_ghost<kSource, kActivation>(params, planes, piece, ghost, sums + ghost * width * kLanes);
       }
     }
   }
+}
+
+}  // namespace
+
+template <typename T>
+void ghost_sum_pixels(const GhostSumParams<T>& params, int64_t reach, int64_t width, int64_t begin,
+                      int64_t end, accumulator_t<T>* workspace, double* sums) {
+  choose_mask(
+      [&](auto source, auto kind) {
+        sum_pixels<decltype(source)::value, decltype(kind)::value>(params, reach, width, begin, end,
+                                                                   workspace, sums);
+      },
+      params.mask_source, params.activation.kind);
 }
 
 template void ghost_sum_pixels(const GhostSumParams<float>&, int64_t, int64_t, int64_t, int64_t, float*,

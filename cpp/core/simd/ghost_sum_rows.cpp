@@ -1,3 +1,4 @@
+#include "core/simd/dispatch.h"
 #include "core/simd/kernels.h"
 #include "core/simd/lanes.h"
 
@@ -70,8 +71,8 @@ void load_padded_row(const GhostSumParams<T>& params, int64_t n, int64_t source,
   }
 }
 
-// Loads the gradient of one ghost row, as it was before the ReLU and with residual_scale.
-template <typename T>
+// Loads the gradient of one ghost row, as it was before the activation and with residual_scale.
+template <MaskSource kSource, ActivationKind kActivation, typename T>
 void load_gradient_row(const GhostSumParams<T>& params, int64_t n, int64_t y, int64_t channel,
                        const ChannelOrigin& origin, accumulator_t<T>* row) {
   using A = accumulator_t<T>;
@@ -83,18 +84,20 @@ void load_gradient_row(const GhostSumParams<T>& params, int64_t n, int64_t y, in
   for (int64_t x = 0; x < width; ++x) {
     row[x] *= scale;
   }
-  if (params.witness == ReluWitness::output) {
+  const A slope = slope_of<kActivation, A>(params.activation, channel);
+  if constexpr (kSource == MaskSource::output) {
     const Strides& out = params.output_strides;
     const T* output = params.output + n * out.batch + channel * out.channel + y * out.y;
     int64_t x = 0;
     for (; out.x == 1 && x + kLanes <= width; x += kLanes) {
       auto* lanes = reinterpret_cast<lanes_t<A>*>(row + x);
-      *lanes = keep_where_positive(load(output + x), *lanes);
+      *lanes = activation_gradient<kActivation>(lanes_t<A>(load(output + x)), lanes_t<A>(*lanes),
+                                                lanes_t<A>(lanes_t<A>{} + slope));
     }
     for (; x < width; ++x) {
-      row[x] = A(output[x * out.x]) > A(0) ? row[x] : A(0);
+      row[x] = activation_gradient<kActivation>(A(output[x * out.x]), row[x], slope);
     }
-  } else if (params.witness == ReluWitness::intrinsic) {
+  } else if constexpr (kSource == MaskSource::intrinsic) {
     const Strides& in = params.intrinsic_strides;
     const A gain = static_cast<A>(origin.gain * params.residual_scale);
     const A bias = static_cast<A>(origin.bias * params.residual_scale);
@@ -106,16 +109,14 @@ void load_gradient_row(const GhostSumParams<T>& params, int64_t n, int64_t y, in
       const int64_t source_x = x + origin.dx;
       const bool inside = row_inside && source_x >= 0 && source_x < width;
       const A value = inside ? A(from[source_x * in.x]) : A(0);
-      row[x] = value * gain + bias > A(0) ? row[x] : A(0);
+      row[x] = activation_gradient<kActivation>(value * gain + bias, row[x], slope);
     }
   }
 }
 
-}  // namespace
-
-template <typename T>
-void ghost_sum_rows(const GhostSumParams<T>& params, int64_t ghost, int64_t begin, int64_t end,
-                    accumulator_t<T>* workspace, double* sums) {
+template <MaskSource kSource, ActivationKind kActivation, typename T>
+void sum_rows(const GhostSumParams<T>& params, int64_t ghost, int64_t begin, int64_t end,
+              accumulator_t<T>* workspace, double* sums) {
   using A = accumulator_t<T>;
   const auto [batch, height, width] = params.extent;
   const int64_t channel = params.ghost_outputs[ghost];
@@ -132,7 +133,7 @@ void ghost_sum_rows(const GhostSumParams<T>& params, int64_t ghost, int64_t begi
   for (int64_t index = begin; index < end; ++index) {
     const int64_t y = index % height;
     const int64_t n = index / height;
-    load_gradient_row(params, n, y, channel, origin, gradient);
+    load_gradient_row<kSource, kActivation>(params, n, y, channel, origin, gradient);
     switch (params.kind) {
       case GhostSum::total:
         sums[0] += total(gradient, width);
@@ -157,6 +158,18 @@ void ghost_sum_rows(const GhostSumParams<T>& params, int64_t ghost, int64_t begi
       }
     }
   }
+}
+
+}  // namespace
+
+template <typename T>
+void ghost_sum_rows(const GhostSumParams<T>& params, int64_t ghost, int64_t begin, int64_t end,
+                    accumulator_t<T>* workspace, double* sums) {
+  choose_mask(
+      [&](auto source, auto kind) {
+        sum_rows<decltype(source)::value, decltype(kind)::value>(params, ghost, begin, end, workspace, sums);
+      },
+      params.mask_source, params.activation.kind);
 }
 
 template void ghost_sum_rows(const GhostSumParams<float>&, int64_t, int64_t, int64_t, float*, double*);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "core/activation.h"
 #include "core/half.h"
 
 namespace ghostsr {
@@ -74,11 +75,24 @@ template <typename L>
   }
 }
 
-// The value where the sign is positive, else zero, without a branch: signs are as good as random.
-template <typename L>
-[[gnu::always_inline]] inline L keep_where_positive(L sign, L value) {
-  const L zero = {};
-  return sign > zero ? value : zero;
+// Eight numbers of a table that is kept in double precision.
+template <typename A>
+[[gnu::always_inline]] inline lanes_t<A> load_rounded(const double* from) {
+  return __builtin_convertvector(load(from), lanes_t<A>);
+}
+
+// The slope of one output channel and of eight; zero where the activation has none.
+template <ActivationKind kActivation, typename A>
+[[gnu::always_inline]] inline A slope_of(const Activation& activation, int64_t channel) {
+  return kActivation == ActivationKind::leaky ? static_cast<A>(activation.slopes[channel]) : A(0);
+}
+template <ActivationKind kActivation, typename A>
+[[gnu::always_inline]] inline lanes_t<A> slopes_of(const Activation& activation, int64_t channel) {
+  if constexpr (kActivation == ActivationKind::leaky) {
+    return load_rounded<A>(activation.slopes + channel);
+  } else {
+    return lanes_t<A>{};
+  }
 }
 
 }  // namespace GHOSTSR_SIMD_LEVEL

@@ -1,3 +1,4 @@
+#include "core/simd/dispatch.h"
 #include "core/simd/kernels.h"
 #include "core/simd/lanes.h"
 
@@ -18,11 +19,12 @@ struct Reader {
   const T* output;
   A gain;
   A bias;
+  A slope;
   int64_t begin;
   int64_t end;
 };
 
-template <ReluWitness kWitness, bool kUnit, typename T>
+template <MaskSource kSource, ActivationKind kActivation, bool kUnit, typename T>
 [[gnu::always_inline]] inline void add_reader(const Reader<T>& reader, const T* intrinsic,
                                               int64_t gradient_step, int64_t output_step,
                                               int64_t intrinsic_step, int64_t tile_begin,
@@ -30,30 +32,32 @@ template <ReluWitness kWitness, bool kUnit, typename T>
   using A = accumulator_t<T>;
   int64_t x = reader.begin;
   if constexpr (kUnit) {
+    const lanes_t<A> slope = lanes_t<A>{} + reader.slope;
     for (; x + kLanes <= reader.end; x += kLanes) {
       lanes_t<A> gradient = load(reader.gradient + x) * reader.gain;
-      if constexpr (kWitness == ReluWitness::output) {
-        gradient = keep_where_positive(load(reader.output + x), gradient);
-      } else if constexpr (kWitness == ReluWitness::intrinsic) {
-        gradient = keep_where_positive(load(intrinsic + x) * reader.gain + reader.bias, gradient);
+      if constexpr (kSource == MaskSource::output) {
+        gradient = activation_gradient<kActivation>(lanes_t<A>(load(reader.output + x)), gradient, slope);
+      } else if constexpr (kSource == MaskSource::intrinsic) {
+        gradient = activation_gradient<kActivation>(load(intrinsic + x) * reader.gain + reader.bias, gradient,
+                                                    slope);
       }
       auto* sum = reinterpret_cast<lanes_t<A>*>(sums + (x - tile_begin));
       *sum += gradient;
     }
   }
   for (; x < reader.end; ++x) {
-    const A gradient = A(reader.gradient[x * gradient_step]) * reader.gain;
-    bool passed = true;
-    if constexpr (kWitness == ReluWitness::output) {
-      passed = A(reader.output[x * output_step]) > A(0);
-    } else if constexpr (kWitness == ReluWitness::intrinsic) {
-      passed = A(intrinsic[x * intrinsic_step]) * reader.gain + reader.bias > A(0);
+    A gradient = A(reader.gradient[x * gradient_step]) * reader.gain;
+    if constexpr (kSource == MaskSource::output) {
+      gradient = activation_gradient<kActivation>(A(reader.output[x * output_step]), gradient, reader.slope);
+    } else if constexpr (kSource == MaskSource::intrinsic) {
+      gradient = activation_gradient<kActivation>(
+          A(intrinsic[x * intrinsic_step]) * reader.gain + reader.bias, gradient, reader.slope);
     }
-    sums[x - tile_begin] += passed ? gradient : A(0);
+    sums[x - tile_begin] += gradient;
   }
 }
 
-template <ReluWitness kWitness, bool kUnit, typename T>
+template <MaskSource kSource, ActivationKind kActivation, bool kUnit, typename T>
 void backward_row(const ShiftConcatBackwardParams<T>& params, int64_t n, int64_t channel, int64_t y) {
   using A = accumulator_t<T>;
   const auto [batch, height, width] = params.extent;
@@ -61,7 +65,7 @@ void backward_row(const ShiftConcatBackwardParams<T>& params, int64_t n, int64_t
   const Strides& out = params.output_strides;
   const Strides& in = params.intrinsic_strides;
   const Strides& to = params.grad_intrinsic_strides;
-  const T* intrinsic = kWitness == ReluWitness::intrinsic
+  const T* intrinsic = kSource == MaskSource::intrinsic
                            ? params.intrinsic + n * in.batch + channel * in.channel + y * in.y
                            : nullptr;
   T* result = params.grad_intrinsic + n * to.batch + channel * to.channel + y * to.y;
@@ -81,15 +85,16 @@ void backward_row(const ShiftConcatBackwardParams<T>& params, int64_t n, int64_t
       const Reader<T> reader{
           params.grad_output + n * grad.batch + reader_channel * grad.channel + reader_y * grad.y -
               origin.dx * grad.x,
-          kWitness == ReluWitness::output ? params.output + n * out.batch + reader_channel * out.channel +
-                                                reader_y * out.y - origin.dx * out.x
-                                          : nullptr,
+          kSource == MaskSource::output ? params.output + n * out.batch + reader_channel * out.channel +
+                                              reader_y * out.y - origin.dx * out.x
+                                        : nullptr,
           static_cast<A>(origin.gain * params.residual_scale),
           static_cast<A>(origin.bias * params.residual_scale),
+          slope_of<kActivation, A>(params.activation, reader_channel),
           begin,
           end,
       };
-      add_reader<kWitness, kUnit>(reader, intrinsic, grad.x, out.x, in.x, tile, sums);
+      add_reader<kSource, kActivation, kUnit>(reader, intrinsic, grad.x, out.x, in.x, tile, sums);
     }
     for (int64_t x = tile; x < tile_end; ++x) {
       result[x * to.x] = T(sums[x - tile]);
@@ -97,21 +102,21 @@ void backward_row(const ShiftConcatBackwardParams<T>& params, int64_t n, int64_t
   }
 }
 
-template <ReluWitness kWitness, typename T>
+template <MaskSource kSource, ActivationKind kActivation, typename T>
 void backward_rows(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end) {
   const int64_t height = params.extent.height;
   const int64_t channels = params.intrinsic_channels;
   const bool unit = params.grad_output_strides.x == 1 &&
-                    (kWitness != ReluWitness::output || params.output_strides.x == 1) &&
-                    (kWitness != ReluWitness::intrinsic || params.intrinsic_strides.x == 1);
+                    (kSource != MaskSource::output || params.output_strides.x == 1) &&
+                    (kSource != MaskSource::intrinsic || params.intrinsic_strides.x == 1);
   for (int64_t task = begin; task < end; ++task) {
     const int64_t y = task % height;
     const int64_t channel = task / height % channels;
     const int64_t n = task / (height * channels);
     if (unit) {
-      backward_row<kWitness, true>(params, n, channel, y);
+      backward_row<kSource, kActivation, true>(params, n, channel, y);
     } else {
-      backward_row<kWitness, false>(params, n, channel, y);
+      backward_row<kSource, kActivation, false>(params, n, channel, y);
     }
   }
 }
@@ -120,17 +125,11 @@ void backward_rows(const ShiftConcatBackwardParams<T>& params, int64_t begin, in
 
 template <typename T>
 void shift_concat_backward_rows(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end) {
-  switch (params.witness) {
-    case ReluWitness::none:
-      backward_rows<ReluWitness::none>(params, begin, end);
-      break;
-    case ReluWitness::output:
-      backward_rows<ReluWitness::output>(params, begin, end);
-      break;
-    case ReluWitness::intrinsic:
-      backward_rows<ReluWitness::intrinsic>(params, begin, end);
-      break;
-  }
+  choose_mask(
+      [&](auto source, auto kind) {
+        backward_rows<decltype(source)::value, decltype(kind)::value>(params, begin, end);
+      },
+      params.mask_source, params.activation.kind);
 }
 
 template void shift_concat_backward_rows(const ShiftConcatBackwardParams<float>&, int64_t, int64_t);

@@ -1,3 +1,4 @@
+#include "core/simd/dispatch.h"
 #include "core/simd/kernels.h"
 #include "core/simd/lanes.h"
 
@@ -24,7 +25,7 @@ struct RowPointers {
   T* output;           // pixel 0 of the row
 };
 
-template <typename T>
+template <ActivationKind kActivation, typename T>
 [[gnu::always_inline]] inline void finish_element(const ShiftConcatParams<T>& params,
                                                   const RowPointers<T>& row, int64_t y, int64_t x,
                                                   int64_t channel) {
@@ -41,7 +42,8 @@ template <typename T>
   if (row.residual != nullptr) {
     sum = A(row.residual[x * params.residual_strides.x + channel]) + sum;
   }
-  row.output[x * params.output_strides.x + channel] = T(params.relu && sum < A(0) ? A(0) : sum);
+  row.output[x * params.output_strides.x + channel] =
+      T(activate<kActivation>(sum, slope_of<kActivation, A>(params.activation, channel)));
 }
 
 // Eight neighbouring output channels. `base` points at what pixel x = 0 reads.
@@ -50,15 +52,17 @@ struct Block {
   const T* base[kLanes];
   lanes_t<accumulator_t<T>> gain;
   lanes_t<accumulator_t<T>> bias;
+  lanes_t<accumulator_t<T>> slope;
   bool run;  // the eight channels read eight neighbouring intrinsic ones
 };
 
-template <typename T>
+template <ActivationKind kActivation, typename T>
 [[gnu::always_inline]] inline Block<T> make_block(const ShiftConcatParams<T>& params,
                                                   const RowPointers<T>& row, int64_t y, int64_t channel) {
   using A = accumulator_t<T>;
   const Strides& in = params.intrinsic_strides;
   Block<T> block;
+  block.slope = slopes_of<kActivation, A>(params.activation, channel);
   block.run = true;
   for (int64_t lane = 0; lane < kLanes; ++lane) {
     const ChannelOrigin& origin = params.origins[channel + lane];
@@ -84,7 +88,7 @@ template <typename T>
   }
 }
 
-template <bool kRun, bool kAffine, bool kResidual, bool kRelu, typename T>
+template <bool kRun, bool kAffine, bool kResidual, ActivationKind kActivation, typename T>
 [[gnu::always_inline]] inline void finish_tile(const Block<T>& block, const T* residual,
                                                int64_t residual_step, T* output, int64_t output_step,
                                                int64_t input_step, int64_t begin, int64_t end) {
@@ -99,15 +103,11 @@ template <bool kRun, bool kAffine, bool kResidual, bool kRelu, typename T>
     if constexpr (kResidual) {
       value = load(residual + x * residual_step) + value;
     }
-    if constexpr (kRelu) {
-      const lanes_t<A> zero = {};
-      value = value < zero ? zero : value;
-    }
-    store(output + x * output_step, value);
+    store(output + x * output_step, activate<kActivation>(value, block.slope));
   }
 }
 
-template <bool kAffine, bool kResidual, bool kRelu, typename T>
+template <bool kAffine, bool kResidual, ActivationKind kActivation, typename T>
 void finish_row(const ShiftConcatParams<T>& params, const RowPointers<T>& row, int64_t y) {
   const int64_t width = params.extent.width;
   const int64_t channels = params.output_channels;
@@ -122,7 +122,7 @@ void finish_row(const ShiftConcatParams<T>& params, const RowPointers<T>& row, i
     const int64_t chunk_end = chunk + kRowBlocks * kLanes < channels ? chunk + kRowBlocks * kLanes : channels;
     const int64_t chunk_blocks = (chunk_end - chunk) / kLanes;
     for (int64_t index = 0; index < chunk_blocks; ++index) {
-      blocks[index] = make_block(params, row, y, chunk + index * kLanes);
+      blocks[index] = make_block<kActivation>(params, row, y, chunk + index * kLanes);
     }
     for (int64_t begin = first; begin < last; begin += kTilePixels) {
       const int64_t end = begin + kTilePixels < last ? begin + kTilePixels : last;
@@ -134,14 +134,16 @@ void finish_row(const ShiftConcatParams<T>& params, const RowPointers<T>& row, i
         const T* residual = kResidual ? row.residual + channel : nullptr;
         T* output = row.output + channel;
         if (block.run) {
-          finish_tile<true, kAffine, kResidual, kRelu>(block, residual, res, output, out, in, begin, end);
+          finish_tile<true, kAffine, kResidual, kActivation>(block, residual, res, output, out, in, begin,
+                                                             end);
         } else {
-          finish_tile<false, kAffine, kResidual, kRelu>(block, residual, res, output, out, in, begin, end);
+          finish_tile<false, kAffine, kResidual, kActivation>(block, residual, res, output, out, in, begin,
+                                                              end);
         }
       }
       for (int64_t channel = chunk + chunk_blocks * kLanes; channel < chunk_end; ++channel) {
         for (int64_t x = begin; x < end; ++x) {
-          finish_element(params, row, y, x, channel);
+          finish_element<kActivation>(params, row, y, x, channel);
         }
       }
     }
@@ -150,10 +152,10 @@ void finish_row(const ShiftConcatParams<T>& params, const RowPointers<T>& row, i
     const int64_t source_y = y + params.origins[channel].dy;
     const bool outside = source_y < 0 || source_y >= params.extent.height;
     for (int64_t x = 0; x < (outside ? width : first); ++x) {
-      finish_element(params, row, y, x, channel);
+      finish_element<kActivation>(params, row, y, x, channel);
     }
     for (int64_t x = outside ? width : last; x < width; ++x) {
-      finish_element(params, row, y, x, channel);
+      finish_element<kActivation>(params, row, y, x, channel);
     }
   }
 }
@@ -173,33 +175,12 @@ void shift_concat_pixels(const ShiftConcatParams<T>& params, int64_t begin, int6
             : params.residual + n * params.residual_strides.batch + y * params.residual_strides.y,
         params.output + n * params.output_strides.batch + y * params.output_strides.y,
     };
-    const int variant = (affine ? 4 : 0) + (row.residual != nullptr ? 2 : 0) + (params.relu ? 1 : 0);
-    switch (variant) {
-      case 0:
-        finish_row<false, false, false>(params, row, y);
-        break;
-      case 1:
-        finish_row<false, false, true>(params, row, y);
-        break;
-      case 2:
-        finish_row<false, true, false>(params, row, y);
-        break;
-      case 3:
-        finish_row<false, true, true>(params, row, y);
-        break;
-      case 4:
-        finish_row<true, false, false>(params, row, y);
-        break;
-      case 5:
-        finish_row<true, false, true>(params, row, y);
-        break;
-      case 6:
-        finish_row<true, true, false>(params, row, y);
-        break;
-      default:
-        finish_row<true, true, true>(params, row, y);
-        break;
-    }
+    choose(
+        [&](auto has_affine, auto has_residual, auto kind) {
+          finish_row<decltype(has_affine)::value, decltype(has_residual)::value, decltype(kind)::value>(
+              params, row, y);
+        },
+        affine, row.residual != nullptr, params.activation.kind);
   }
 }
 

@@ -1,24 +1,24 @@
+#include "core/simd/dispatch.h"
 #include "core/simd/kernels.h"
+#include "core/simd/lanes.h"
 
 // One row of one channel at a time: the fast path of contiguous maps, and the general path of any strides.
 
 namespace ghostsr::GHOSTSR_SIMD_LEVEL {
 namespace {
 
-template <typename T>
+template <ActivationKind kActivation, typename T>
 struct RowFinish {
   using A = accumulator_t<T>;
   A gain;
   A bias;
-  bool relu;
+  A slope;
 
   [[gnu::always_inline]] T operator()(A value) const {
-    const A scaled = value * gain + bias;
-    return T(relu && scaled < A(0) ? A(0) : scaled);
+    return T(activate<kActivation>(value * gain + bias, slope));
   }
   [[gnu::always_inline]] T operator()(A value, A residual) const {
-    const A sum = residual + (value * gain + bias);
-    return T(relu && sum < A(0) ? A(0) : sum);
+    return T(activate<kActivation>(residual + (value * gain + bias), slope));
   }
 };
 
@@ -34,10 +34,10 @@ struct Range {
   return begin < width && begin < end ? Range{begin, end} : Range{width, width};
 }
 
-template <bool kUnit, typename T>
-[[gnu::always_inline]] inline void finish_row(const RowFinish<T>& finish, const T* input, int64_t input_step,
-                                              const T* residual, int64_t residual_step, T* output,
-                                              int64_t output_step, Range range) {
+template <bool kUnit, ActivationKind kActivation, typename T>
+[[gnu::always_inline]] inline void finish_row(const RowFinish<kActivation, T>& finish, const T* input,
+                                              int64_t input_step, const T* residual, int64_t residual_step,
+                                              T* output, int64_t output_step, Range range) {
   using A = accumulator_t<T>;
   const int64_t in = kUnit ? 1 : input_step;
   const int64_t res = kUnit ? 1 : residual_step;
@@ -53,9 +53,9 @@ template <bool kUnit, typename T>
   }
 }
 
-template <typename T>
-void finish_outside(const RowFinish<T>& finish, const T* residual, int64_t residual_step, T* output,
-                    int64_t output_step, Range range) {
+template <ActivationKind kActivation, typename T>
+void finish_outside(const RowFinish<kActivation, T>& finish, const T* residual, int64_t residual_step,
+                    T* output, int64_t output_step, Range range) {
   using A = accumulator_t<T>;
   for (int64_t x = range.begin; x < range.end; ++x) {
     output[x * output_step] =
@@ -63,10 +63,8 @@ void finish_outside(const RowFinish<T>& finish, const T* residual, int64_t resid
   }
 }
 
-}  // namespace
-
-template <typename T>
-void shift_concat_rows(const ShiftConcatParams<T>& params, int64_t begin, int64_t end) {
+template <ActivationKind kActivation, typename T>
+void finish_rows(const ShiftConcatParams<T>& params, int64_t begin, int64_t end) {
   using A = accumulator_t<T>;
   const auto [batch, height, width] = params.extent;
   const Strides& in = params.intrinsic_strides;
@@ -78,8 +76,9 @@ void shift_concat_rows(const ShiftConcatParams<T>& params, int64_t begin, int64_
     const int64_t channel = task / height % params.output_channels;
     const int64_t n = task / height / params.output_channels;
     const ChannelOrigin& origin = params.origins[channel];
-    const RowFinish<T> finish{static_cast<A>(origin.gain * params.residual_scale),
-                              static_cast<A>(origin.bias * params.residual_scale), params.relu};
+    const RowFinish<kActivation, T> finish{static_cast<A>(origin.gain * params.residual_scale),
+                                           static_cast<A>(origin.bias * params.residual_scale),
+                                           slope_of<kActivation, A>(params.activation, channel)};
     const int64_t source_y = y + origin.dy;
     const Range range = source_y < 0 || source_y >= height ? Range{width, width} : inside(width, origin.dx);
     // Rows and columns outside are never read; only the address is formed from the clamped row.
@@ -98,6 +97,13 @@ void shift_concat_rows(const ShiftConcatParams<T>& params, int64_t begin, int64_
     }
     finish_outside(finish, residual, res.x, output, out.x, Range{range.end, width});
   }
+}
+
+}  // namespace
+
+template <typename T>
+void shift_concat_rows(const ShiftConcatParams<T>& params, int64_t begin, int64_t end) {
+  choose([&](auto kind) { finish_rows<decltype(kind)::value>(params, begin, end); }, params.activation.kind);
 }
 
 template void shift_concat_rows(const ShiftConcatParams<float>&, int64_t, int64_t);

@@ -64,14 +64,31 @@ def settle(
     return build(settled), evidence
 
 
-@torch.no_grad()
 def reproduction_error(model: SRModel) -> float:
     """Return how far the enlarged and averaged smooth picture is from itself, 1 being white."""
-    picture = _smooth_picture(model.channels) * model.value_range
-    enlarged = model.eval()(picture)
-    returned = functional.adaptive_avg_pool2d(enlarged, (_SIDE, _SIDE))
+    return smooth_picture_error(model.eval(), model.channels, model.value_range)
+
+
+@torch.no_grad()
+def smooth_picture_error(
+    run: Callable[[Tensor], Tensor], channels: int, value_range: float, like: Tensor | None = None
+) -> float:
+    """Return how far a smooth picture, enlarged by ``run`` and averaged, is from itself.
+
+    Args:
+        run: A network that keeps or enlarges the size.
+        channels: Of its pictures, 1 to 3.
+        value_range: The value of white that it is tried with.
+        like: A tensor on its device, of its type; float32 on the CPU by default.
+
+    Returns:
+        The mean absolute difference, 1 being white; infinite where it is not finite.
+    """
+    picture = _smooth_picture(channels) * value_range
+    enlarged = run(picture if like is None else picture.to(like.device, like.dtype))
+    returned = functional.adaptive_avg_pool2d(enlarged.to(picture), (_SIDE, _SIDE))
     inner = slice(_MARGIN, -_MARGIN)
-    error = (returned - picture)[..., inner, inner].abs().mean() / model.value_range
+    error = (returned - picture)[..., inner, inner].abs().mean() / value_range
     return float(torch.nan_to_num(error, nan=torch.inf))
 
 

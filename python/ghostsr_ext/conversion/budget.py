@@ -21,7 +21,6 @@ from ghostsr_ext.conversion.statistics import Statistics, gather_statistics, run
 from ghostsr_ext.conversion.tables import build_ghost_layer
 from ghostsr_ext.conversion.tracing import TracedConvolution, forward_arguments
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import ghost_count
 
 RATIOS = (0.25, 0.5, 0.75)
@@ -71,7 +70,9 @@ def ratios_by_budget(
     """
     model = job.model
     if job.inputs is None:
-        inputs = calibration_inputs(model, calibration, crops=_SENSITIVITY_INPUTS, seed=job.seed)
+        inputs = calibration_inputs(
+            model, calibration, crops=_SENSITIVITY_INPUTS, seed=job.seed, form=job.form
+        )
     else:
         inputs = job.inputs[:_SENSITIVITY_INPUTS]
     choices = measure_choices(model, layers, inputs, job.settings, job.progress)
@@ -79,10 +80,9 @@ def ratios_by_budget(
     if target_macs is not None:
         return allot_ratios(choices, math.ceil(whole * (1 - target_macs)))
     assert max_drop is not None
-    assert isinstance(model, SRModel)
 
-    def quality(network: SRModel) -> float:
-        return mean_psnr(network, calibration, seed=job.seed)
+    def quality(network: nn.Module) -> float:
+        return mean_psnr(network, calibration, seed=job.seed, form=job.form)
 
     reference = quality(model)
     good = dict.fromkeys(choices, 0.0)

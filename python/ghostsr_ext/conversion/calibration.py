@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, reduce
 from operator import add
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ghostsr_ext.conversion.activations import Activation, own_activation, passed_on
 from ghostsr_ext.conversion.fitting import fit_statistics
 from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.conversion.settings import GhostSettings, Progress
@@ -34,7 +36,7 @@ def calibrate(
     settings: GhostSettings,
     progress: Progress | None = None,
     between: Sequence[TracedConvolution] = (),
-) -> dict[str, tuple[GhostConv2d, GhostFit]]:
+) -> tuple[dict[str, tuple[GhostConv2d, GhostFit]], list[str]]:
     """Replace ``layers`` of ``model`` by ghost layers fitted on ``inputs``.
 
     The dense and the converted network run side by side as the two halves of one batch. When they
@@ -42,9 +44,8 @@ def calibrate(
     dense one. Where the layer adds a residual, the difference of the two residuals is part of what
     is wanted from it, so that errors do not pile up.
 
-    A layer that is followed by a rectifier is fitted twice, unless ghosts have gains: the second
-    time to what the dense layer gives where that is positive, and elsewhere to what the first fit
-    gives, if negative.
+    A layer that is followed by an activation is fitted twice, the second time to what the first fit
+    gives plus the part of its error that the activation passes on: see ``passed_on``.
 
     Dense layers between converted ones are fitted in the same way and stay dense. They take up what
     a block has lost, above all where nothing that is converted adds the residual.
@@ -62,7 +63,8 @@ def calibrate(
         between: Convolutions that stay dense; their weights and biases are changed.
 
     Returns:
-        The ghost layers and what they were made of, by name.
+        The ghost layers and what they were made of, by name; and the names of those ``between``
+        that got new weights, because the old ones did worse.
     """
     stages = [_Stage(entry, ratios[entry.name], settings) for entry in layers]
     stages.extend(_Stage(entry, 0.0, settings) for entry in between)
@@ -84,19 +86,22 @@ def calibrate(
         stage.fitted = fitted
     for _ in range(passes):
         _run(model, torch.cat([inputs, inputs]), stages, _Stage.fit)
-    results = {}
+    results: dict[str, tuple[GhostConv2d, GhostFit]] = {}
+    refitted = []
     for number, stage in enumerate(stages):
         assert stage.ghost is not None
         assert stage.found is not None
         if number < len(layers):
             replace_module(model, stage, stage.ghost)
-            results[stage.name] = (stage.ghost, replace(stage.found, relative_error=stage.error))
+            found = replace(
+                stage.found, relative_error=stage.error, error_if_dense=stage.error_if_dense
+            )
+            results[stage.name] = (stage.ghost, found)
         else:
-            stage.dense.weight.copy_(stage.ghost.weight)
-            if stage.dense.bias is not None and stage.ghost.bias is not None:
-                stage.dense.bias.copy_(stage.ghost.bias)
+            if stage.refit_dense():
+                refitted.append(stage.name)
             replace_module(model, stage, stage.dense)
-    return results
+    return results, refitted
 
 
 class _Finished(Exception):  # noqa: N818
@@ -137,15 +142,39 @@ class _Stage(nn.Module):
         self.ghost: GhostConv2d | None = None
         self.found: GhostFit | None = None
         self.fitted: Callable[[str], None] = lambda _: None
+        self._activations = entry.activations
+        self._own_activation = own_activation(entry.module)
         self._ratio = ratio
         self._settings = settings
         self._statistics: dict[int, list[Statistics]] = {}
-        self._missed = self._energy = 0.0
+        self._missed = self._missed_if_dense = self._energy = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        # A network may ask a layer for its sizes or its type of numbers.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("dense"), name)
 
     @property
     def error(self) -> float:
         """Squared error of the output in the latest pass over the dense output's variance."""
         return self._missed / self._energy if self._energy else 0.0
+
+    @property
+    def error_if_dense(self) -> float:
+        """The same for the output that the dense layer would have given in its place."""
+        return self._missed_if_dense / self._energy if self._energy else 0.0
+
+    def refit_dense(self) -> bool:
+        """Give the dense layer the weights that were fitted, if that is for the better."""
+        assert self.ghost is not None
+        if self._missed >= self._missed_if_dense:
+            return False
+        self.dense.weight.copy_(self.ghost.weight)
+        if self.dense.bias is not None and self.ghost.bias is not None:
+            self.dense.bias.copy_(self.ghost.bias)
+        return True
 
     def begin(
         self,
@@ -156,7 +185,7 @@ class _Stage(nn.Module):
         self._action = action
         self._called = called
         self._use = 0
-        self._missed = self._energy = 0.0
+        self._missed = self._missed_if_dense = self._energy = 0.0
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         output = self._action(self, input, residual)
@@ -182,7 +211,7 @@ class _Stage(nn.Module):
         if self._use == 0:
             self._build()
             if self.uses == 1:
-                if self._rectified:
+                if self._activation is not None:
                     self._add_statistics(dense_input, input, dense_residual, residual)
                     self._build()
                 # A layer of 256 channels has 100 MB of them.
@@ -191,17 +220,21 @@ class _Stage(nn.Module):
         assert self.ghost is not None
         wanted = self._run(self.dense, dense_input, dense_residual)
         output = self._run(self.ghost, input, residual)
+        if_dense = self._run(self.dense, input, residual)
         centred = wanted - wanted.mean(dim=(0, 2, 3), keepdim=True)
         self._missed += float((output - wanted).double().square().sum())
+        self._missed_if_dense += float((if_dense - wanted).double().square().sum())
         self._energy += float(centred.double().square().sum())
+        if not self.ghost.ghost_channels and self._missed >= self._missed_if_dense:
+            output = if_dense
         return torch.cat([wanted, output])
 
     @property
-    def _rectified(self) -> bool:
-        # With gains, the layers behind lose more by it than this one wins.
-        if self._settings.affine:
-            return False
-        return getattr(self.dense, "activation", "none") == "relu"
+    def _activation(self) -> Activation | None:
+        """What follows the present use."""
+        if self._own_activation is not None:
+            return self._own_activation
+        return self._activations[self._use] if self._use < self.uses else None
 
     def _add_statistics(
         self,
@@ -223,12 +256,12 @@ class _Stage(nn.Module):
         targets = self._surrounded(partial(nn.Conv2d.forward, self.dense), dense_input)
         if debt is not None:
             targets = targets + surround(debt, edges)
-        if self.ghost is not None and self._rectified:
-            # What a rectifier cuts off may be anything below zero, so what is there already is
-            # wanted. The squared error behind the rectifier cannot grow by this.
-            zero = torch.zeros(()) if added is None else -surround(added, edges)
-            found = torch.minimum(self._surrounded(self._convolved, input), zero)
-            targets = torch.where(targets > zero, targets, found)
+        if self.ghost is not None and self._activation is not None:
+            found = self._surrounded(self._convolved, input)
+            base = 0.0 if added is None else surround(added, edges)
+            scale = getattr(self.dense, "residual_scale", 1.0)
+            part = passed_on(self._activation, scale * (targets + base), scale * (found + base))
+            targets = found + part * (targets - found)
         return gather_statistics(
             self.dense, input.float(), targets.float(), self._settings.max_shift
         )

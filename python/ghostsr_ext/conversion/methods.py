@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from ghostsr_ext.conversion.calibration import calibrate
 from ghostsr_ext.conversion.filters import fit_filters
 from ghostsr_ext.conversion.kmeans import fit_kmeans
+from ghostsr_ext.conversion.picture_format import PictureFormat
 from ghostsr_ext.conversion.replacement import replace_module
+from ghostsr_ext.conversion.selection import Rules, obstacles
 from ghostsr_ext.conversion.settings import GhostSettings, Progress
 from ghostsr_ext.conversion.tables import GhostFit, build_ghost_layer
 from ghostsr_ext.conversion.tracing import Trace, TracedConvolution
@@ -29,6 +31,8 @@ class Job:
         inputs: What "calibrated" calibrates on.
         seed: Of what is random.
         progress: Called after each layer.
+        rules: Which layers are better left as they are; None for none.
+        form: What pictures the network takes; None where none were given.
     """
 
     model: nn.Module
@@ -38,32 +42,48 @@ class Job:
     inputs: Tensor | None
     seed: int
     progress: Progress | None
+    rules: Rules | None = None
+    form: PictureFormat | None = None
 
 
-def layers_between(network: Trace, layers: Sequence[TracedConvolution]) -> list[TracedConvolution]:
-    """Return the convolutions, used once, that run after some of ``layers`` and before others."""
+def layers_between(
+    network: Trace, layers: Sequence[TracedConvolution], rules: Rules | None = None
+) -> list[TracedConvolution]:
+    """Return the dense convolutions, used once, that run between the first and last of ``layers``.
+
+    Those that could not be converted, and those that ``rules`` call unsuitable, are not among them.
+    """
     names = {entry.name for entry in layers}
     places = [place for place, entry in enumerate(network.called) if entry.name in names]
     if not places:
         return []
+    reasons = obstacles(network)
     return [
         entry
         for entry in network.called[places[0] : places[-1]]
-        if entry.name not in names and entry.uses == 1 and isinstance(entry.module, nn.Conv2d)
+        if entry.name not in names
+        and entry.uses == 1
+        and entry.name not in reasons
+        and not (rules and rules.unsuitable(entry))
     ]
 
 
 def convert_layers(
     job: Job, model: nn.Module, layers: Sequence[TracedConvolution], ratios: Mapping[str, float]
-) -> dict[str, tuple[GhostConv2d, GhostFit]]:
-    """Replace ``layers`` of ``model``; returns the ghost layers and what they were made of."""
+) -> tuple[dict[str, tuple[GhostConv2d, GhostFit]], list[str]]:
+    """Replace ``layers`` of ``model``.
+
+    Returns:
+        The ghost layers and what they were made of, by name; and the names of dense layers that
+        got new weights.
+    """
     if job.method == "calibrated":
         assert job.inputs is not None
-        between = layers_between(job.network, layers)
+        between = layers_between(job.network, layers, job.rules)
         return calibrate(
             model, layers, ratios, job.inputs, job.settings, job.progress, between=between
         )
-    results = {}
+    results: dict[str, tuple[GhostConv2d, GhostFit]] = {}
     for done, entry in enumerate(layers, start=1):
         dense, ratio = entry.module, ratios[entry.name]
         assert isinstance(dense, nn.Conv2d)
@@ -76,4 +96,4 @@ def convert_layers(
         results[entry.name] = (layer, fit)
         if job.progress is not None:
             job.progress(done, len(layers), entry.name)
-    return results
+    return results, []

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ghostsr_ext.conversion.picture_format import PictureFormat, picture_format
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import imresize, luma, picture_files, read_image, read_size
 from ghostsr_ext.metrics import psnr
-from ghostsr_ext.models import SRModel
+from ghostsr_ext.sample_pictures import picture_folder
 
 Calibration = Tensor | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """Inputs of the network [N, C, H, W], or pictures: a folder, or files."""
@@ -32,6 +33,7 @@ def calibration_inputs(
     crops: int = CROPS,
     side: int = SIDE,
     seed: int = 0,
+    form: PictureFormat | None = None,
 ) -> Tensor:
     """Return inputs of ``model`` to calibrate it on.
 
@@ -40,11 +42,12 @@ def calibration_inputs(
     too small for a crop are passed over.
 
     Args:
-        model: The network; an ``SRModel`` if pictures are given.
+        model: The network.
         calibration: Inputs, or pictures.
         crops: How many crops to cut.
         side: Rows and columns of a crop.
         seed: Of the choice of pictures and places.
+        form: What pictures the network takes; found out by default.
 
     Returns:
         [N, C, H, W] on the network's device, in its type.
@@ -62,22 +65,24 @@ def calibration_inputs(
         if not bool(torch.isfinite(calibration).all()):
             raise InputError("calibration: has entries that are NaN or infinite")
         return calibration.to(parameter.device, parameter.dtype)
-    if not isinstance(model, SRModel):
-        raise InputError(
-            "calibration: pictures are for the package's own networks; "
-            "pass inputs of the network as a tensor [N, C, H, W]"
-        )
+    form = form or picture_format(model)
     files = _files(calibration)
     generator = np.random.default_rng(seed)
     cut = [
-        _cut(model, files, model.scales[number % len(model.scales)], side, generator)[0]
+        _cut(form, files, form.scales[number % len(form.scales)], side, generator)[0]
         for number in range(crops)
     ]
-    return _as_input(model, cut)
+    return _as_input(model, form, cut)
 
 
 def mean_psnr(
-    model: SRModel, calibration: Calibration, *, crops: int = CROPS, side: int = SIDE, seed: int = 0
+    model: nn.Module,
+    calibration: Calibration,
+    *,
+    crops: int = CROPS,
+    side: int = SIDE,
+    seed: int = 0,
+    form: PictureFormat | None = None,
 ) -> float:
     """Return the mean PSNR on luma, in dB, of ``model`` on reduced crops of pictures.
 
@@ -87,34 +92,36 @@ def mean_psnr(
         crops: How many crops to cut.
         side: Rows and columns of a crop.
         seed: Of the choice of pictures and places.
+        form: What pictures the network takes; found out by default.
 
     Raises:
         InputError: As for ``calibration_inputs``; or there are no pictures but inputs.
     """
     if isinstance(calibration, Tensor):
         raise InputError("calibration: inputs have no originals to compare with; pass pictures")
+    form = form or picture_format(model)
     files, generator = _files(calibration), np.random.default_rng(seed)
-    inside = slice(model.scale, -model.scale)
+    inside = slice(form.scale, -form.scale)
     qualities = []
     for _ in range(crops):
-        crop, original = _cut(model, files, model.scale, side, generator)
+        crop, original = _cut(form, files, form.scale, side, generator)
         with torch.no_grad():
-            output = model(_as_input(model, [crop])).double() * (_PEAK / model.value_range)
+            output = model(_as_input(model, form, [crop])).double() * (_PEAK / form.value_range)
         picture = output[0].permute(1, 2, 0).cpu().numpy().clip(0, _PEAK)
-        y = picture[..., 0] if model.colour == "y" else luma(picture)
+        y = picture[..., 0] if form.colour == "y" else luma(picture)
         qualities.append(psnr(y[inside, inside], luma(original)[inside, inside]))
     return float(np.mean(qualities))
 
 
-def _as_input(model: SRModel, crops: list[NDArray[np.float64]]) -> Tensor:
+def _as_input(model: nn.Module, form: PictureFormat, crops: list[NDArray[np.float64]]) -> Tensor:
     parameter = next(p for p in model.parameters() if p.is_floating_point())
     batch = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
-    return (batch * (model.value_range / _PEAK)).to(parameter.device, parameter.dtype)
+    return (batch * (form.value_range / _PEAK)).to(parameter.device, parameter.dtype)
 
 
 def _files(calibration: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
     if isinstance(calibration, str | os.PathLike):
-        files = picture_files(calibration)
+        files = picture_files(picture_folder(calibration))
         if not files:
             raise InputError(f"calibration {os.fspath(calibration)}: has no pictures")
         return files
@@ -125,7 +132,7 @@ def _files(calibration: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
 
 
 def _cut(
-    model: SRModel, files: list[Path], scale: int, side: int, generator: np.random.Generator
+    form: PictureFormat, files: list[Path], scale: int, side: int, generator: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     """Cut a crop from a random picture, as the network takes it in 0..255, and its original."""
     for index in generator.permutation(len(files)):
@@ -137,14 +144,14 @@ def _cut(
         top, left = (int(generator.integers(0, length - side + 1)) for length in low)
         reduced = imresize(picture, 1 / scale)[top : top + side, left : left + side]
         crop = reduced.astype(np.float64)
-        if model.colour == "y":
+        if form.colour == "y":
             crop = luma(crop)[..., None]
         rows, columns = (
             slice(top * scale, (top + side) * scale),
             slice(left * scale, (left + side) * scale),
         )
         original = picture[rows, columns]
-        if model.input_upscaled:
+        if form.input_upscaled:
             return imresize(crop, scale)[:side, :side], original[:side, :side]
         return crop, original
     raise InputError(f"calibration: no picture has {side * scale} rows and columns")

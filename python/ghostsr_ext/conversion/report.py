@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ghostsr_ext.files import atomic_write
+from ghostsr_ext.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+
+_MOST_TEXT = 4000
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,8 @@ class LayerReport:
         shifts: How many ghosts have each shift, by its text "dy,dx".
         relative_error: Squared error of the layer's output on the calibration pictures over the
             variance of the dense one's; without pictures that of the filters; None if not measured.
+        error_if_dense: What it would be with the dense layer in its place, behind the converted
+            layers before it; None if not measured.
         dead: Channels whose filter is zero.
         parameters_before: Weights and biases of the dense layer.
         parameters_after: Weights, biases, gains and ghost biases of the ghost layer.
@@ -40,6 +49,7 @@ class LayerReport:
     source: list[int]
     shifts: dict[str, int]
     relative_error: float | None
+    error_if_dense: float | None
     dead: list[int]
     parameters_before: int
     parameters_after: int
@@ -71,10 +81,14 @@ class ConversionReport:
         skipped: The layers that were looked at and stayed dense.
         parameters_before: Of the whole network.
         parameters_after: Of the whole network.
-        macs_before: Of all convolutions of the network.
-        macs_after: Of all convolutions of the network.
+        macs_before: Of all convolutions and linear layers of the network.
+        macs_after: Of all convolutions and linear layers of the network.
         macs_for: What multiply-adds are counted for.
         seconds: Wall time of the conversion.
+        needs_training: Whether the method gives no more than a start for training.
+        output_error: Mean squared difference of the two networks' outputs on one example over the
+            variance of the dense one's.
+        warnings: What went wrong, in sentences.
         extra: What else a method has to say, such as the loss of a distillation.
     """
 
@@ -88,6 +102,9 @@ class ConversionReport:
     macs_after: int
     macs_for: str
     seconds: float
+    needs_training: bool = False
+    output_error: float | None = None
+    warnings: tuple[str, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -104,38 +121,40 @@ class ConversionReport:
         with atomic_write(path, overwrite=overwrite) as temporary:
             temporary.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
 
-    def __rich__(self) -> Any:
-        """Return a table for ``rich.print``: one row a layer, the skipped ones, and the total."""
-        from rich.table import Table
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield a table for ``rich.print``, what stayed dense, and warnings.
 
-        table = Table(
-            caption="\n".join(f"{skip.name}: stays dense, {skip.reason}" for skip in self.skipped)
-            or None,
-            caption_justify="left",
-        )
-        table.add_column("layer", overflow="fold")
-        for heading in ("channels", "error", "shifted", "parameters", "MACs (M)"):
-            table.add_column(heading, justify="right")
+        The table has one row a layer and the total; a narrow terminal gets fewer columns.
+        """
+        from rich.table import Table
+        from rich.text import Text
+
+        columns = [
+            column for column in _COLUMNS if options.max_width >= _WIDTHS.get(column.heading, 0)
+        ]
+        table = Table()
+        table.add_column("layer", no_wrap=True, overflow="ellipsis")
+        for column in columns:
+            table.add_column(column.heading, justify="right", no_wrap=True)
         for layer in self.layers:
-            ghosts = len(layer.source)
+            uses = "" if layer.uses == 1 else f" (x{layer.uses})"
             table.add_row(
-                layer.name if layer.uses == 1 else f"{layer.name} (x{layer.uses})",
-                f"{len(layer.intrinsic)} + {ghosts}",
-                "" if layer.relative_error is None else f"{layer.relative_error:.1%}",
-                f"{ghosts - layer.shifts.get('0,0', 0)} of {ghosts}",
-                _change(layer.parameters_before, layer.parameters_after),
-                _change(layer.macs_before, layer.macs_after, 1e6),
+                Text(printable(layer.name) + uses), *(column.of_layer(layer) for column in columns)
             )
         table.add_section()
-        table.add_row(
-            f"network, {self.macs_for}",
-            "",
-            "",
-            "",
-            _change(self.parameters_before, self.parameters_after),
-            _change(self.macs_before, self.macs_after, 1e6),
-        )
-        return table
+        totals = (column.of_network(self) for column in columns)
+        table.add_row(Text(f"network, {self.macs_for}"), *totals)
+        yield table
+        for reason, names in self._stay_dense().items():
+            yield Text(printable(f"stays dense, {reason}: {', '.join(names)}", _MOST_TEXT))
+        for warning in self.warnings:
+            yield Text(printable(f"warning: {warning}", _MOST_TEXT), style="bold")
+
+    def _stay_dense(self) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for skip in self.skipped:
+            names.setdefault(skip.reason, []).append(skip.name)
+        return names
 
     def __str__(self) -> str:
         """Return the table as text."""
@@ -147,9 +166,43 @@ class ConversionReport:
         return capture.get()
 
 
+@dataclass(frozen=True)
+class _Column:
+    heading: str
+    of_layer: Callable[[LayerReport], str]
+    of_network: Callable[[ConversionReport], str] = lambda _: ""
+
+
+def _shifted(layer: LayerReport) -> str:
+    ghosts = len(layer.source)
+    return f"{ghosts - layer.shifts.get('0,0', 0)} of {ghosts}"
+
+
 def _change(before: int, after: int, unit: float = 1.0) -> str:
     digits = 0 if unit == 1 else 1
     return f"{before / unit:,.{digits}f} to {after / unit:,.{digits}f}"
+
+
+_COLUMNS = (
+    _Column("channels", lambda layer: f"{len(layer.intrinsic)} + {len(layer.source)}"),
+    _Column(
+        "error",
+        lambda layer: "" if layer.relative_error is None else f"{layer.relative_error:.1%}",
+    ),
+    _Column("shifted", _shifted),
+    _Column(
+        "parameters",
+        lambda layer: _change(layer.parameters_before, layer.parameters_after),
+        lambda report: _change(report.parameters_before, report.parameters_after),
+    ),
+    _Column(
+        "MACs (M)",
+        lambda layer: _change(layer.macs_before, layer.macs_after, 1e6),
+        lambda report: _change(report.macs_before, report.macs_after, 1e6),
+    ),
+)
+_WIDTHS = {"parameters": 110, "shifted": 96, "MACs (M)": 60}
+"""Columns of the terminal that there must be for a column of the table."""
 
 
 def _json_value(value: Any) -> Any:

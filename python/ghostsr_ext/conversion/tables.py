@@ -50,6 +50,7 @@ class GhostFit:
         ghost_bias: [G] or None.
         relative_error: Squared error of the layer's output (or of its filters, where a method sees
             no pictures) over the variance of the dense one's; NaN if the method measures none.
+        error_if_dense: The same for the dense layer in the converted network; NaN if not measured.
     """
 
     table: ChannelTable
@@ -58,6 +59,7 @@ class GhostFit:
     gain: Tensor | None = None
     ghost_bias: Tensor | None = None
     relative_error: float = float("nan")
+    error_if_dense: float = float("nan")
 
 
 def intrinsic_per_group(layer: nn.Conv2d, ghost_ratio: float) -> int:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from ghostsr_ext.conversion.activations import Activation
+from ghostsr_ext.conversion.watching import Convolution, Watched, watch
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import GhostConv2d
 
-Convolution = nn.Conv2d | GhostConv2d
-
-_UPSAMPLING = ("pixel_shuffle", "interpolate", "conv_transpose2d")
 _EXAMPLE_SIDE = 24
 
 
@@ -31,13 +30,20 @@ class TracedConvolution:
         uses: How often one forward pass calls it; 0 for a layer that is never called.
         positions: Output pixels of one example, over all uses.
         feeds_upsampling: Whether its output is enlarged before another convolution runs.
+        side: Rows or columns of its smallest output, whichever are fewer.
+        activations: For each use, the function of each element that is all that reads the output;
+            None where there is no such function.
+        handled: Whether the network reads or writes its weight or bias outside of it.
     """
 
     name: str
     module: Convolution
     uses: int = 0
     positions: int = 0
+    side: int = sys.maxsize
     feeds_upsampling: bool = False
+    activations: list[Activation | None] = field(default_factory=list)
+    handled: bool = False
 
     def macs(self, computed_channels: int) -> int:
         """Multiply-adds of one example if the layer convolves to ``computed_channels``."""
@@ -97,92 +103,51 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
         InputError: The network cannot be run on ``example``, or it calls its layers in an order
             that depends on the picture.
     """
-    passes = []
-    for arguments in forward_arguments(model):
-        events = _run(model, example, arguments)
-        if [e.name for e in events] != [e.name for e in _run(model, -example, arguments)]:
+    names = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d | GhostConv2d)
+    }
+    entries = {name: TracedConvolution(name, module) for name, module in names.items()}
+    called: dict[str, TracedConvolution] = {}
+    for number, arguments in enumerate(forward_arguments(model)):
+        seen = _run(model, names, example, arguments)
+        other = _run(model, names, -example, arguments)
+        if [call.name for call in seen.calls] != [call.name for call in other.calls]:
             raise InputError(
                 "model: which layers it calls depends on its input, so it cannot be converted"
             )
-        passes.append(events)
-    names = {}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | GhostConv2d):
-            names[name] = TracedConvolution(name, module)
-    called: dict[str, TracedConvolution] = {}
-    for events in passes:
         # Several scales share layers; a layer's uses are those of the first scale that has it.
-        new = {event.name for event in events} - called.keys()
-        for event in events:
-            entry = called.setdefault(event.name, names[event.name])
-            entry.feeds_upsampling |= event.feeds_upsampling
-            entry.uses += event.name in new
+        new = {call.name for call in seen.calls} - called.keys()
+        for call in seen.calls:
+            entry = called.setdefault(call.name, entries[call.name])
+            height, width = call.shape[-2:]
+            entry.side = min(entry.side, height, width)
+            entry.feeds_upsampling |= call.feeds_upsampling
+            if call.name in new:
+                entry.uses += 1
+                entry.activations.append(call.activation)
             # The cost is that of the default scale.
-            entry.positions += event.positions if events is passes[0] else 0
+            entry.positions += call.shape[0] * height * width if number == 0 else 0
+        for name in seen.handled:
+            entries[name].handled = True
     return Trace(
         tuple(called.values()),
-        tuple(entry for name, entry in names.items() if name not in called),
+        tuple(entry for name, entry in entries.items() if name not in called),
     )
 
 
-@dataclass
-class _Call:
-    name: str
-    positions: int
-    channels: int
-    feeds_upsampling: bool = False
-
-
-@dataclass
-class _Events:
-    calls: list[_Call] = field(default_factory=list)
-
-
-class _UpsamplingWatch(TorchFunctionMode):
-    """Marks the latest convolution when a map with its number of channels is enlarged."""
-
-    def __init__(self, calls: list[_Call]) -> None:
-        super().__init__()
-        self._calls = calls
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if getattr(func, "__name__", "") in _UPSAMPLING and self._calls:
-            latest = self._calls[-1]
-            enlarged = args[0] if args else None
-            if isinstance(enlarged, Tensor) and enlarged.shape[1] == latest.channels:
-                latest.feeds_upsampling = True
-        return func(*args, **(kwargs or {}))
-
-
-def _run(model: nn.Module, example: Tensor, arguments: Mapping[str, Any]) -> list[_Call]:
-    calls: list[_Call] = []
-    handles = []
-
-    def recorder(name: str) -> Any:
-        def record(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            calls.append(_Call(name, output[:, 0].numel(), output.shape[1]))
-
-        return record
-
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | GhostConv2d):
-            handles.append(module.register_forward_hook(recorder(name)))
+def _run(
+    model: nn.Module,
+    names: Mapping[str, Convolution],
+    example: Tensor,
+    arguments: Mapping[str, Any],
+) -> Watched:
     try:
-        with _UpsamplingWatch(calls):
-            model(example.clone(), **arguments)
+        return watch(model, names, lambda: model(example.clone(), **arguments))
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"model: cannot be run on an input of shape {list(example.shape)} ({reason}); "
             "pass one that fits as example"
         ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls

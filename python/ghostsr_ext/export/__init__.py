@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from torch import Tensor, nn
+
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.export.lowering import GHOST_FORMS, GhostForm, lower
 from ghostsr_ext.export.parity import Parity
-from ghostsr_ext.models import SRModel
 
 SUFFIXES = (".onnx", ".xml", ".param", ".pt2")
 """Suffixes of what can be written: ONNX, OpenVINO, ncnn, and torch's exported program."""
@@ -17,9 +18,11 @@ __all__ = ["GHOST_FORMS", "SUFFIXES", "GhostForm", "Parity", "export_model", "lo
 
 
 def export_model(
-    model: SRModel,
+    model: nn.Module,
     path: str | os.PathLike[str],
     *,
+    example: Tensor | None = None,
+    multiple: int | None = None,
     scale: int | None = None,
     ghost_as: GhostForm = "depthwise",
     half: bool = False,
@@ -33,21 +36,27 @@ def export_model(
     ``.param`` for ncnn (with a ``.bin``), ``.pt2`` for a program that ``torch.export.load`` or, if
     compiled, ``torch._inductor.aoti_load_package`` reads. None needs an operator of this package.
 
-    Input and output are float32 in 0..``value_range``, [N, C, height, width]; height and width are
-    free (in ONNX and OpenVINO the batch, too). What a caller has to know stands in the file's
-    metadata where the format has any: ``scale``, ``value_range``, ``colour``, ``input_upscaled``,
-    ``receptive_field``.
+    Input and output of the package's networks are float32 in 0..``value_range``, [N, C, height,
+    width]; height and width are free (in ONNX and OpenVINO the batch, too), but multiples of
+    ``multiple``. What a caller has to know stands in the file's metadata where the format has any:
+    ``scale``, ``value_range``, ``colour``, ``input_upscaled``, ``receptive_field``, ``multiple``.
 
     Args:
-        model: The network; it is not changed.
+        model: A network of the package, or any module of one tensor in and one out, such as what
+            ``convert`` returns; it is not changed.
         path: What to write.
+        example: An input of a module that is no network of the package, [N, C, height, width].
+            Runtimes are compared on it.
+        multiple: What height and width must be multiples of, where they shall be free in the file
+            of such a module; None for those of ``example`` alone.
         scale: One of the network's scales; None for its own.
         ghost_as: What ghost channels become: see :func:`lower`.
         half: Whether weights are stored in float16, for half the size (not in ``.pt2``). ONNX then
             computes in float16, too; OpenVINO and ncnn compute in what their caller tells them.
         compiled: Whether a ``.pt2`` holds machine code (AOTInductor) instead of a graph.
-        tolerance: Largest difference from torch that is accepted, for values in 0..255; None for
-            0.005, and 1 with ``half``.
+        tolerance: Largest difference from torch that is accepted, for values in 0..255 (in 0..255
+            of the output's largest magnitude, where white is not known); None for 0.005, and 1 with
+            ``half``.
         overwrite: Whether existing files may be replaced.
 
     Returns:
@@ -55,8 +64,8 @@ def export_model(
 
     Raises:
         InputError: An argument is out of its domain or the file cannot be written.
-        GhostsrError: A package is missing, or a difference is larger than ``tolerance``; nothing is
-            written then.
+        GhostsrError: A package is missing, torch cannot trace the module, or a difference is larger
+            than ``tolerance``; nothing is written then.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
@@ -67,7 +76,12 @@ def export_model(
         raise InputError(f"output {path}: ghost channels can only be depthwise there")
     if compiled and path.suffix != ".pt2":
         raise InputError(f"output {path}: only .pt2 can be compiled")
-    network = lower(model, scale=scale, ghost_as=ghost_as)
+    network = lower(model, scale=scale, ghost_as=ghost_as, example=example, multiple=multiple)
+    if not network.has_examples:
+        raise InputError(
+            f"example: missing; {type(model).__name__} is no network of the package: pass one of "
+            "its inputs, [N, C, height, width]"
+        )
     if tolerance is None:
         tolerance = 1.0 if half else 5e-3
     # Each format's module loads a large package.

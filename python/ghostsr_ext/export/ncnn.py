@@ -15,6 +15,7 @@ from torch import Tensor
 from ghostsr_ext.errors import GhostsrError
 from ghostsr_ext.export.lowering import LoweredNetwork
 from ghostsr_ext.export.parity import Parity, check_parity
+from ghostsr_ext.export.tracing import explained
 from ghostsr_ext.files import atomic_write
 
 
@@ -52,9 +53,9 @@ def write_ncnn(
         atomic_write(path.with_suffix(".bin"), overwrite=overwrite) as weights,
         atomic_write(path, overwrite=overwrite) as graph,
     ):
-        # Two sizes, so that neither is taken for a constant.
-        examples = network.example(32, 48), network.example(40, 36)
-        with torch.no_grad(), warnings.catch_warnings():
+        # Two sizes where they are free, so that neither is taken for a constant.
+        examples = [network.example(*size) for size in network.sizes()[:2]]
+        with torch.no_grad(), warnings.catch_warnings(), explained(network, path):
             # pnnx reads TorchScript alone, which torch advises against; and the checks of shapes
             # in the network are meant to be left behind.
             warnings.simplefilter("ignore")
@@ -65,8 +66,10 @@ def write_ncnn(
             [
                 pnnx.EXEC_PATH,
                 "network.pt",
-                f"inputshape={shapes[0]}",
-                f"inputshape2={shapes[1]}",
+                *(
+                    f"inputshape{end}={shape}"
+                    for end, shape in zip(("", "2"), shapes, strict=False)
+                ),
                 f"fp16={int(half)}",
             ],
             cwd=folder,

@@ -18,6 +18,7 @@ import ghostsr_ext
 from ghostsr_ext.errors import GhostsrError
 from ghostsr_ext.export.lowering import LoweredNetwork
 from ghostsr_ext.export.parity import Parity, check_parity
+from ghostsr_ext.export.tracing import explained, free_dimensions
 from ghostsr_ext.files import atomic_write
 
 _OPSET = 18
@@ -59,14 +60,14 @@ def save_onnx(network: LoweredNetwork, path: Path) -> None:
     """Write a network as ONNX, unchecked.
 
     Raises:
-        GhostsrError: A package is missing.
+        GhostsrError: A package is missing, or torch cannot trace the network.
     """
-    axes = {0: "batch", 2: "height", 3: "width"}
-    dynamic = {axis: torch.export.Dim(name) for axis, name in axes.items()}
-    # More than one picture: a batch of one would be taken for a constant.
-    example = network.example(32, 48).repeat(2, 1, 1, 1)
+    example = network.example(*network.sizes()[0])
+    if 0 in network.free_axes:
+        # More than one picture: a batch of one would be taken for a constant.
+        example = example.repeat(2, 1, 1, 1)
     try:
-        with _quiet():
+        with _quiet(), explained(network, path):
             program = torch.onnx.export(
                 network,
                 (example,),
@@ -74,7 +75,7 @@ def save_onnx(network: LoweredNetwork, path: Path) -> None:
                 opset_version=_OPSET,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                dynamic_shapes=(dynamic,),
+                dynamic_shapes=(free_dimensions(network),),
                 verbose=False,
             )
     except ImportError as error:
@@ -86,9 +87,8 @@ def save_onnx(network: LoweredNetwork, path: Path) -> None:
     program.model.producer_name = "ghostsr"
     program.model.producer_version = ghostsr_ext.__version__
     program.model.metadata_props.update(network.description())
-    report = network.original.metadata
-    if report:
-        program.model.metadata_props["ghostsr"] = json.dumps(report)
+    if network.metadata:
+        program.model.metadata_props["ghostsr"] = json.dumps(network.metadata)
     program.save(str(path), external_data=False)
 
 

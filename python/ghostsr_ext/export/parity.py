@@ -6,14 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ghostsr_ext.errors import GhostsrError
 from ghostsr_ext.export.lowering import LoweredNetwork
-
-SIZES = ((32, 48), (37, 23), (8, 61))
-"""Rows and columns of the pictures that are compared."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +18,8 @@ class Parity:
 
     Attributes:
         runtime: Its name and version.
-        differences: The largest difference for each size in ``SIZES``, for values in 0..255.
+        differences: The largest difference for each of the network's ``sizes``, for values in
+            0..255.
     """
 
     runtime: str
@@ -45,7 +42,7 @@ def check_parity(
 
     Args:
         network: What was exported.
-        run: The runtime, from [1, C, h, w] to the enlarged picture.
+        run: The runtime, from an input to the output.
         runtime: Its name and version.
         tolerance: Largest difference to accept, for values in 0..255.
         path: What is being written, for the message.
@@ -53,13 +50,12 @@ def check_parity(
     Raises:
         GhostsrError: A difference is larger, or not finite.
     """
-    unit = 255 / network.original.value_range
+    unit = 255 / network.white
     differences = []
-    for size in SIZES:
+    for size in network.sizes():
         image = network.example(*size)
         # In float64, so that only the runtime's own rounding counts.
-        with torch.inference_mode():
-            expected = network.original(image.double(), network.scale)
+        expected = network.expected(image)
         found = run(image)
         if found.shape != expected.shape:
             raise GhostsrError(

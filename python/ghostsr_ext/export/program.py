@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ghostsr_ext.export.lowering import LoweredNetwork
 from ghostsr_ext.export.parity import Parity, check_parity
+from ghostsr_ext.export.tracing import explained, free_dimensions
 from ghostsr_ext.files import atomic_write
 
 
@@ -34,13 +35,14 @@ def write_program(
 
     Raises:
         InputError: The file cannot be written.
-        GhostsrError: A difference is larger than ``tolerance``.
+        GhostsrError: torch cannot trace the network, or a difference is larger than ``tolerance``.
     """
-    dynamic = {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
     with torch.no_grad(), atomic_write(path, overwrite=overwrite) as temporary:
-        program = torch.export.export(
-            network, (network.example(32, 48),), dynamic_shapes=(dynamic,)
-        )
+        example = network.example(*network.sizes()[0])
+        with explained(network, path):
+            program = torch.export.export(
+                network, (example,), dynamic_shapes=(free_dimensions(network, (2, 3)),)
+            )
         if compiled:
             with tempfile.TemporaryDirectory() as folder:
                 package = Path(folder, "network.pt2")

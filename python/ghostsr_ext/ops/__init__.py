@@ -1,42 +1,44 @@
-"""The native operators ``torch.ops.ghostsr.*`` with gradients, fake kernels and autocast rules.
+"""The native operators ``torch.ops.ghostsr.*`` under typed names, one file each.
 
-The functions here are the operators themselves under typed names; ``ghostsr_ext.reference``
-documents each one's arguments and holds its twin in plain torch.
+``ghostsr_ext.reference`` holds their twins in plain torch.
 """
 
 from __future__ import annotations
-
-import torch
 
 from ghostsr_ext.ops import library as _library
 
 _library.load()
 
-from ghostsr_ext.ops import autocast as _autocast  # noqa: E402
-from ghostsr_ext.ops import autograd as _autograd  # noqa: E402
-from ghostsr_ext.ops import fake as _fake  # noqa: E402
-
-_fake.register()
-_implementation = torch.library.Library("ghostsr", "IMPL")
-_autograd.register(_implementation)
-_autocast.register(_implementation)
-
-ghost_conv = torch.ops.ghostsr.ghost_conv.default
-ghost_conv_learned = torch.ops.ghostsr.ghost_conv_learned.default
-pack_weight = torch.ops.ghostsr.pack_weight.default
-shift_concat = torch.ops.ghostsr.shift_concat.default
-shift_concat_backward = torch.ops.ghostsr.shift_concat_backward.default
-select_shift = torch.ops.ghostsr.select_shift.default
-shift_selection_backward = torch.ops.ghostsr.shift_selection_backward.default
-takes_packed_weight = torch.ops.ghostsr.takes_packed_weight.default
+from ghostsr_ext.ops.convolution import convolution, convolution_backward  # noqa: E402
+from ghostsr_ext.ops.ghost_conv import ghost_conv  # noqa: E402
+from ghostsr_ext.ops.ghost_conv_learned import ghost_conv_learned  # noqa: E402
+from ghostsr_ext.ops.layer_cache import (  # noqa: E402
+    ConvolutionPath,
+    LayerCache,
+    cached_bytes,
+    convolution_path,
+    layer_cache,
+    packed_weight_bytes,
+)
+from ghostsr_ext.ops.shift_concat import shift_concat, shift_concat_backward  # noqa: E402
+from ghostsr_ext.ops.shift_selection import (  # noqa: E402
+    select_shift,
+    shift_selection_backward,
+)
 
 __all__ = [
+    "ConvolutionPath",
+    "LayerCache",
+    "cached_bytes",
+    "convolution",
+    "convolution_backward",
+    "convolution_path",
     "ghost_conv",
     "ghost_conv_learned",
-    "pack_weight",
+    "layer_cache",
+    "packed_weight_bytes",
     "select_shift",
     "shift_concat",
     "shift_concat_backward",
     "shift_selection_backward",
-    "takes_packed_weight",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import GhostConv2d, ghost_layers
+from ghostsr_ext.report.similarity import count_alike
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Ghost:
 
     Attributes:
         channel: The output channel.
-        source: The output channel that it is a shifted copy of.
+        source: The output channel that it is made from.
         shift: (dy, dx), in pixels.
     """
 
@@ -40,6 +42,8 @@ class LayerComparison:
         max_shift: Largest shift that the layer allows.
         relative_error: Squared error of the ghost layer's output over the variance of the dense
             one's, both fed with what the dense network feeds it.
+        alike: How many maps of the dense layer's convolution are nearly a shifted copy of another
+            one: see ``count_alike``.
     """
 
     name: str
@@ -47,6 +51,7 @@ class LayerComparison:
     ghosts: tuple[Ghost, ...]
     max_shift: int
     relative_error: float
+    alike: int
 
     @property
     def shifts(self) -> Counter[tuple[int, int]]:
@@ -66,8 +71,8 @@ def compare_layers(
         scale: One of the scales of both.
 
     Returns:
-        The comparisons in the order of the network, and the dense layers' outputs [C_out, h, w] by
-        name.
+        The comparisons in the order of the network, and the maps [C_out, h, w] of the dense layers
+        by name: what their convolutions give, before a residual and an activation.
 
     Raises:
         InputError: There is no ghost layer, or the dense network has no such layer.
@@ -76,37 +81,69 @@ def compare_layers(
     if not layers:
         raise InputError("ghost network: has no ghost layers; give a converted network")
     parents = dict(dense.named_modules())
-    calls: dict[str, tuple[tuple[Any, ...], Tensor]] = {}
-    handles = []
     for name, layer in layers.items():
-        parent = parents.get(name)
-        if getattr(parent, "out_channels", None) != layer.out_channels:
+        if getattr(parents.get(name), "out_channels", None) != layer.out_channels:
             raise InputError(f"parent: has no layer {name} of {layer.out_channels} channels")
-        assert parent is not None
-        handles.append(parent.register_forward_hook(_recorder(calls, name)))
+    calls = _record(dense, list(layers), image, scale)
+    with torch.inference_mode():
+        maps = {name: _maps(parents[name], calls[name][0][0]) for name in layers if name in calls}
+        comparisons = [
+            _compare(name, layers[name], *calls[name], count_alike(maps[name])) for name in maps
+        ]
+    return comparisons, maps
+
+
+def ghost_maps(ghost: SRModel, name: str, image: Tensor, scale: int) -> Tensor:
+    """Return what a ghost layer computes in its network: intrinsic and ghost channels.
+
+    Args:
+        ghost: The converted network, in evaluation mode.
+        name: One of its ghost layers.
+        image: An input, [1, C, h, w].
+        scale: One of its scales.
+
+    Returns:
+        [C_out, h, w], before a residual and an activation: each ghost channel is its source,
+        shifted, times its gain plus its bias.
+    """
+    calls = _record(ghost, [name], image, scale)
+    with torch.inference_mode():
+        return _maps(dict(ghost.named_modules())[name], calls[name][0][0])
+
+
+def _record(
+    network: SRModel, names: list[str], image: Tensor, scale: int
+) -> dict[str, tuple[tuple[Any, ...], Tensor]]:
+    """Run a network; return the inputs and the output of the first call of each layer named."""
+    calls: dict[str, tuple[tuple[Any, ...], Tensor]] = {}
+    modules = dict(network.named_modules())
+
+    def recorder(name: str) -> Any:
+        def record(_module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            calls.setdefault(name, (inputs, output))
+
+        return record
+
+    handles = [modules[name].register_forward_hook(recorder(name)) for name in names]
     try:
         with torch.inference_mode():
-            dense(image, scale)
-            comparisons = [
-                _compare(name, layer, *calls[name])
-                for name, layer in layers.items()
-                if name in calls
-            ]
+            network(image, scale)
     finally:
         for handle in handles:
             handle.remove()
-    return comparisons, {name: output[0] for name, (_, output) in calls.items()}
+    return calls
 
 
-def _recorder(calls: dict[str, tuple[tuple[Any, ...], Tensor]], name: str) -> Any:
-    def record(_module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        calls.setdefault(name, (inputs, output))
-
-    return record
+def _maps(layer: nn.Module, input: Tensor) -> Tensor:
+    """Return what a layer computes [C_out, h, w] before a residual and an activation."""
+    bare: Any = copy.deepcopy(layer)
+    bare.activation, bare.residual_scale = "none", 1.0
+    output: Tensor = bare(input)
+    return output[0]
 
 
 def _compare(
-    name: str, layer: GhostConv2d, inputs: tuple[Any, ...], expected: Tensor
+    name: str, layer: GhostConv2d, inputs: tuple[Any, ...], expected: Tensor, alike: int
 ) -> LayerComparison:
     error = (layer(*inputs) - expected).square().mean()
     variance = expected.var(unbiased=False)
@@ -125,4 +162,5 @@ def _compare(
         ghosts=tuple(sorted(ghosts, key=lambda ghost: ghost.channel)),
         max_shift=layer.max_shift,
         relative_error=float(error / variance) if variance > 0 else 0.0,
+        alike=alike,
     )

@@ -18,15 +18,16 @@ from ghostsr_ext.evaluation import evaluate
 from ghostsr_ext.files import atomic_write
 from ghostsr_ext.inference import Upscaler
 from ghostsr_ext.models import SRModel
-from ghostsr_ext.report.layers import LayerComparison, compare_layers
+from ghostsr_ext.report.layers import LayerComparison, compare_layers, ghost_maps
 from ghostsr_ext.report.pictures import Crop, crop_png, data_uri, make_crop, map_picture, png
 from ghostsr_ext.report.scatter import scatter_svg
-from ghostsr_ext.report.similarity import similar_pairs
+from ghostsr_ext.report.similarity import ALIKE, similar_pairs
 
 Progress = Callable[[str], None]
 """Called before each step with its name."""
 
 _FEATURE_SIDE = 96
+_GHOSTS_SHOWN = 32
 
 
 def write_report(
@@ -61,7 +62,7 @@ def write_report(
         progress: Called before each step.
 
     Returns:
-        The measurements.
+        The measurements; the first row is the parent in plain torch.
 
     Raises:
         InputError: There are fewer than two networks, they do not fit together, or a file cannot
@@ -75,7 +76,7 @@ def write_report(
             f"output {path}: exists already; pass overwrite (--overwrite) to replace it"
         )
     step = progress or (lambda _name: None)
-    (_, dense), (_, ghost), *_ = models.items()
+    (dense_name, dense), (ghost_name, ghost), *_ = models.items()
     scale = dense.scale if scale is None else scale
     pairs = pictures.pairs(scale)
 
@@ -86,7 +87,11 @@ def write_report(
     layers, features = compare_layers(dense.cpu().eval(), ghost.cpu().eval(), image, scale)
     layer = _middle(layers) if layer is None else layer
     if layer not in features:
-        raise InputError(f"layer {layer}: must be one of {', '.join(features)}")
+        raise InputError(f"layer: found {layer}; allowed are {', '.join(features)}")
+    maps = {
+        dense_name: features[layer],
+        ghost_name: ghost_maps(ghost, layer, image, scale),
+    }
 
     psnr = {}
     for name, model in models.items():
@@ -98,6 +103,7 @@ def write_report(
         scale=scale,
         size=size,
         repeats=repeats,
+        plain_torch=True,
         device=device,
         psnr=psnr,
         dataset=pictures.name,
@@ -107,14 +113,14 @@ def write_report(
         make_crop(pair.name, pair.read_low(), pair.read_high(), dict(models), scale)
         for pair in pairs[:crops]
     ]
-    files = _picture_files(layer, features[layer], details)
+    files = _picture_files(layer, maps, details)
     if picture_folder is not None:
         folder = Path(picture_folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             with atomic_write(folder / name, overwrite=overwrite) as temporary:
                 temporary.write_bytes(content)
-    page = _page(comparison, layers, layer, features[layer], details, files)
+    page = _page(comparison, layers, layer, maps, details, files)
     with atomic_write(path, overwrite=overwrite) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return comparison
@@ -124,15 +130,22 @@ def _middle(layers: list[LayerComparison]) -> str:
     return layers[len(layers) // 2].name
 
 
-def _picture_files(layer: str, features: torch.Tensor, details: list[Crop]) -> dict[str, bytes]:
+def _picture_files(
+    layer: str, maps: Mapping[str, torch.Tensor], details: list[Crop]
+) -> dict[str, bytes]:
     files = {
-        f"{layer}_{channel}.png": png(map_picture(features[channel]))
-        for channel in range(len(features))
+        _map_name(network, layer, channel): png(map_picture(channels[channel]))
+        for network, channels in maps.items()
+        for channel in range(len(channels))
     }
     for detail in details:
         for label, pixels in detail.versions.items():
             files[_crop_name(detail, label)] = crop_png(pixels)
     return files
+
+
+def _map_name(network: str, layer: str, channel: int) -> str:
+    return f"{network}_{layer}_{channel}.png".replace("/", "_")
 
 
 def _crop_name(detail: Crop, label: str) -> str:
@@ -143,13 +156,13 @@ def _page(
     comparison: Comparison,
     layers: list[LayerComparison],
     layer: str,
-    features: torch.Tensor,
+    maps: Mapping[str, torch.Tensor],
     details: list[Crop],
     files: dict[str, bytes],
 ) -> str:
-    shown = next((entry for entry in layers if entry.name == layer), layers[0])
+    shown = next(entry for entry in layers if entry.name == layer)
     uris = {name: data_uri(content) for name, content in files.items()}
-    dense, ghost = comparison.networks[:2]
+    before, after = maps
     environment = Environment(
         loader=PackageLoader("ghostsr_ext.report", "."),
         autoescape=True,
@@ -158,17 +171,22 @@ def _page(
         lstrip_blocks=True,
     )
     values: dict[str, Any] = {
-        "title": f"{ghost.name} beside {dense.name}",
+        "title": f"{after} beside {before}",
         "version": ghostsr_ext.__version__,
         "rows": comparison.rows(),
         "conditions": comparison.conditions(),
         "scatter": scatter_svg(comparison),
         "layer": layer,
-        "maps": [uris[f"{layer}_{channel}.png"] for channel in range(len(features))],
-        "pairs": similar_pairs(features),
+        "maps": {
+            network: [uris[_map_name(network, layer, channel)] for channel in range(len(channels))]
+            for network, channels in maps.items()
+        },
+        "pairs": similar_pairs(maps[before]),
+        "alike_from": ALIKE,
+        "alike": sum(entry.alike for entry in layers),
+        "all_maps": sum(len(entry.intrinsic) + len(entry.ghosts) for entry in layers),
         "shown": shown,
-        "intrinsic": set(shown.intrinsic),
-        "sources": {entry.channel: entry for entry in shown.ghosts},
+        "ghosts": shown.ghosts[:_GHOSTS_SHOWN],
         "layers": layers,
         "largest_error": max(entry.relative_error for entry in layers) or 1.0,
         "details": [
@@ -178,7 +196,7 @@ def _page(
             }
             for detail in details
         ],
-        "before": dense.name,
-        "after": ghost.name,
+        "before": before,
+        "after": after,
     }
     return environment.get_template("page.html").render(values)

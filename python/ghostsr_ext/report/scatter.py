@@ -7,7 +7,7 @@ from html import escape
 from ghostsr_ext.benchmark import Comparison
 
 _WIDTH, _HEIGHT = 560, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 150, 20, 45
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 180, 24, 45
 
 
 def scatter_svg(comparison: Comparison) -> str:
@@ -38,7 +38,7 @@ def scatter_svg(comparison: Comparison) -> str:
         f'<path class="axis" d="M{_LEFT} {_TOP}V{floor}H{_WIDTH - _RIGHT}"/>',
         f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 8}" text-anchor="middle">'
         "milliseconds a picture</text>",
-        f'<text x="{_LEFT - 8}" y="{_TOP - 6}" text-anchor="middle">dB</text>',
+        f'<text x="{_LEFT}" y="{_TOP - 10}" text-anchor="middle">dB</text>',
     ]
     for fraction in (0.0, 0.5, 1.0):
         time, level = right * fraction, bottom + (top - bottom) * fraction

@@ -1,4 +1,4 @@
-"""How alike the feature maps of a layer are, up to shifts: what ghost features live on."""
+"""How alike the feature maps of a layer are, up to shifts."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+ALIKE = 0.9
+"""The correlation from which one map is counted as nearly a shifted copy of another."""
+
 
 @dataclass(frozen=True)
 class SimilarPair:
-    """Two feature maps of which one is nearly a shifted copy of the other.
+    """Two feature maps, and how alike they are after a shift.
 
     Attributes:
         channel: One map.
-        other: The other one; ``channel`` at (y, x) resembles it at (y + dy, x + dx).
-        shift: (dy, dx), in pixels.
-        correlation: Of their values, at most 1.
+        other: The other one; ``channel`` at (y, x) is compared with it at (y + dy, x + dx).
+        shift: (dy, dx), in pixels, the one at which they are most alike.
+        correlation: Of their values, in -1..1; 1 for a shifted copy, up to brightness and contrast.
     """
 
     channel: int
@@ -38,18 +41,8 @@ def similar_pairs(features: Tensor, *, max_shift: int = 1, count: int = 6) -> li
     Returns:
         Pairs, the most similar first. Maps without any variation are in none.
     """
-    channels, rows, columns = features.shape
-    d = min(max_shift, (rows - 1) // 2, (columns - 1) // 2)
-    inner = _normalised(features[:, d : rows - d, d : columns - d])
-    offsets = [(dy, dx) for dy in range(-d, d + 1) for dx in range(-d, d + 1)]
-    correlations = torch.stack(
-        [
-            inner @ _normalised(features[:, d + dy : rows - d + dy, d + dx : columns - d + dx]).T
-            for dy, dx in offsets
-        ]
-    )
-    best, which = correlations.max(dim=0)
-    best.fill_diagonal_(-1)
+    channels = len(features)
+    best, which, offsets = _best_correlations(features, max_shift)
     pairs: list[SimilarPair] = []
     while len(pairs) < min(count, channels // 2):
         channel, other = divmod(int(best.argmax()), channels)
@@ -62,6 +55,40 @@ def similar_pairs(features: Tensor, *, max_shift: int = 1, count: int = 6) -> li
             best[used, :] = -1
             best[:, used] = -1
     return pairs
+
+
+def count_alike(features: Tensor, *, max_shift: int = 1, least: float = ALIKE) -> int:
+    """Count the feature maps that are nearly a shifted copy of another map of the layer.
+
+    Args:
+        features: [C, h, w].
+        max_shift: Largest shift to try, in pixels.
+        least: The correlation from which maps count.
+    """
+    best, _, _ = _best_correlations(features, max_shift)
+    return int((best.amax(dim=1) >= least).sum())
+
+
+def _best_correlations(
+    features: Tensor, max_shift: int
+) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
+    """Return of all pairs the best correlation, the number of its shift, and the shifts.
+
+    A map is not compared with itself: the diagonal is -1.
+    """
+    _, rows, columns = features.shape
+    d = min(max_shift, (rows - 1) // 2, (columns - 1) // 2)
+    inner = _normalised(features[:, d : rows - d, d : columns - d])
+    offsets = [(dy, dx) for dy in range(-d, d + 1) for dx in range(-d, d + 1)]
+    correlations = torch.stack(
+        [
+            inner @ _normalised(features[:, d + dy : rows - d + dy, d + dx : columns - d + dx]).T
+            for dy, dx in offsets
+        ]
+    )
+    best, which = correlations.max(dim=0)
+    best.fill_diagonal_(-1)
+    return best, which, offsets
 
 
 def _normalised(maps: Tensor) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ghostsr_ext.conversion import Method
 from ghostsr_ext.nn import MAX_SHIFT_LIMIT, ShiftEstimator, ShiftScope
@@ -14,6 +16,22 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _expand_variables(value: Any) -> Any:
+    """Put the values of environment variables into a path such as ``$GHOSTSR_DATA/Set5``."""
+    if not isinstance(value, str | os.PathLike):
+        return value
+    text = os.fspath(value)
+    expanded = os.path.expandvars(text)
+    absent = re.search(r"\$\{?(\w+)", expanded)
+    if absent is not None:
+        raise ValueError(f"{text}: the environment variable {absent[1]} is not set")
+    return expanded
+
+
+FilePath = Annotated[Path, BeforeValidator(_expand_variables)]
+"""A path in which environment variables may stand: ``$GHOSTSR_DATA/Set5``."""
 
 
 class Section(BaseModel):
@@ -29,10 +47,10 @@ class ModelConfig(Section):
     arguments: dict[str, Any] = Field(
         default_factory=dict, description="Arguments of the preset, such as scale and blocks."
     )
-    init: Path | None = Field(
+    init: FilePath | None = Field(
         default=None, description="A checkpoint to start from, dense or converted."
     )
-    pretrained: Path | None = Field(
+    pretrained: FilePath | None = Field(
         default=None,
         description="A dense network, of another scale for instance; the new one takes "
         "its tensors of equal name and shape.",
@@ -130,7 +148,7 @@ class ShiftConfig(Section):
 class DataConfig(Section):
     """Pictures to train on."""
 
-    train: list[Path] = Field(min_length=1, description="Folders of pictures or sets with LR.")
+    train: list[FilePath] = Field(min_length=1, description="Folders of pictures or sets with LR.")
     patch: Count = Field(default=48, description="Side of a patch in pixels of the small picture.")
     augment: bool = Field(default=True, description="Eight-fold flips and quarter turns.")
     sampling: Literal["uniform", "area"] = Field(
@@ -139,7 +157,7 @@ class DataConfig(Section):
     workers: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Processes that cut patches."
     )
-    cache: Path | None = Field(
+    cache: FilePath | None = Field(
         default=None, description="Folder of decoded pictures; left out: the user's cache folder."
     )
     on_unreadable: Literal["fail", "skip"] = Field(
@@ -150,7 +168,9 @@ class DataConfig(Section):
 class ValidationConfig(Section):
     """Sets to measure on while training."""
 
-    sets: list[Path] = Field(default_factory=list, description="The first one decides the best.")
+    sets: list[FilePath] = Field(
+        default_factory=list, description="The first one decides the best."
+    )
     every: Count = Field(default=1000, description="Steps between measurements.")
 
 
@@ -164,7 +184,7 @@ class LossConfig(Section):
 class DistillationConfig(Section):
     """Learning from a dense network as well as from the originals."""
 
-    teacher: Path | Literal["parent"] | None = Field(
+    teacher: FilePath | Literal["parent"] | None = Field(
         default=None, description="A checkpoint, or parent: the network before its conversion."
     )
     output: NotNegative = Field(

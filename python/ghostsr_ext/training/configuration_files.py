@@ -23,11 +23,17 @@ else:
     import tomli as tomllib
 
 
-def read_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
+def read_config(
+    path: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    more: Sequence[str | os.PathLike[str]] = (),
+) -> Config:
     """Read a configuration file.
 
     Args:
         path: A TOML file.
+        more: TOML files whose values are put over those of the files before them.
         overrides: Texts such as ``training.lr=1e-4``; what stands behind ``=`` is a TOML value, or
             a text where it is none.
 
@@ -38,15 +44,32 @@ def read_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         InputError: The file is unreadable, or a key or value is wrong; the message names each and,
             for an unknown key, the nearest right one.
     """
+    values: dict[str, Any] = {}
+    for file in (path, *more):
+        _merge(values, _read_values(file))
+    origin = " + ".join(str(file) for file in (path, *more))
+    return config_from_values(values, f"config {origin}", overrides)
+
+
+def _read_values(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"config {path}: cannot be read ({error})") from error
     try:
-        values = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"config {path}: is no TOML ({error})") from error
-    return config_from_values(values, f"config {path}", overrides)
+
+
+def _merge(values: dict[str, Any], over: dict[str, Any]) -> None:
+    """Put the values of ``over`` into ``values``, table by table."""
+    for key, value in over.items():
+        inner = values.get(key)
+        if isinstance(inner, dict) and isinstance(value, dict):
+            _merge(inner, value)
+        else:
+            values[key] = value
 
 
 def config_from_values(

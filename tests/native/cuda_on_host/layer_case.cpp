@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "../activations.h"
+
 namespace ghostsr::cuda_test {
 namespace {
 
@@ -70,7 +72,8 @@ LayerCase random_case(std::mt19937_64& random, const CaseLimits& limits) {
     layer.ghost_bias = draw_numbers(random, layer.ghosts, true);
   }
   layer.residual_scale = chance(random, 0.3) ? 0.125 : 1;
-  layer.relu = chance(random, 0.5);
+  layer.activation = kActivations[draw(random, 0, 2)];
+  layer.slopes = test_slopes(layer.channels());
   layer.residual = chance(random, 0.4);
   layer.intrinsic = draw_numbers(random, layer.intrinsic_size().elements(), layer.dyadic);
   layer.residual_map = draw_numbers(random, layer.output_size().elements(), layer.dyadic);
@@ -112,7 +115,7 @@ std::vector<double> LayerCase::expected_output() const {
           if (residual) {
             value += residual_map[output.size()];
           }
-          output.push_back(relu && value < 0 ? 0 : value);
+          output.push_back(activated(activation, slope(channel), value));
         }
       }
     }
@@ -134,6 +137,10 @@ LentTables<T>::LentTables(const LayerCase& layer, bool wide) {
   }
   if (layer.ghost_bias) {
     tables_.ghost_bias = numbers(*layer.ghost_bias);
+  }
+  tables_.activation.kind = layer.activation;
+  if (layer.activation == ActivationKind::leaky) {
+    tables_.activation.slopes = numbers(layer.slopes);
   }
   if (!layer.convolution_bias.empty()) {
     convolution_bias_ = numbers(layer.convolution_bias);

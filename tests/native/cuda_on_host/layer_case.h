@@ -29,7 +29,8 @@ struct LayerCase {
   std::vector<double>
       convolution_bias;  // [intrinsic_channels], still to be added to the intrinsic map; or empty
   double residual_scale = 1;
-  bool relu = false;
+  ActivationKind activation = ActivationKind::none;
+  std::vector<double> slopes;  // [channels()] of `leaky`
   bool residual = false;
   bool dyadic = true;
   std::vector<double> intrinsic;  // values in the order of StridedMap::each
@@ -43,6 +44,12 @@ struct LayerCase {
   Size intrinsic_size() const { return {batch, intrinsic_channels, height, width}; }
   Size output_size() const { return {batch, channels(), height, width}; }
   ChannelPlan plan() const;
+  Activation cpu_activation() const {
+    return {activation, activation == ActivationKind::leaky ? slopes.data() : nullptr};
+  }
+  double slope(int64_t channel) const {
+    return activation == ActivationKind::leaky ? slopes[static_cast<size_t>(channel)] : 0;
+  }
 
   // Whether the epilogue only moves values, so that no rounding takes place.
   bool only_moves() const {

@@ -4,19 +4,20 @@
 #include <random>
 #include <vector>
 
+#include "../activations.h"
 #include "channel_plan.cuh"
 #include "layer_case.h"
 #include "shift_concat_backward.h"
 
 namespace ghostsr::cuda_test {
 
-// Makes the case one that the witness it returns can tell the ReLU's signs of.
-inline ReluWitness draw_witness(std::mt19937_64& random, LayerCase& layer) {
-  if (!layer.relu) {
-    return ReluWitness::none;
+// Makes the case one that the map it returns can tell the signs of that the activation saw.
+inline MaskSource draw_mask_source(std::mt19937_64& random, LayerCase& layer) {
+  if (layer.activation == ActivationKind::none) {
+    return MaskSource::none;
   }
   if (random() % 2 == 0) {
-    return ReluWitness::output;
+    return MaskSource::output;
   }
   layer.residual = false;
   // Rounding must not decide a sign.
@@ -24,27 +25,28 @@ inline ReluWitness draw_witness(std::mt19937_64& random, LayerCase& layer) {
     layer.gain.reset();
     layer.ghost_bias.reset();
   }
-  return ReluWitness::intrinsic;
+  return MaskSource::intrinsic;
 }
 
 template <typename T>
 class LentGradient {
  public:
   // Where `defined` is not set the tables are out of range, and passed() is empty.
-  LentGradient(const LayerCase& layer, ReluWitness witness, bool defined = true)
-      : witness_(witness),
+  LentGradient(const LayerCase& layer, MaskSource mask_source, bool defined = true)
+      : activation_(layer.activation),
+        mask_source_(mask_source),
         residual_scale_(layer.residual_scale),
         gradient_(filled_map<T>(layer.output_size(), layer.layout, layer.misalignment, layer.grad_output)),
         output_(filled_map<T>(layer.output_size(), layer.layout, layer.misalignment,
-                              defined ? layer.expected_output() : layer.residual_map)),
+                              defined ? seen_by_activation(layer) : layer.residual_map)),
         intrinsic_(filled_map<T>(layer.intrinsic_size(), layer.layout, layer.misalignment, layer.intrinsic)),
         gradient_loan_(gradient_.lend_for_reading()),
         output_loan_(output_.lend_for_reading()),
         intrinsic_loan_(intrinsic_.lend_for_reading()) {
     if (defined) {
       output_.each([&](int64_t n, int64_t c, int64_t y, int64_t x) {
-        const bool open = witness == ReluWitness::none || to_double(output_.at(n, c, y, x)) > 0;
-        passed_.push_back(open ? to_double(gradient_.at(n, c, y, x)) * layer.residual_scale : 0);
+        passed_.push_back(derivative(layer.activation, layer.slope(c), to_double(output_.at(n, c, y, x))) *
+                          to_double(gradient_.at(n, c, y, x)) * layer.residual_scale);
       });
     }
   }
@@ -53,19 +55,27 @@ class LentGradient {
     return {
         .data = gradient_.data(),
         .strides = gradient_.strides(),
-        .witness = witness_,
-        .output = witness_ == ReluWitness::output ? output_.data() : nullptr,
-        .output_strides = witness_ == ReluWitness::output ? output_.strides() : Strides{},
+        .activation = activation_,
+        .mask_source = mask_source_,
+        .output = mask_source_ == MaskSource::output ? output_.data() : nullptr,
+        .output_strides = mask_source_ == MaskSource::output ? output_.strides() : Strides{},
         .intrinsic = intrinsic_.data(),
         .intrinsic_strides = intrinsic_.strides(),
         .residual_scale = static_cast<accumulator_t<T>>(residual_scale_),
     };
   }
-  // dL/dV before the ReLU and with residual_scale, in the order of StridedMap::each.
+  // dL/dV before the activation and with residual_scale, in the order of StridedMap::each.
   const std::vector<double>& passed() const { return passed_; }
 
  private:
-  ReluWitness witness_;
+  // Slopes of either sign hide in the output what the activation saw.
+  static std::vector<double> seen_by_activation(LayerCase layer) {
+    layer.activation = layer.activation == ActivationKind::leaky ? ActivationKind::none : layer.activation;
+    return layer.expected_output();
+  }
+
+  ActivationKind activation_;
+  MaskSource mask_source_;
   double residual_scale_;
   StridedMap<T> gradient_;
   StridedMap<T> output_;

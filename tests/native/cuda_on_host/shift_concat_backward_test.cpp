@@ -77,7 +77,8 @@ StridedMap<T> by_cpu(const LayerCase& layer, const LentGradient<T>& gradient) {
       .reach = plan.reach,
       .grad_output = from.data,
       .grad_output_strides = from.strides,
-      .witness = from.witness,
+      .activation = layer.cpu_activation(),
+      .mask_source = from.mask_source,
       .output = from.output,
       .output_strides = from.output_strides,
       .intrinsic = from.intrinsic,
@@ -91,8 +92,8 @@ StridedMap<T> by_cpu(const LayerCase& layer, const LentGradient<T>& gradient) {
 }
 
 template <typename T>
-void expect_backward(const LayerCase& layer, ReluWitness witness, ShiftConcatBackwardPath path) {
-  const LentGradient<T> gradient(layer, witness);
+void expect_backward(const LayerCase& layer, MaskSource mask_source, ShiftConcatBackwardPath path) {
+  const LentGradient<T> gradient(layer, mask_source);
   const LentPlan<T> plan(layer, true);
   StridedMap<T> result(layer.intrinsic_size(), layer.output_layout, layer.misalignment);
   const auto loan = result.lend_for_writing();
@@ -106,8 +107,8 @@ void expect_backward(const LayerCase& layer, ReluWitness witness, ShiftConcatBac
 }
 
 template <typename T>
-std::vector<ShiftConcatBackwardPath> allowed_paths(const LayerCase& layer, ReluWitness witness) {
-  const LentGradient<T> gradient(layer, witness);
+std::vector<ShiftConcatBackwardPath> allowed_paths(const LayerCase& layer, MaskSource mask_source) {
+  const LentGradient<T> gradient(layer, mask_source);
   const LentPlan<T> plan(layer, true);
   StridedMap<T> result(layer.intrinsic_size(), layer.output_layout, layer.misalignment);
   const auto arguments = backward_arguments(layer, gradient, plan, result);
@@ -131,11 +132,11 @@ TYPED_TEST(ShiftConcatBackwardOnHost, EqualsDefinitionAndCpuOnEveryPathOfRandomL
   for (int index = 0; index < random_cases(180); ++index) {
     LayerCase layer = random_case(random, {});
     host_cuda::seed_thread_order(random());
-    const ReluWitness witness = draw_witness(random, layer);
-    SCOPED_TRACE(testing::Message() << "case " << index << ", witness " << static_cast<int>(witness));
-    for (const ShiftConcatBackwardPath path : allowed_paths<TypeParam>(layer, witness)) {
+    const MaskSource mask_source = draw_mask_source(random, layer);
+    SCOPED_TRACE(testing::Message() << "case " << index << ", mask source " << static_cast<int>(mask_source));
+    for (const ShiftConcatBackwardPath path : allowed_paths<TypeParam>(layer, mask_source)) {
       SCOPED_TRACE(testing::Message() << "path " << static_cast<int>(path));
-      ASSERT_NO_FATAL_FAILURE(expect_backward<TypeParam>(layer, witness, path));
+      ASSERT_NO_FATAL_FAILURE(expect_backward<TypeParam>(layer, mask_source, path));
       ++cases[static_cast<int>(path)];
     }
   }
@@ -163,9 +164,9 @@ TYPED_TEST(ShiftConcatBackwardOnHost, TakesMoreReadersThanABlockKeeps) {
     for (size_t index = 0; index < layer.grad_output.size(); ++index) {
       layer.grad_output[index] = static_cast<double>(index % 7) - 3;
     }
-    for (const ShiftConcatBackwardPath path : allowed_paths<TypeParam>(layer, ReluWitness::none)) {
+    for (const ShiftConcatBackwardPath path : allowed_paths<TypeParam>(layer, MaskSource::none)) {
       SCOPED_TRACE(testing::Message() << "path " << static_cast<int>(path));
-      ASSERT_NO_FATAL_FAILURE(expect_backward<TypeParam>(layer, ReluWitness::none, path));
+      ASSERT_NO_FATAL_FAILURE(expect_backward<TypeParam>(layer, MaskSource::none, path));
     }
   }
 }
@@ -185,8 +186,8 @@ TYPED_TEST(ShiftConcatBackwardOnHost, StaysInItsMemoryWhereTheTablesAreOutOfRang
       entry = static_cast<int64_t>(random() % 400) - 200;
     }
     layer.order = order;
-    layer.relu = false;
-    const LentGradient<TypeParam> gradient(layer, ReluWitness::none, false);
+    layer.activation = ActivationKind::none;
+    const LentGradient<TypeParam> gradient(layer, MaskSource::none, false);
     const LentPlan<TypeParam> plan(layer, index % 2 == 0);
     for (const ShiftConcatBackwardPath path :
          {ShiftConcatBackwardPath::elements, ShiftConcatBackwardPath::rows}) {

@@ -34,7 +34,6 @@ struct Forward {
         .output = output.data(),
         .output_strides = output.strides(),
         .residual_scale = static_cast<accumulator_t<T>>(layer.residual_scale),
-        .relu = layer.relu,
     };
   }
 };
@@ -61,7 +60,7 @@ StridedMap<T> by_cpu(LayerCase layer) {
       .output = output.data(),
       .output_strides = output.strides(),
       .residual_scale = layer.residual_scale,
-      .relu = layer.relu,
+      .activation = layer.cpu_activation(),
       .affine = plan.affine,
   };
   shift_concat(params, 0, shift_concat_tasks(params));
@@ -171,7 +170,7 @@ TYPED_TEST(ShiftConcatOnHost, KeepsNansThroughTheRelu) {
   LayerCase layer;
   layer.width = 16;
   layer.height = 16;
-  layer.relu = true;
+  layer.activation = ActivationKind::relu;
   layer.intrinsic.assign(256, std::numeric_limits<double>::quiet_NaN());
   layer.residual_map.assign(256, 0);
   Forward<TypeParam> forward(layer);

@@ -72,7 +72,8 @@ std::vector<double> by_cpu(const LayerCase& layer, const cuda::OutputGradient<T>
       .reach = plan.reach,
       .grad_output = gradient.data,
       .grad_output_strides = gradient.strides,
-      .witness = gradient.witness,
+      .activation = layer.cpu_activation(),
+      .mask_source = gradient.mask_source,
       .output = gradient.output,
       .output_strides = gradient.output_strides,
       .intrinsic = gradient.intrinsic,
@@ -128,15 +129,15 @@ TYPED_TEST(GhostSumOnHost, EqualsDefinitionAndCpuOfRandomLayers) {
       continue;
     }
     host_cuda::seed_thread_order(random());
-    const ReluWitness witness = draw_witness(random, layer);
-    const LentGradient<TypeParam> gradient(layer, witness);
+    const MaskSource mask_source = draw_mask_source(random, layer);
+    const LentGradient<TypeParam> gradient(layer, mask_source);
     const LentPlan<TypeParam> plan(layer, true);
     // The paper's window has a kernel of its own, so it gets half of the cases.
     const int64_t max_shift = index % 2 == 0 ? 1 : static_cast<int64_t>(random() % 8);
     for (const GhostSum kind : {GhostSum::candidates, GhostSum::chosen, GhostSum::total}) {
       SCOPED_TRACE(testing::Message()
-                   << "case " << index << ", kind " << static_cast<int>(kind) << ", witness "
-                   << static_cast<int>(witness) << ", max_shift " << max_shift);
+                   << "case " << index << ", kind " << static_cast<int>(kind) << ", mask source "
+                   << static_cast<int>(mask_source) << ", max_shift " << max_shift);
       const std::vector<double> found = by_kernel(layer, gradient.gradient(), plan, kind, max_shift, false);
       const Sums expected = expected_sums(layer, gradient.passed(), kind, max_shift);
       const std::vector<double> cpu = by_cpu(layer, gradient.gradient(), kind, max_shift);
@@ -157,7 +158,7 @@ TYPED_TEST(GhostSumOnHost, GivesTheSameBitsWhateverTheOrderOfThreads) {
   while (layer.ghosts < 2 || layer.dyadic || layer.width < 40) {
     layer = random_case(random, {});
   }
-  const LentGradient<TypeParam> gradient(layer, ReluWitness::none);
+  const LentGradient<TypeParam> gradient(layer, MaskSource::none);
   const LentPlan<TypeParam> plan(layer, true);
   const auto sums = [&](uint64_t seed) {
     host_cuda::seed_thread_order(seed);

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import typer
+from ghostsr_cli import output
 from ghostsr_cli.convert import convert_command
 from ghostsr_ext.checkpoints import load_model, save_model
 from ghostsr_ext.errors import InputError
@@ -94,3 +95,46 @@ def test_a_ratio_outside_its_domain_leaves_no_file(folder):
 def test_patterns_that_fit_no_layer_are_refused(folder):
     with pytest.raises(InputError, match="no layer can be converted"):
         run(folder / "dense.safetensors", folder / "ghost.safetensors", "--layers", "tale*")
+
+
+def test_what_needs_training_says_so_in_the_last_line(folder):
+    result = run(folder / "dense.safetensors", folder / "ghost.safetensors")
+    assert "to be trained before use" in result.output.splitlines()[-1]
+
+
+def test_a_number_of_steps_trains_a_start_that_needs_it(folder):
+    result = run(
+        folder / "dense.safetensors",
+        folder / "ghost.safetensors",
+        "--calibration",
+        folder / "pictures",
+        "--method",
+        "filters",
+        "--polish-steps",
+        2,
+    )
+    assert result.exit_code == 0, result.output
+    assert "to be trained" not in result.output
+    report = load_model(folder / "ghost.safetensors").metadata["report"]
+    assert report["extra"]["polish"]["steps"] >= 2
+
+
+def test_names_of_layers_are_whole_on_narrow_terminals(folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    result = run(folder / "dense.safetensors", folder / "ghost.safetensors")
+    for name in ("body.0.conv1", "body.1.conv2"):
+        assert f" {name} " in result.output
+    assert max(map(len, result.output.splitlines()[:8])) <= 60
+
+
+def test_in_a_pipe_a_line_now_and_then_tells_the_progress(capsys, monkeypatch):
+    monkeypatch.setattr(output, "_SECONDS_BETWEEN_LINES", 0)
+    with output.ProgressBar() as bar:
+        bar.show(3, 16, "body.1.conv1")
+    assert capsys.readouterr().err.startswith("body.1.conv1: 3 of 16, 0 s")
+
+
+def test_in_a_pipe_short_work_is_silent(capsys):
+    with output.ProgressBar() as bar:
+        bar.show(3, 16, "body.1.conv1")
+    assert not capsys.readouterr().err

@@ -38,8 +38,8 @@ def test_the_memory_of_packed_weights_is_summed(network):
     assert re.search(rf"^total +{kept:,}$", output, flags=re.MULTILINE)
 
 
-def test_a_forced_path_is_told(network, monkeypatch):
-    monkeypatch.setenv("GHOSTSR_CONVOLUTION", "aten")
+def test_a_forced_path_is_told(network, force_path):
+    force_path("aten")
 
     assert "winograd" not in run("net.safetensors")
 

@@ -41,7 +41,7 @@ def test_a_page_is_written(folder):
 
 
 def test_a_layer_that_does_not_exist_is_refused_with_those_that_do(folder):
-    with pytest.raises(InputError, match=r"layer head: must be one of body\.0\.conv1"):
+    with pytest.raises(InputError, match=r"layer: found head; allowed are body\.0\.conv1"):
         run("dense.safetensors", "ghost.safetensors", "--layer", "head")
 
 

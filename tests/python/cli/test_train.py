@@ -51,9 +51,10 @@ def test_a_dense_network_is_converted_and_trained_without_a_configuration(folder
 
 
 def test_the_small_configuration_of_the_project_runs(folder):
-    result = run(CONFIGS / "ci_tiny.toml", "--data", "pictures", "--validation", "pictures", *QUICK)
+    result = run(CONFIGS / "ci_tiny.toml", *QUICK)
 
     assert result.exit_code == 0, result.output
+    assert "samples x2" in result.stderr
     assert (folder / "runs" / "ci_tiny" / "final.safetensors").exists()
 
 
@@ -83,7 +84,25 @@ def test_a_mistyped_key_is_one_clear_error(folder):
 
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("**/*.toml")), ids=lambda path: path.stem)
-def test_every_configuration_of_the_project_is_valid(config):
+def test_every_configuration_of_the_project_is_valid(config, monkeypatch):
     from ghostsr_ext.training import read_config
 
-    read_config(config, ['data.train=["pictures"]'])
+    monkeypatch.setenv("GHOSTSR_DATA", "/data")
+    base, more = (
+        (config.with_name("edsr.toml"), [config]) if config.stem == "ghost" else (config, [])
+    )
+    settings = read_config(base, more=more)
+    assert not any(str(path).startswith("..") for path in settings.data.train)
+
+
+def test_a_network_of_the_papers_becomes_a_ghost_network_by_a_second_configuration(folder):
+    save_model(create_model("edsr", blocks=1, features=8), folder / "dense.safetensors")
+    small = ("--set", "model.arguments={scale=2, blocks=1, features=8}", "--data", "pictures")
+    result = run(
+        *(CONFIGS / "paper/edsr.toml", CONFIGS / "paper/ghost.toml", *small, *QUICK),
+        *("--set", "model.pretrained=dense.safetensors", "--set", "validation.sets=[]"),
+        *("--set", "data.workers=0"),
+    )
+
+    assert result.exit_code == 0, result.output
+    assert len(ghost_layers(load_model(folder / "runs/edsr_ghost/final.safetensors"))) == 2

@@ -192,7 +192,7 @@ def test_only_what_a_rectifier_lets_through_is_fitted(monkeypatch):
     errors = []
     for rectified in (True, False):
         if not rectified:
-            monkeypatch.setattr(_Stage, "_rectified", False)
+            monkeypatch.setattr(_Stage, "_activation", None)
         ghost, _ = convert(dense, 0.5, calibration=images, polish_minutes=0, layers=["first"])
         errors.append((ghost.first(features) - wanted).square().mean())
     assert errors[0] < errors[1]
@@ -222,7 +222,7 @@ def test_a_residual_counts_for_what_a_rectifier_lets_through(monkeypatch):
     errors = []
     for rectified in (True, False):
         if not rectified:
-            monkeypatch.setattr(_Stage, "_rectified", False)
+            monkeypatch.setattr(_Stage, "_activation", None)
         ghost, _ = convert(dense, 0.5, calibration=images, polish_minutes=0, layers=["layer"])
         errors.append((ghost.rectified(images) - wanted).square().mean())
     assert errors[0] < errors[1]

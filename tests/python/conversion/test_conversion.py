@@ -152,7 +152,8 @@ def test_costs_are_those_of_the_network(unseen):
     assert report.parameters_before == sum(p.numel() for p in unseen.parameters())
     assert report.parameters_after == sum(p.numel() for p in ghost.parameters())
     wide = report.layers[0]
-    assert wide.macs_before == 24 * 24 * 16 * 16 * 25
+    assert report.macs_for == "x2 to 1280 x 720"
+    assert wide.macs_before == 640 * 360 * 16 * 16 * 25
     assert wide.macs_after * 2 == wide.macs_before
 
 

@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import torch
 from ghostsr_ext.conversion import convert
+from ghostsr_ext.conversion.picture_format import picture_format
 from ghostsr_ext.conversion.pictures import calibration_inputs
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import write_image
 from ghostsr_ext.models import CARN, EDSR, VDSR
 from torch import nn
+from torch.nn import functional
 
 
 @pytest.fixture
@@ -78,7 +80,66 @@ def test_an_empty_list_is_refused():
         convert(EDSR(blocks=1, features=4), calibration=[])
 
 
-def test_pictures_for_a_network_of_unknown_inputs_are_refused(folder):
-    model = nn.Sequential(*(nn.Conv2d(3, 3, 3) for _ in range(3)))
-    with pytest.raises(InputError, match="as a tensor"):
-        convert(model, calibration=folder)
+class Enlarging(nn.Module):
+    """Repeats pixels, and adds what its convolutions make: nothing at first."""
+
+    def __init__(self, scale=2, value_range=1.0, channels=3):
+        super().__init__()
+        self.entry = nn.Conv2d(channels, 8, 3, padding=1)
+        self.middle = nn.Conv2d(8, 8, 3, padding=1)
+        self.exit = nn.Conv2d(8, channels, 3, padding=1)
+        self.scale, self.white = scale, value_range
+        with torch.no_grad():
+            self.exit.weight.mul_(0.01)
+            self.exit.bias.zero_()
+
+    def forward(self, image):
+        # Only in its own range does the network know what is white.
+        image = image.clamp(max=self.white)
+        offset = (image.amax() < self.white / 20).to(image) * self.white
+        features = self.middle(torch.relu(self.entry(image / self.white - 0.5)))
+        output = image + self.white * self.exit(torch.relu(features)) + offset
+        return functional.interpolate(output, scale_factor=self.scale)
+
+
+@pytest.mark.parametrize("value_range", [1.0, 255.0])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_scale_and_value_range_of_any_network_are_found_out(scale, value_range):
+    form = picture_format(Enlarging(scale, value_range))
+    assert (form.scale, form.value_range) == (scale, value_range)
+    assert form.colour == "rgb"
+    assert not form.input_upscaled
+
+
+def test_an_input_that_is_enlarged_already_is_told_by_the_scale():
+    form = picture_format(Enlarging(1, channels=1), scale=3)
+    assert form.input_upscaled
+    assert form.colour == "y"
+
+
+def test_what_is_given_wins():
+    assert picture_format(Enlarging(), value_range=2.5).value_range == 2.5
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        (Enlarging(2), {"scale": 3}, "scale: found 3; the network enlarges by 2"),
+        (Enlarging(2), {"scale": 0}, "scale: found 0; whole numbers from 1 to 64"),
+        (Enlarging(2), {"value_range": -1.0}, "value_range: found -1.0"),
+        (EDSR(blocks=1, features=4), {"scale": 3}, "scale: found 3; the network says 2 itself"),
+        (nn.Sequential(nn.Conv2d(3, 8, 3, stride=2)), {}, "no pictures of a multiple of its input"),
+        (nn.Sequential(nn.Conv2d(9, 8, 3)), {}, "takes 9 channels"),
+        (nn.Sequential(nn.Conv2d(3, 3, 3, padding=1)), {}, "value_range: cannot be told"),
+    ],
+)
+def test_what_contradicts_or_cannot_be_told_is_refused(model, arguments, message):
+    with pytest.raises(InputError, match=message):
+        picture_format(model, **arguments)
+
+
+@pytest.mark.parametrize("value_range", [1.0, 255.0])
+def test_a_folder_calibrates_any_network(folder, value_range):
+    _, report = convert(Enlarging(1, value_range), calibration=folder, polish_steps=0)
+    assert report.settings["calibration_inputs"] == [48, 3, 48, 48]
+    assert report.layers[0].relative_error < 1

@@ -1,9 +1,10 @@
 import pytest
 import torch
 from exported_networks import ghost_network
+from ghostsr_ext.conversion import convert
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.export import lower
-from ghostsr_ext.models.carn import CARN
+from ghostsr_ext.models import CARN, RDN, RRDBNet, SRVGGNetCompact
 from ghostsr_ext.models.vdsr import VDSR
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d, freeze_shifts
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -92,3 +93,31 @@ def test_the_scale_can_be_chosen():
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         lower(ghost_network(), **options)
+
+
+@pytest.mark.parametrize("ghost_as", ["depthwise", "slices"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        RRDBNet(scale=2, blocks=1, features=8, growth=4),
+        SRVGGNetCompact(scale=2, layers=3, features=8),
+        SRVGGNetCompact(scale=2, layers=3, features=8, activation="leaky_relu"),
+    ],
+    ids=["rrdbnet", "compact", "compact_leaky_relu"],
+)
+def test_leaky_relu_and_prelu_are_lowered(network, ghost_as):
+    ghost, _ = convert(network.eval(), 0.5)
+    image = torch.rand(1, 3, 10, 12)
+
+    with torch.no_grad():
+        torch.testing.assert_close(lower(ghost, ghost_as=ghost_as)(image), ghost(image))
+
+
+def test_dense_maps_are_joined_not_written_in_place_while_a_network_is_traced():
+    network = RDN(scale=2, blocks=1, layers=2, growth=4, features=4).eval()
+    with torch.no_grad():
+        traced = torch.jit.trace(lower(network), torch.rand(1, 3, 8, 9), check_trace=False)
+
+    assert "aten::copy_" not in str(traced.inlined_graph)
+    other = torch.rand(1, 3, 5, 12)
+    torch.testing.assert_close(traced(other), network(other))

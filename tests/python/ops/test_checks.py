@@ -130,7 +130,7 @@ SOURCES = {
     ),
     "unknown activation": (
         {"activation": "gelu"},
-        'activation: found "gelu"; allowed are "none" and "relu"',
+        'activation: found "gelu"; allowed are "none", "relu", "leaky_relu" and "prelu"',
     ),
 }
 SHIFTS = {

@@ -7,6 +7,7 @@ from ghostsr_ext import ops
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
 from torch.library import opcheck
 
+OPERATORS = torch.ops.ghostsr
 EVERYTHING = {"affine": True, "ordered": True, "residual": True, "activation": "relu"}
 CHECKS = (
     "test_schema",
@@ -28,11 +29,15 @@ def _with_gradients(arguments, wanted):
 @pytest.mark.parametrize(
     ("kind", "operator", "options"),
     [
-        ("fixed", ops.ghost_conv, {}),
-        ("fixed", ops.ghost_conv, {**EVERYTHING, "stride": (2, 1)}),
-        ("learned", ops.ghost_conv_learned, {}),
-        ("learned", ops.ghost_conv_learned, {**EVERYTHING, "layer_scope": True}),
-        ("epilogue", ops.shift_concat, EVERYTHING),
+        ("fixed", OPERATORS.ghost_conv.default, {}),
+        ("fixed", OPERATORS.ghost_conv.default, {**EVERYTHING, "stride": (2, 1)}),
+        ("learned", OPERATORS.ghost_conv_learned.default, {}),
+        (
+            "learned",
+            OPERATORS.ghost_conv_learned.default,
+            {**EVERYTHING, "layer_scope": True},
+        ),
+        ("epilogue", OPERATORS.shift_concat.default, EVERYTHING),
     ],
 )
 def test_forward_operators_pass_opcheck(kind, operator, options, gradients):
@@ -49,9 +54,9 @@ def test_forward_operators_pass_opcheck(kind, operator, options, gradients):
 def test_fake_layouts_are_the_real_ones(layout, dtype, groups):
     layer = make_layer(groups=groups, intrinsic=4, residual=True)
     for operator, arguments in (
-        (ops.ghost_conv, layer.fixed(dtype, input=layout)),
-        (ops.shift_concat, layer.epilogue(dtype, intrinsic=layout)),
-        (torch.ops.ghostsr.convolution.default, _convolution(layer.fixed(dtype, input=layout))),
+        (OPERATORS.ghost_conv.default, layer.fixed(dtype, input=layout)),
+        (OPERATORS.shift_concat.default, layer.epilogue(dtype, intrinsic=layout)),
+        (OPERATORS.convolution.default, _convolution(layer.fixed(dtype, input=layout))),
     ):
         opcheck(operator, (), arguments, test_utils="test_faketensor")
 
@@ -62,9 +67,9 @@ def test_fake_layouts_are_the_real_ones(layout, dtype, groups):
 def test_fake_layouts_are_the_real_ones_where_strides_are_ambiguous(layout, channels, size):
     layer = make_layer(size=size, in_channels=channels, intrinsic=channels)
     for operator, arguments in (
-        (ops.ghost_conv, layer.fixed(input=layout)),
-        (ops.shift_concat, layer.epilogue(intrinsic=layout)),
-        (torch.ops.ghostsr.convolution.default, _convolution(layer.fixed(input=layout))),
+        (OPERATORS.ghost_conv.default, layer.fixed(input=layout)),
+        (OPERATORS.shift_concat.default, layer.epilogue(intrinsic=layout)),
+        (OPERATORS.convolution.default, _convolution(layer.fixed(input=layout))),
     ):
         opcheck(operator, (), arguments, test_utils="test_faketensor")
 
@@ -79,7 +84,7 @@ def test_convolution_passes_opcheck(gradients):
     arguments = _convolution(make_layer().fixed(input="channels_last"))
 
     opcheck(
-        torch.ops.ghostsr.convolution.default,
+        OPERATORS.convolution.default,
         (),
         _with_gradients(arguments, gradients),
         test_utils=CHECKS,
@@ -98,22 +103,31 @@ def test_backward_operators_pass_opcheck(mask, layout):
     grad_intrinsic = LAYOUTS[layout](torch.randn(2, 5, 7, 9).double())
 
     opcheck(
-        ops.shift_concat_backward,
+        OPERATORS.shift_concat_backward.default,
         (grad_output,),
         {**epilogue, "output_mask": mask},
         test_utils=CHECKS,
     )
     opcheck(
-        torch.ops.ghostsr.convolution_backward.default,
+        OPERATORS.convolution_backward.default,
         (grad_intrinsic,),
         {**convolution, "output_mask": mask},
         test_utils=CHECKS,
     )
-    opcheck(ops.shift_selection_backward, (grad_output,), selection, test_utils=CHECKS)
+    opcheck(
+        OPERATORS.shift_selection_backward.default,
+        (grad_output,),
+        selection,
+        test_utils=CHECKS,
+    )
 
 
 def test_select_shift_passes_opcheck():
-    opcheck(ops.select_shift, (torch.randn(3, 9), torch.randn(3, 9), 0.5, 3), test_utils=CHECKS)
+    opcheck(
+        OPERATORS.select_shift.default,
+        (torch.randn(3, 9), torch.randn(3, 9), 0.5, 3),
+        test_utils=CHECKS,
+    )
 
 
 def test_meta_tensors_give_shapes_without_computing():

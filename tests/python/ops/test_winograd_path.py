@@ -1,6 +1,9 @@
-"""A layer computes the same on every path that ``GHOSTSR_CONVOLUTION`` can force."""
+"""A layer computes the same on every path that ``ops.convolution_path`` can force."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -19,7 +22,6 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 PATHS = ("aten", "winograd", "auto")
-VARIABLE = "GHOSTSR_CONVOLUTION"
 
 WIDE = {"in_channels": 16, "intrinsic": 8, "ghosts": 8, "size": (12, 12)}
 LAYERS = {
@@ -77,18 +79,18 @@ def _relative_rms(actual, expected):
     return (error / expected.square().mean().sqrt()).item()
 
 
-def _run(path, layer, monkeypatch, dtype=torch.float32, layout="channels_last"):
-    monkeypatch.setenv(VARIABLE, path)
+def _run(path, layer, force_path, dtype=torch.float32, layout="channels_last"):
+    force_path(path)
     return ops.ghost_conv(**layer.fixed(dtype, input=layout, residual=layout))
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", LAYERS)
-def test_every_path_computes_the_layer(name, path, monkeypatch):
+def test_every_path_computes_the_layer(name, path, force_path):
     layer = make_layer(**LAYERS[name])
     expected = reference.ghost_conv(**layer.fixed())
 
-    output = _run(path, layer, monkeypatch)
+    output = _run(path, layer, force_path)
 
     assert output.dtype == torch.float32
     assert_close({"output": output}, {"output": expected})
@@ -96,7 +98,7 @@ def test_every_path_computes_the_layer(name, path, monkeypatch):
 
 @pytest.mark.parametrize("channels", [32, 64, 256])
 @pytest.mark.parametrize("path", PATHS)
-def test_the_error_stays_small_in_wide_layers(channels, path, monkeypatch):
+def test_the_error_stays_small_in_wide_layers(channels, path, force_path):
     layer = make_layer(
         batch=1,
         in_channels=channels,
@@ -107,7 +109,7 @@ def test_the_error_stays_small_in_wide_layers(channels, path, monkeypatch):
     )
     arguments = layer.fixed(torch.float32, input="channels_last")
     expected = reference.ghost_conv(**in_float64(arguments))
-    monkeypatch.setenv(VARIABLE, path)
+    force_path(path)
 
     assert _relative_rms(ops.ghost_conv(**arguments), expected) <= 2e-6
 
@@ -142,7 +144,7 @@ def test_the_error_stays_small_in_wide_layers(channels, path, monkeypatch):
     threads=st.integers(1, 3),
 )
 def test_any_layer_computes_the_same_by_winograd(
-    options, input_layout, residual_layout, threads, monkeypatch
+    options, input_layout, residual_layout, threads, force_path
 ):
     in_channels = options.pop("group_in_channels")
     layer = make_layer(
@@ -152,7 +154,7 @@ def test_any_layer_computes_the_same_by_winograd(
     )
     arguments = layer.fixed(torch.float32, input=input_layout, residual=residual_layout)
     expected = reference.ghost_conv(**in_float64(arguments))
-    monkeypatch.setenv(VARIABLE, "winograd")
+    force_path("winograd")
     torch.set_num_threads(threads)
 
     output = ops.ghost_conv(**arguments)
@@ -165,23 +167,23 @@ def test_any_layer_computes_the_same_by_winograd(
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "channel_slice"])
-def test_winograd_takes_maps_whose_channels_lie_side_by_side(layout, monkeypatch):
+def test_winograd_takes_maps_whose_channels_lie_side_by_side(layout, force_path):
     layer = make_layer(**WIDE)
 
-    output = _run("winograd", layer, monkeypatch, layout=layout)
-    other = _run("aten", layer, monkeypatch, layout=layout)
+    output = _run("winograd", layer, force_path, layout=layout)
+    other = _run("aten", layer, force_path, layout=layout)
 
     assert not torch.equal(output, other)
     assert_close({"output": output}, {"output": other.double()})
 
 
 @pytest.mark.parametrize("name", OTHER_LAYERS)
-def test_a_layer_that_winograd_cannot_compute_takes_the_other_path(name, monkeypatch):
+def test_a_layer_that_winograd_cannot_compute_takes_the_other_path(name, force_path):
     layer = make_layer(**OTHER_LAYERS[name])
 
-    output = _run("winograd", layer, monkeypatch)
+    output = _run("winograd", layer, force_path)
 
-    assert torch.equal(output, _run("aten", layer, monkeypatch))
+    assert torch.equal(output, _run("aten", layer, force_path))
     assert_close({"output": output}, {"output": reference.ghost_conv(**layer.fixed())})
 
 
@@ -195,12 +197,20 @@ def test_a_layer_that_winograd_cannot_compute_takes_the_other_path(name, monkeyp
     ],
     ids=str,
 )
-def test_a_map_that_winograd_cannot_read_takes_the_other_path(dtype, layout, monkeypatch):
+def test_a_map_that_winograd_cannot_read_takes_the_other_path(dtype, layout, force_path):
     layer = make_layer(**WIDE)
 
-    output = _run("winograd", layer, monkeypatch, dtype, layout)
+    output = _run("winograd", layer, force_path, dtype, layout)
 
-    assert torch.equal(output, _run("aten", layer, monkeypatch, dtype, layout))
+    assert torch.equal(output, _run("aten", layer, force_path, dtype, layout))
+
+
+def _run_again(layer):
+    """Run a layer whose weight is known by now."""
+    arguments = layer.fixed(torch.float32, input="channels_last") | {"cache": ops.layer_cache()}
+    for _ in range(3):
+        output = ops.ghost_conv(**arguments)
+    return output
 
 
 @pytest.mark.parametrize(
@@ -221,29 +231,40 @@ def test_a_map_that_winograd_cannot_read_takes_the_other_path(dtype, layout, mon
     ],
     ids=["large", "few channels", "groups", "small groups", "low", "narrow"],
 )
-def test_the_default_takes_winograd_where_it_is_faster(options, path, monkeypatch):
+def test_the_default_takes_winograd_where_it_is_faster(options, path, force_path):
     layer = make_layer(**options)
-    chosen = _run(path, layer, monkeypatch)
+    chosen = _run(path, layer, force_path)
+    force_path("auto")
 
-    assert torch.equal(_run("auto", layer, monkeypatch), chosen)
-    monkeypatch.delenv(VARIABLE)
-    unset = ops.ghost_conv(**layer.fixed(torch.float32, input="channels_last"))
-    assert torch.equal(unset, chosen)
+    assert torch.equal(_run_again(layer), chosen)
 
 
 @pytest.mark.parametrize("value", ["", "Winograd", "fast"])
-@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
-def test_an_unknown_path_is_refused(value, training, monkeypatch):
-    arguments = make_layer(**WIDE).fixed(torch.float32, input="channels_last")
-    arguments["weight"].requires_grad_(training)
-    monkeypatch.setenv(VARIABLE, value)
+def test_an_unknown_path_is_refused(value):
+    with (
+        pytest.raises(RuntimeError, match=f'path: found "{value}"; auto, aten, winograd or point'),
+        ops.convolution_path(value),
+    ):
+        pass
 
-    with pytest.raises(RuntimeError) as error:
-        ops.ghost_conv(**arguments)
 
-    message = str(error.value)
-    assert f'environment variable {VARIABLE}: found "{value}"' in message
-    assert "auto, aten, winograd or pointwise is allowed" in message
+@pytest.mark.parametrize("value", ["", "fast", "aten"])
+def test_the_environment_decides_from_the_first_call_on(value):
+    program = (
+        "import torch; from ghostsr_ext import ops; input = torch.zeros(1, 16, 64, 64);"
+        "print(ops.packed_weight_bytes(input.to(memory_format=torch.channels_last),"
+        "torch.zeros(16, 16, 3, 3), (1, 1), (1, 1), (1, 1), 1, 0))"
+    )
+    environment = os.environ | {"GHOSTSR_CONVOLUTION": value}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+
+    if value == "aten":
+        assert ran.stdout == "0\n"
+    else:
+        message = f'environment variable GHOSTSR_CONVOLUTION: found "{value}"; auto, aten, winograd'
+        assert message in ran.stderr
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -251,12 +272,12 @@ def test_an_unknown_path_is_refused(value, training, monkeypatch):
 @pytest.mark.parametrize(
     "name", [name for name in LAYERS if name not in ("no picture", "one channel of each")]
 )
-def test_every_path_gives_the_gradients_of_autograd(name, grad_layout, path, monkeypatch):
+def test_every_path_gives_the_gradients_of_autograd(name, grad_layout, path, force_path):
     # Values of one sign before a ReLU can differ in the last bit, and so in their gradient.
     layer = make_layer(**{**LAYERS[name], "activation": "none"})
     arguments = layer.fixed(torch.float32, input="channels_last", residual="channels_last")
     expected = values_and_gradients(reference.ghost_conv, in_float64(arguments))
-    monkeypatch.setenv(VARIABLE, path)
+    force_path(path)
 
     actual = values_and_gradients(ops.ghost_conv, arguments, grad_layout)
 
@@ -268,7 +289,7 @@ def test_every_path_gives_the_gradients_of_autograd(name, grad_layout, path, mon
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("padding", [0, 1, 2])
 def test_convolution_backward_gives_the_gradients_asked_for(
-    padding, groups, mask, path, monkeypatch
+    padding, groups, mask, path, force_path
 ):
     generator = torch.Generator().manual_seed(0)
 
@@ -281,7 +302,7 @@ def test_convolution_backward_gives_the_gradients_asked_for(
     bias = torch.zeros(24, dtype=torch.float64, requires_grad=True)
     output = functional.conv2d(*exact, bias, padding=padding, groups=groups)
     expected = torch.autograd.grad(output, [*exact, bias], grad_output.double())
-    monkeypatch.setenv(VARIABLE, path)
+    force_path(path)
 
     gradients = torch.ops.ghostsr.convolution_backward(
         grad_output, input, weight, (1, 1), (padding, padding), (1, 1), groups, mask
@@ -294,19 +315,19 @@ def test_convolution_backward_gives_the_gradients_asked_for(
             assert gradient.numel() == 0
 
 
-def test_the_gradient_of_the_input_takes_winograd_too(monkeypatch):
+def test_the_gradient_of_the_input_takes_winograd_too(force_path):
     arguments = make_layer(**WIDE).fixed(torch.float32, input="channels_last")
     gradients = {}
     for path in ("aten", "winograd"):
-        monkeypatch.setenv(VARIABLE, path)
+        force_path(path)
         gradients[path] = values_and_gradients(ops.ghost_conv, arguments, "channels_last")
 
     assert not torch.equal(gradients["aten"]["input"], gradients["winograd"]["input"])
     assert torch.equal(gradients["aten"]["weight"], gradients["winograd"]["weight"])
 
 
-def _trained(path, monkeypatch, steps=3):
-    monkeypatch.setenv(VARIABLE, path)
+def _trained(path, force_path, steps=3):
+    force_path(path)
     torch.manual_seed(1)
     network = torch.nn.Sequential(
         FusedConv2d(3, 16, 3, padding=1, activation="relu"),
@@ -330,9 +351,9 @@ def _trained(path, monkeypatch, steps=3):
 
 
 @pytest.mark.parametrize("path", ["winograd", "auto"])
-def test_training_takes_the_same_course_on_every_path(path, monkeypatch):
-    losses, state = _trained("aten", monkeypatch)
-    other_losses, other_state = _trained(path, monkeypatch)
+def test_training_takes_the_same_course_on_every_path(path, force_path):
+    losses, state = _trained("aten", force_path)
+    other_losses, other_state = _trained(path, force_path)
 
     assert other_losses == pytest.approx(losses, rel=1e-5)
     for name, value in state.items():
@@ -349,8 +370,8 @@ def test_training_takes_the_same_course_on_every_path(path, monkeypatch):
     ],
     ids=["large", "low", "small"],
 )
-def test_the_bits_depend_neither_on_the_run_nor_on_the_threads(options, monkeypatch):
-    monkeypatch.setenv(VARIABLE, "winograd")
+def test_the_bits_depend_neither_on_the_run_nor_on_the_threads(options, force_path):
+    force_path("winograd")
     arguments = make_layer(**EVERYTHING, **options).fixed(
         torch.float32, input="channels_last", residual="channels_last"
     )
@@ -367,8 +388,8 @@ def test_the_bits_depend_neither_on_the_run_nor_on_the_threads(options, monkeypa
             assert torch.equal(runs[0][name], other[name]), name
 
 
-def test_the_bits_of_one_picture_do_not_depend_on_its_batch(monkeypatch):
-    monkeypatch.setenv(VARIABLE, "winograd")
+def test_the_bits_of_one_picture_do_not_depend_on_its_batch(force_path):
+    force_path("winograd")
     arguments = make_layer(**{**WIDE, **EVERYTHING, "batch": 3}).fixed(
         torch.float32, input="channels_last", residual="channels_last"
     )
@@ -378,8 +399,8 @@ def test_the_bits_of_one_picture_do_not_depend_on_its_batch(monkeypatch):
     assert torch.equal(ops.ghost_conv(**{**arguments, **maps}), together[1:2])
 
 
-def test_inference_and_training_compute_the_same_layer(monkeypatch):
-    monkeypatch.setenv(VARIABLE, "winograd")
+def test_inference_and_training_compute_the_same_layer(force_path):
+    force_path("winograd")
     arguments = make_layer(**WIDE, **EVERYTHING).fixed(
         torch.float32, input="channels_last", residual="channels_last"
     )
@@ -390,12 +411,12 @@ def test_inference_and_training_compute_the_same_layer(monkeypatch):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_value_that_is_not_finite_reaches_all_that_depend_on_it(value, monkeypatch):
+def test_a_value_that_is_not_finite_reaches_all_that_depend_on_it(value, force_path):
     layer = make_layer(batch=2, in_channels=16, intrinsic=8, ghosts=0, size=(24, 24))
     arguments = layer.fixed(torch.float32, input="channels_last")
     arguments["input"][0, 3, 12, 12] = value
     expected = reference.ghost_conv(**in_float64(arguments))
-    monkeypatch.setenv(VARIABLE, "winograd")
+    force_path("winograd")
 
     output = ops.ghost_conv(**arguments)
 
@@ -408,87 +429,11 @@ def test_a_value_that_is_not_finite_reaches_all_that_depend_on_it(value, monkeyp
 
 
 @pytest.mark.parametrize("weight_layout", ["contiguous", "channels_last", "sliced", "transposed"])
-def test_winograd_reads_weights_in_any_layout(weight_layout, monkeypatch):
-    monkeypatch.setenv(VARIABLE, "winograd")
+def test_winograd_reads_weights_in_any_layout(weight_layout, force_path):
+    force_path("winograd")
     layer = make_layer(**WIDE)
     arguments = layer.fixed(torch.float32, input="channels_last", weight=weight_layout)
     expected = values_and_gradients(reference.ghost_conv, in_float64(arguments))
 
     assert_close(values_and_gradients(ops.ghost_conv, arguments, "channels_last"), expected)
     assert_close({"output": ops.ghost_conv(**arguments)}, {"output": expected["output"]})
-
-
-def _packed_cases():
-    weight = make_layer(**WIDE).fixed(torch.float32)["weight"]
-    right = ops.pack_weight(weight)
-    return {
-        "its own": right,
-        "of another weight": ops.pack_weight(weight + 1),
-        "of another size": ops.pack_weight(weight[:, :3].contiguous()),
-        "cut short": right[:-1],
-        "empty": right[:0],
-        "not dense": torch.stack([right, right], dim=1)[:, 0],
-        "of another dtype": right.double(),
-        "spoilt fingerprint": torch.cat([right[:-2], torch.zeros(2)]),
-        "of the weight in another layout": ops.pack_weight(
-            weight.contiguous(memory_format=torch.channels_last)
-        ),
-    }
-
-
-@pytest.mark.parametrize("name", _packed_cases())
-@pytest.mark.parametrize("path", PATHS)
-def test_a_packed_weight_never_changes_the_result(name, path, monkeypatch):
-    monkeypatch.setenv(VARIABLE, path)
-    arguments = make_layer(**WIDE).fixed(torch.float32, input="channels_last")
-    expected = ops.ghost_conv(**arguments)
-
-    output = ops.ghost_conv(**arguments, packed_weight=_packed_cases()[name])
-
-    assert torch.equal(output, expected)
-
-
-def test_a_packed_weight_that_fits_is_used(monkeypatch):
-    monkeypatch.setenv(VARIABLE, "winograd")
-    arguments = make_layer(**WIDE).fixed(torch.float32, input="channels_last")
-    packed = ops.pack_weight(arguments["weight"])
-    packed[:-2] *= 2
-
-    twice = ops.ghost_conv(**{**arguments, "bias": None}, packed_weight=packed)
-
-    expected = 2 * ops.ghost_conv(**{**arguments, "bias": None})
-    assert_close({"output": twice}, {"output": expected.double()})
-
-
-@pytest.mark.parametrize(
-    "weight",
-    [
-        torch.zeros(4, 4, 5, 5),
-        torch.zeros(4, 4, 1, 3),
-        torch.zeros(4, 4, 3, 3, dtype=torch.float64),
-        torch.zeros(4, 4, 3),
-    ],
-    ids=["kernel", "uneven kernel", "dtype", "axes"],
-)
-def test_a_weight_that_cannot_be_packed_is_refused_by_name(weight):
-    with pytest.raises(RuntimeError, match="weight: found"):
-        ops.pack_weight(weight)
-
-
-@pytest.mark.parametrize("groups", [0, 3])
-def test_filters_that_cannot_be_grouped_are_refused(groups):
-    with pytest.raises(RuntimeError, match="groups: found"):
-        ops.pack_weight(torch.zeros(4, 4, 3, 3), groups)
-
-
-def test_a_packed_weight_of_other_groups_is_not_used(monkeypatch):
-    monkeypatch.setenv(VARIABLE, "winograd")
-    arguments = make_layer(**{**WIDE, "intrinsic": 16, "groups": 2}).fixed(
-        torch.float32, input="channels_last"
-    )
-    packed = ops.pack_weight(arguments["weight"])
-    assert packed.shape == ops.pack_weight(arguments["weight"], 2).shape
-
-    output = ops.ghost_conv(**arguments, packed_weight=packed)
-
-    assert torch.equal(output, ops.ghost_conv(**arguments))

@@ -3,7 +3,8 @@ import torch
 from ghostsr_ext.conversion import convert
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models.edsr import EDSR
-from ghostsr_ext.report.layers import Ghost, compare_layers
+from ghostsr_ext.reference import move
+from ghostsr_ext.report.layers import Ghost, compare_layers, ghost_maps
 
 IMAGE = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(0)) * 255
 
@@ -49,12 +50,13 @@ def test_channels_are_told_by_their_place_in_the_output(pair):
 def test_the_error_is_relative_to_the_dense_outputs_variance(pair):
     dense, ghost = pair
 
-    (entry, *_), features = compare_layers(dense, ghost, IMAGE, 2)
+    (entry, *_), _ = compare_layers(dense, ghost, IMAGE, 2)
 
     with torch.inference_mode():
         head = dense.head(IMAGE if dense.mean is None else IMAGE - dense.mean)
-        error = ghost.body[0].conv1(head) - dense.body[0].conv1(head)
-    variance = features["body.0.conv1"].var(unbiased=False)
+        expected = dense.body[0].conv1(head)
+        error = ghost.body[0].conv1(head) - expected
+    variance = expected.var(unbiased=False)
     assert entry.relative_error == pytest.approx(float(error.square().mean() / variance), rel=1e-4)
 
 
@@ -77,3 +79,36 @@ def test_networks_that_do_not_belong_together_are_refused(pair):
         compare_layers(ghost, dense, IMAGE, 2)
     with pytest.raises(InputError, match=r"parent: has no layer body\.0\.conv1 of 8 channels"):
         compare_layers(EDSR(scale=2, blocks=2, features=4), ghost, IMAGE, 2)
+
+
+def test_maps_of_the_dense_network_are_those_of_its_convolutions(pair):
+    dense, ghost = pair
+
+    _, features = compare_layers(dense, ghost, IMAGE, 2)
+
+    with torch.inference_mode():
+        head = dense.head(IMAGE if dense.mean is None else IMAGE - dense.mean)
+        layer = dense.body[0].conv1
+        expected = torch.nn.functional.conv2d(head, layer.weight, layer.bias, padding=1)[0]
+    assert layer.activation == "relu"
+    torch.testing.assert_close(features["body.0.conv1"], expected, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["body.0.conv1", "body.1.conv2"])
+def test_every_ghost_map_is_its_source_moved_by_its_shift(pair, name):
+    dense, ghost = pair
+    layer = dict(ghost.named_modules())[name]
+    generator = torch.Generator().manual_seed(3)
+    layer.set_tables(
+        torch.tensor([2, 0, 3, 3]), torch.tensor([[0, 1], [-1, 0], [1, 1], [0, -1]])
+    ).order.copy_(torch.randperm(8, generator=generator))
+    comparison = next(c for c in compare_layers(dense, ghost, IMAGE, 2)[0] if c.name == name)
+
+    maps = ghost_maps(ghost, name, IMAGE, 2)
+
+    assert len(comparison.ghosts) == 4
+    for entry in comparison.ghosts:
+        moved = move(maps[None, entry.source : entry.source + 1], torch.tensor([entry.shift]))
+        torch.testing.assert_close(maps[entry.channel], moved[0, 0])
+        assert not torch.equal(maps[entry.channel], maps[entry.source])
+    assert len({float(maps[channel].sum()) for channel in comparison.intrinsic}) == 4

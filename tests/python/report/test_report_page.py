@@ -2,6 +2,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from browser import open_browser
 from ghostsr_ext.conversion import convert
 from ghostsr_ext.datasets import open_picture_set
@@ -24,6 +25,8 @@ def written(tmp_path_factory):
         write_image(folder / f"set/{name}.png", imresize(rough, 10))
     dense = EDSR(scale=2, blocks=2, features=8)
     ghost, _ = convert(dense)
+    shifts = torch.tensor([[0, 1], [-1, 0], [1, 1], [0, -1]])
+    ghost.body[1].conv1.set_tables(torch.tensor([2, 0, 3, 3]), shifts)
     comparison = write_report(
         folder / "report.html",
         {"dense": dense, "ghost": ghost, HOSTILE_NAME: ghost},
@@ -47,7 +50,7 @@ def test_the_page_shows_what_was_measured(written):
     folder, comparison = written
     page = (folder / "report.html").read_text()
 
-    for row in comparison.rows()[:2]:
+    for row in comparison.rows()[:3]:
         for cell in row.values():
             assert f"<td>{cell}</td>" in page
     assert all(network.psnr is not None for network in comparison.networks)
@@ -58,7 +61,8 @@ def test_the_pictures_are_written_too(written):
     names = {path.name for path in (folder / "pictures").iterdir()}
 
     assert {"one_bicubic.png", "one_dense.png", "one_ghost.png", "two_original.png"} <= names
-    assert sum(name.startswith("body.1.conv1_") for name in names) == 8
+    for network in ("dense", "ghost"):
+        assert sum(name.startswith(f"{network}_body.1.conv1_") for name in names) == 8
     with Image.open(folder / "pictures/one_dense.png") as image:
         assert image.size == (2 * 96, 2 * 96)
 
@@ -77,6 +81,38 @@ def test_the_slider_uncovers_the_other_network(written, tmp_path):
         slider.send_keys("\ue012" * 20)
         assert slider.get_attribute("value") == "30"
         assert "30%" in over.value_of_css_property("clip-path")
+
+
+def test_ghost_channels_are_shown_after_the_sources_that_they_are_made_from(written):
+    """The pictures of the page: each ghost's is its source's, moved by the shift below it."""
+    folder, _ = written
+    page = (folder / "report.html").read_text()
+    section = page[page.index("What the ghost layer computes") :]
+    shown = re.findall(
+        r'alt="source (\d+)">.*?alt="ghost (\d+)">.*?>\((-?\d), (-?\d)\)<', section, re.DOTALL
+    )
+    assert len(shown) == 4
+    for source, ghost, dy, dx in (map(int, entry) for entry in shown):
+        first, second = (
+            np.asarray(Image.open(folder / f"pictures/ghost_body.1.conv1_{channel}.png"), int)
+            for channel in (source, ghost)
+        )
+        inside = np.s_[1 - dy : 59 - dy, 1 - dx : 74 - dx]
+        moved = first[1:59, 1:74]
+        # Ranges are stretched map by map: the same but for a gain and an offset.
+        assert np.corrcoef(moved.ravel(), second[inside].ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+def test_the_page_is_no_wider_than_its_window(written, tmp_path, width):
+    folder, _ = written
+    with open_browser(tmp_path) as browser:
+        browser.set_window_size(width, 900)
+        browser.get((folder / "report.html").as_uri())
+        content, window = browser.execute_script(
+            "return [document.documentElement.scrollWidth, window.innerWidth]"
+        )
+        assert content <= window
 
 
 def test_names_cannot_put_anything_into_the_page(written, tmp_path):

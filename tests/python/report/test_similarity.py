@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ghostsr_ext.report.similarity import similar_pairs
+from ghostsr_ext.report.similarity import count_alike, similar_pairs
 
 
 @pytest.fixture
@@ -35,3 +35,10 @@ def test_constant_maps_are_like_nothing():
 
 def test_maps_smaller_than_the_shift_are_compared_in_place():
     assert similar_pairs(torch.rand(2, 1, 1), max_shift=3) == []
+
+
+def test_maps_with_a_partner_are_counted(maps):
+    assert count_alike(maps) == 0
+    maps[4] = 3 * maps[1].roll((0, -1), (0, 1)) + 5
+    assert count_alike(maps) == 2
+    assert count_alike(maps, max_shift=0) == 0

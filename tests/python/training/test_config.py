@@ -157,3 +157,28 @@ def test_overrides_leave_the_values_as_they_are():
     assert (changed.shifts.scope, changed.training.lr) == ("layer", 1)
     assert (again.shifts.scope, again.training.lr) == ("channel", 1e-4)
     assert values["shifts"] == {"scope": "channel"}
+
+
+def test_environment_variables_in_paths_are_put_in(file, monkeypatch):
+    file.write_text(MINIMAL.replace('"pictures"', '"$GHOSTSR_DATA/T91", "${GHOSTSR_DATA}/BSD"'))
+    monkeypatch.setenv("GHOSTSR_DATA", "/data")
+
+    assert [str(path) for path in read_config(file).data.train] == ["/data/T91", "/data/BSD"]
+
+
+def test_a_variable_that_is_not_set_is_named(file, monkeypatch):
+    file.write_text(MINIMAL.replace('"pictures"', '"$GHOSTSR_DATA/T91"'))
+    monkeypatch.delenv("GHOSTSR_DATA", raising=False)
+
+    with pytest.raises(InputError, match="the environment variable GHOSTSR_DATA is not set"):
+        read_config(file)
+
+
+def test_later_files_are_put_over_earlier_ones_table_by_table(file, tmp_path):
+    over = tmp_path / "over.toml"
+    over.write_text("[training]\nlr = 2e-4\n[data]\npatch = 8\n")
+
+    config = read_config(file, ["training.steps=7"], more=[over])
+
+    assert (config.training.lr, config.training.steps) == (2e-4, 7)
+    assert (config.data.patch, str(config.data.train[0])) == (8, "pictures")

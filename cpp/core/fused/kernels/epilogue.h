@@ -5,6 +5,7 @@
 
 #include "core/fused/kernels/simd.h"
 #include "core/fused/stages.h"
+#include "core/simd/dispatch.h"
 
 namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL {
 
@@ -97,50 +98,48 @@ template <bool affine>
   }
 }
 
-template <int lanes, bool has_residual, bool has_relu>
-GHOSTSR_ALWAYS_INLINE Vector<lanes> finish_vector(const float* chunk, const float* residual,
-                                                  std::ptrdiff_t at, float scale) {
-  Vector<lanes> value = load<lanes>(chunk + at) * scale;
-  if constexpr (has_residual) {
-    value = value + load<lanes>(residual + at);
-  }
-  if constexpr (has_relu) {
-    value = relu<lanes>(value);
-  }
-  return value;
-}
-
 // output[i] = activation(scale * chunk[i] + residual[i]). The first and last few floats go one by one, so
 // that streamed vectors are aligned.
-template <bool has_residual, bool has_relu>
-[[gnu::noinline]] void finish(const float* chunk, const float* residual, float scale, float* output,
-                              std::ptrdiff_t count, bool streamed) {
-  const auto finish_one = [&](std::ptrdiff_t i) {
-    float value = chunk[i] * scale;
-    if constexpr (has_residual) {
-      value = value + residual[i];
-    }
-    if constexpr (has_relu) {
-      value = value < 0.0F ? 0.0F : value;
-    }
-    output[i] = value;
-  };
+template <bool has_residual, ActivationKind activation>
+[[gnu::noinline]] void finish(const Epilogue& epilogue, const float* chunk, const float* residual,
+                              float* output, std::ptrdiff_t count) {
+  const float scale = epilogue.scale;
+  const std::ptrdiff_t period = epilogue.slope_period;
   std::ptrdiff_t i = 0;
-  if (streamed) {
+  std::ptrdiff_t channel = 0;  // of element i, over as many pixels as the slopes are repeated for
+  const auto finished = [&](auto lanes) __attribute__((always_inline)) {
+    constexpr int kWidth = decltype(lanes)::value;
+    Vector<kWidth> value = load<kWidth>(chunk + i) * scale;
+    if constexpr (has_residual) {
+      value = value + load<kWidth>(residual + i);
+    }
+    Vector<kWidth> slope{};
+    if constexpr (activation == ActivationKind::leaky) {
+      slope = load<kWidth>(epilogue.slopes + channel);
+      channel += kWidth;
+      channel = channel >= period ? channel - period : channel;
+    }
+    return activate<activation>(value, slope);
+  };
+  const auto finish_one = [&] {
+    output[i] = finished(Lanes<1>{})[0];
+    ++i;
+  };
+  if (epilogue.stream) {
     constexpr std::size_t kAlignment = kLanes * sizeof(float);
-    for (; i < count && reinterpret_cast<std::size_t>(output + i) % kAlignment != 0; ++i) {
-      finish_one(i);
+    while (i < count && reinterpret_cast<std::size_t>(output + i) % kAlignment != 0) {
+      finish_one();
     }
     for (; i + kLanes <= count; i += kLanes) {
-      stream(output + i, finish_vector<kLanes, has_residual, has_relu>(chunk, residual, i, scale));
+      stream(output + i, finished(Lanes<kLanes>{}));
     }
   } else {
     for (; i + kLanes <= count; i += kLanes) {
-      store<kLanes>(output + i, finish_vector<kLanes, has_residual, has_relu>(chunk, residual, i, scale));
+      store<kLanes>(output + i, finished(Lanes<kLanes>{}));
     }
   }
-  for (; i < count; ++i) {
-    finish_one(i);
+  while (i < count) {
+    finish_one();
   }
 }
 
@@ -156,23 +155,18 @@ static void finish_row(const Epilogue& epilogue, const EpilogueRow& row) {
       prefetch = reinterpret_cast<const char*>(row.residual + offset);
       prefetch_bytes = pixels * channels * static_cast<std::ptrdiff_t>(sizeof(float));
     }
-    if (epilogue.affine) {
-      assemble<true>(epilogue, row, first, pixels, prefetch, prefetch_bytes);
-    } else {
-      assemble<false>(epilogue, row, first, pixels, prefetch, prefetch_bytes);
-    }
-
-    const std::ptrdiff_t count = pixels * channels;
-    float* output = row.output + offset;
-    if (row.residual != nullptr && epilogue.relu) {
-      finish<true, true>(row.chunk, row.residual + offset, epilogue.scale, output, count, epilogue.stream);
-    } else if (row.residual != nullptr) {
-      finish<true, false>(row.chunk, row.residual + offset, epilogue.scale, output, count, epilogue.stream);
-    } else if (epilogue.relu) {
-      finish<false, true>(row.chunk, nullptr, epilogue.scale, output, count, epilogue.stream);
-    } else {
-      finish<false, false>(row.chunk, nullptr, epilogue.scale, output, count, epilogue.stream);
-    }
+    choose(
+        [&](auto affine) {
+          assemble<decltype(affine)::value>(epilogue, row, first, pixels, prefetch, prefetch_bytes);
+        },
+        epilogue.affine);
+    choose(
+        [&](auto has_residual, auto activation) {
+          finish<decltype(has_residual)::value, decltype(activation)::value>(
+              epilogue, row.chunk, has_residual.value ? row.residual + offset : nullptr, row.output + offset,
+              pixels * channels);
+        },
+        row.residual != nullptr, epilogue.activation);
   }
 }
 

@@ -28,9 +28,11 @@
 namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL {
 
 // clang-format off
+using Vector1 = float __attribute__((vector_size(4)));
 using Vector4 = float __attribute__((vector_size(16)));
 using Vector8 = float __attribute__((vector_size(32)));
 using Vector16 = float __attribute__((vector_size(64)));
+using Unaligned1 = float __attribute__((vector_size(4), may_alias));
 using Unaligned4 = float __attribute__((vector_size(16), aligned(4), may_alias));
 using Unaligned8 = float __attribute__((vector_size(32), aligned(4), may_alias));
 using Unaligned16 = float __attribute__((vector_size(64), aligned(4), may_alias));
@@ -38,6 +40,11 @@ using Unaligned16 = float __attribute__((vector_size(64), aligned(4), may_alias)
 
 template <int lanes>
 struct VectorTypes;
+template <>
+struct VectorTypes<1> {
+  using Aligned = Vector1;
+  using Unaligned = Unaligned1;
+};
 template <>
 struct VectorTypes<4> {
   using Aligned = Vector4;
@@ -89,12 +96,6 @@ GHOSTSR_ALWAYS_INLINE void stream_fence() {
 #if defined(__x86_64__)
   _mm_sfence();
 #endif
-}
-
-// max(value, 0), and NaN where the value is NaN.
-template <int lanes>
-GHOSTSR_ALWAYS_INLINE Vector<lanes> relu(Vector<lanes> value) {
-  return value < 0.0F ? Vector<lanes>{} : value;
 }
 
 template <int lanes>

@@ -1,0 +1,162 @@
+"""A GhostSR layer with fixed shifts, in one operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ghostsr_ext import reference
+from ghostsr_ext.activations import Activation
+from ghostsr_ext.ops.maps import empty_convolved
+from ghostsr_ext.ops.registration import (
+    below_autograd,
+    call,
+    is_transformed,
+    operators,
+    records_gradient,
+    register_autocast,
+    register_fake,
+    register_gradient,
+    said,
+)
+
+_ghost_conv = operators.ghost_conv.default
+
+
+def ghost_conv(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    source: Tensor,
+    shift: Tensor,
+    *,
+    gain: Tensor | None = None,
+    ghost_bias: Tensor | None = None,
+    order: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    activation: Activation = "none",
+    negative_slope: float = 0.01,
+    prelu_weight: Tensor | None = None,
+    residual: Tensor | None = None,
+    residual_scale: float = 1.0,
+    cache: Tensor | None = None,
+) -> Tensor:
+    """Convolve, then :func:`~ghostsr_ext.ops.shift_concat`: a GhostSR layer with fixed shifts.
+
+    Without ghosts (G = 0) it is a convolution with its residual and activation.
+    :func:`ghostsr_ext.reference.ghost_conv` is the same in plain torch.
+
+    Args:
+        input: [N, C_in, H, W], float32, float64, float16 or bfloat16.
+        weight: Intrinsic filters, [I, C_in / groups, kH, kW], of the input's dtype and device.
+        bias: Optional [I].
+        source: int64 or int32 [G], the intrinsic channel (0..I-1) of each ghost.
+        shift: int64 or int32 [G, 2], (dy, dx) of each ghost in pixels, each in -7..7.
+        gain: Optional [G] factor of each ghost.
+        ghost_bias: Optional [G] constant added to each ghost.
+        order: Optional permutation [I + G] of the outputs.
+        stride: Of the convolution, at least 1.
+        padding: Of the convolution, at least 0.
+        dilation: Of the convolution, at least 1.
+        groups: A divisor of C_in and I.
+        activation: "none", "relu", "leaky_relu" or "prelu".
+        negative_slope: Factor of negative values under "leaky_relu"; finite.
+        prelu_weight: Factors of negative values under "prelu", [1] or [I + G]; else None.
+        residual: Optional [N, I + G, H', W'], added before the activation.
+        residual_scale: Factor of the layer's own output.
+        cache: What :func:`~ghostsr_ext.ops.layer_cache` returned, to keep there what is made of the
+            constants; None on other devices than a CPU.
+
+    Returns:
+        [N, I + G, H', W'], channels_last if the input or the weight is.
+
+    Raises:
+        RuntimeError: An argument is outside the allowed values; the message names it.
+
+    Source: GhostSR (arXiv 2101.08525), sections on ghost features and the shift operation.
+    """
+    result: Tensor = call(
+        _ghost_conv,
+        input,
+        weight,
+        bias,
+        source,
+        shift,
+        **said(
+            gain,
+            ghost_bias,
+            order,
+            stride,
+            padding,
+            dilation,
+            groups,
+            activation,
+            negative_slope,
+            prelu_weight,
+            residual,
+            residual_scale,
+            cache,
+        ),
+    )
+    return result
+
+
+def _fake(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    source: Tensor,
+    shift: Tensor,
+    *,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    **_: Any,
+) -> Tensor:
+    channels = weight.shape[0] + source.shape[0]
+    return empty_convolved(input, weight, channels, stride, padding, dilation)
+
+
+_redispatch = below_autograd("ghost_conv")
+
+
+def _recorded(
+    keyset: torch._C.DispatchKeySet,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    source: Tensor,
+    shift: Tensor,
+    *,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+    cache: Tensor | None = None,
+    **epilogue: Any,
+) -> Any:
+    """Compose the layer while a gradient is recorded: each half saves what its gradient reads."""
+    geometry = (stride, padding, dilation, groups)
+    named: dict[str, Any] = {
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+    }
+    if is_transformed():
+        return reference.ghost_conv(input, weight, bias, source, shift, **named, **epilogue)
+    if records_gradient(input, weight, bias, *epilogue.values()):
+        intrinsic = operators.convolution(input, weight, bias, *geometry, cache=cache)
+        return operators.shift_concat(intrinsic, source, shift, **epilogue)
+    return _redispatch(keyset, input, weight, bias, source, shift, **named, cache=cache, **epilogue)
+
+
+register_fake("ghost_conv", _fake)
+register_gradient("ghost_conv", _recorded)
+register_autocast("ghost_conv")
