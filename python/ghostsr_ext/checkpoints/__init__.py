@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ghostsr_ext.checkpoints.layouts import Draft, Layout, register_layout
 from ghostsr_ext.checkpoints.native import build_native, is_native, save_model
 from ghostsr_ext.checkpoints.recognition import build_recognised
 from ghostsr_ext.checkpoints.spandrel_files import build_by_spandrel
@@ -17,7 +18,7 @@ from ghostsr_ext.devices import usable_device
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
 
-__all__ = ["load_model", "save_model"]
+__all__ = ["Draft", "Layout", "load_model", "register_layout", "save_model"]
 
 
 def load_model(
