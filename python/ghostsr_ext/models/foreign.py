@@ -86,13 +86,17 @@ class SpandrelNetwork(SRModel):
         self._least = requirements.minimum
         self._square = requirements.square
         self._call: Callable[[nn.Module, Tensor], Tensor] = descriptor._call_fn
+        # Functions of their own, which make a map of noise levels or cut patches, take one picture.
+        self._singly = getattr(self._call, "__name__", "") != "<lambda>"
 
     def upscale(self, image: Tensor, scale: int) -> Tensor:
         """Map [N, C, h, w] to [N, C, scale * h, scale * w]."""
         height, width = image.shape[2:]
         # The architectures' own code takes views of maps, which not every layout allows.
         image = _padded(image.contiguous(), *self._size(height, width))
-        output = self._call(self.network, image)
+        pictures = image.split(1) if self._singly else (image,)
+        outputs = [self._call(self.network, picture) for picture in pictures]
+        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
         return output[:, :, : height * scale, : width * scale]
 
     def example(self) -> Tensor:
