@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -244,7 +244,7 @@ def convert(
     )
     report = replace(report, warnings=_warnings(report, polished))
     if isinstance(converted, SRModel):
-        converted.metadata = {**converted.metadata, "report": report.to_json()}
+        converted.metadata = {**converted.metadata, "report": _untimed(report.to_json())}
     return converted, report
 
 
@@ -253,6 +253,15 @@ def _fuse(converted: nn.Module, example: Tensor) -> None:
     plain = any(type(module) is nn.Conv2d for module in converted.modules())
     if plain or not isinstance(converted, SRModel):
         fuse_in_place(converted, example)
+
+
+def _untimed(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave times out, so that the same conversion gives the same file."""
+    return {
+        key: _untimed(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if key != "seconds"
+    }
 
 
 @dataclass
