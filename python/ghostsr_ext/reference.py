@@ -436,7 +436,9 @@ def ghost_conv_learned(
     ghosts = source.numel()
     perturbed = (logits if noise is None else logits + noise) / tau
     soft = perturbed.softmax(dim=1)
-    hard = functional.one_hot(perturbed.argmax(dim=1), logits.shape[1]).to(soft)
+    # Not one_hot, which vmap does not know.
+    index = torch.arange(logits.shape[1], device=logits.device)
+    hard = (index == perturbed.argmax(dim=1, keepdim=True)).to(soft)
     selection = (hard + (soft - soft.detach())).expand(ghosts, -1).to(intrinsic.dtype)
     sources = intrinsic[:, source.long()]
     candidates = candidate_shifts(logits.shape[1], logits.device)
