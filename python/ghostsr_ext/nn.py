@@ -341,15 +341,13 @@ class GhostConv2d(nn.Module):
             return ops.ghost_conv(
                 padded, weight, bias, tables["source"], tables["shift"], **arguments
             )
-        selection = self._selection(logits)
+        selection = self._selection(logits) if self.training else (logits, None, 1.0)
         return ops.ghost_conv_learned(
             padded, weight, bias, tables["source"], *selection, **arguments
         )
 
     def _selection(self, logits: Tensor) -> tuple[Tensor, Tensor | None, float]:
-        """Return the logits, the noise and the temperature to give to the operator."""
-        if not self.training:
-            return logits, None, 1.0
+        """Return the logits, the noise and the temperature of training."""
         if self.estimator == "straight-through" and not self.noise:
             return logits, None, self.tau
         drawn = draw_rows(logits, self.explored if self.noise else 0.0)
