@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from ghost_layer_cases import (
+    ACTIVATIONS,
     EVERYTHING,
     LAYOUTS,
     assert_close,
@@ -43,6 +44,7 @@ LAYERS = {
     "largest shifts": {**WIDE, **EVERYTHING, "max_shift": 7, "size": (11, 10)},
     "several pictures": {**WIDE, **EVERYTHING, "batch": 5},
     "no picture": {**WIDE, **EVERYTHING, "batch": 0},
+    **{name: {**WIDE, **EVERYTHING, **options} for name, options in ACTIVATIONS.items()},
 }
 OTHER_LAYERS = {
     "3x3": {**WIDE, "kernel": (3, 3), "padding": (1, 1)},

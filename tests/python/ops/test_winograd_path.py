@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from ghost_layer_cases import (
+    ACTIVATIONS,
     EVERYTHING,
     LAYOUTS,
     assert_close,
@@ -63,6 +64,7 @@ LAYERS = {
         "groups": 3,
     },
     "groups of one channel": {**WIDE, **EVERYTHING, "in_channels": 8, "groups": 8},
+    **{name: {**WIDE, **EVERYTHING, **options} for name, options in ACTIVATIONS.items()},
 }
 OTHER_LAYERS = {
     "kernel": {**WIDE, "kernel": (5, 5), "padding": (2, 2)},
