@@ -65,7 +65,7 @@ class LayerData {
     weight.assign(static_cast<std::size_t>(shape.intrinsic * size.in * taps), 0.01F);
     packed.resize(fused::packed_size(size));
     fused::pack({weight.data(), size, size.out * size.in * taps, size.in * taps, taps, size.kernel, 1},
-                packed.data());
+                packed.data(), Workers(1));
     bias.assign(static_cast<std::size_t>(shape.intrinsic), 0.1F);
 
     // Neighbouring channels come from unrelated places, as in a converted network.
@@ -116,9 +116,13 @@ class LayerData {
 void run_layer(benchmark::State& state, const NamedLayer& layer, Kind kind, int threads) {
   const LayerData data(layer, kind);
   Workers workers(threads);
-  std::vector<float> workspace(fused::workspace_size(data.arguments, threads));
+  std::vector<float> workspace;
+  const auto take = [&](std::size_t floats) {
+    workspace.resize(floats);
+    return workspace.data();
+  };
   for (auto _ : state) {
-    fused::run(data.arguments, threads, workspace.data(), workers);
+    fused::run(data.arguments, threads, take, workers);
   }
   const auto pixels = static_cast<double>(layer.height * layer.width);
   const auto taps = static_cast<double>(layer.kernel * layer.kernel);

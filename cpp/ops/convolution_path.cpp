@@ -95,8 +95,6 @@ bool takes_own_path(ConvolutionPath own, const fused::Shape& shape, bool packed)
   if (own == ConvolutionPath::aten) {
     return false;
   }
-  // Packing costs as much as a map of this many pixels saves.
-  const int64_t worthwhile_pixels = own == ConvolutionPath::winograd ? 1024 : 256;
   switch (path_choice()) {
     case PathChoice::winograd:
       return own == ConvolutionPath::winograd;
@@ -105,8 +103,7 @@ bool takes_own_path(ConvolutionPath own, const fused::Shape& shape, bool packed)
     case PathChoice::aten:
       return false;
     default:
-      return fused::fused_wins(shape) &&
-             (packed || shape.batch * shape.out_height() * shape.out_width() >= worthwhile_pixels);
+      return fused::fused_wins(shape, packed);
   }
 }
 

@@ -45,12 +45,14 @@ Tensor run_fused(const Tensor& input, const FusedLayer& layer) {
       .output = mutable_data_of<float>(output),
   };
   const auto workers = static_cast<int>(torch::stable::get_num_threads());
-  const Tensor workspace =
-      empty_vector({static_cast<int64_t>(fused::workspace_size(arguments, workers))}, input);
-  fused::run(arguments, workers, mutable_data_of<float>(workspace),
-             [](int64_t count, FunctionRef<void(int64_t, int64_t)> body) {
-               torch::stable::parallel_for(0, count, 1, body);
-             });
+  Tensor workspace;
+  const auto take = [&](size_t floats) {
+    workspace = empty_vector({static_cast<int64_t>(floats)}, input);
+    return mutable_data_of<float>(workspace);
+  };
+  fused::run(arguments, workers, take, [](int64_t count, FunctionRef<void(int64_t, int64_t)> body) {
+    torch::stable::parallel_for(0, count, 1, body);
+  });
   return output;
 }
 

@@ -18,7 +18,10 @@ fused::WeightSize size_of(const Tensor& weight, int64_t groups) {
 
 Tensor pack(const fused::Weight& weight, const Tensor& like) {
   Tensor packed = empty_vector({static_cast<int64_t>(fused::packed_size(weight.size))}, like);
-  fused::pack(weight, mutable_data_of<float>(packed));
+  fused::pack(weight, mutable_data_of<float>(packed),
+              [](int64_t count, FunctionRef<void(int64_t, int64_t)> body) {
+                torch::stable::parallel_for(0, count, 1, body);
+              });
   return packed;
 }
 

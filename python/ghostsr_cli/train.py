@@ -33,8 +33,13 @@ def train_command(
     ] = None,
     run: Annotated[
         Path | None,
+        # torchrun takes --run for a short form of options of its own.
         typer.Option(
-            metavar="DIR", help="Folder of the run; by default runs/ and the name of CONFIG."
+            "--run-folder",
+            "--run",
+            metavar="DIR",
+            help="Folder of the run; by default runs/ and the name of CONFIG. (Torchrun takes "
+            "--run for an option of its own.)",
         ),
     ] = None,
     resume: Annotated[
@@ -113,7 +118,7 @@ def _settings(
     from ghostsr_ext.training.run_folder import RunFolder
 
     if run is None and not configs:
-        raise InputError("--run DIR: is needed where there is no CONFIG")
+        raise InputError("--run-folder DIR: is needed where there is no CONFIG")
     if configs:
         name = "_".join(config.stem for config in configs)
         settings = read_config(configs[0], overrides, more=configs[1:])
@@ -126,9 +131,9 @@ def _settings(
 
 
 def _report(result: RunResult) -> None:
-    import os
+    from ghostsr_ext.torchrun import place
 
-    if os.environ.get("RANK", "0") != "0":
+    if place().rank != 0:
         return
     if result.best_psnr is not None:
         say(f"best: {result.best_psnr:.3f} dB at step {result.best_step}")

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ghostsr_cli.options import Device, Dtype, torch_device, torch_dtype
+from ghostsr_cli.options import (
+    MODEL_HELP,
+    Device,
+    Dtype,
+    Overwrite,
+    Tile,
+    tile_side,
+    torch_device,
+    torch_dtype,
+)
 from ghostsr_cli.output import say
 
 if TYPE_CHECKING:
@@ -26,37 +35,60 @@ _STANDARD_STREAM = "-"
 
 def upscale_command(
     pictures: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="PICTURE",
-            help="Pictures, videos, folders (with those inside), patterns; - for standard input.",
+            help="Pictures, videos, folders (with the pictures in them), patterns such as '*.png'; "
+            "- for standard input.",
         ),
-    ],
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", "-i", metavar="PICTURE", help="The same; may be given repeatedly."),
+    ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="M", help="A checkpoint, or x2, x3 or x4.")
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help=MODEL_HELP)
     ] = None,
     scale: Annotated[
-        int | None, typer.Option(min=1, help="Times to enlarge; picks the model if none is given.")
+        int | None,
+        typer.Option(
+            "--scale", "-s", min=1, help="Times to enlarge; picks the model if none is given."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of the results; beside the pictures if left out."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="Folder of the results, or the file of a single one (big.png); beside the "
+            "pictures if left out.",
+        ),
     ] = None,
     image_format: Annotated[
         Literal["png", "jpg", "webp", "tif", "bmp"] | None,
-        typer.Option("--format", help="Of the results; each picture's own if left out."),
+        typer.Option("--format", help="Format of the results; each picture's own if left out."),
     ] = None,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")] = 95,
+    quality: Annotated[
+        int, typer.Option(min=1, max=100, help="Quality of JPEG and WebP files.")
+    ] = 95,
+    metadata: Annotated[
+        Literal["keep", "drop"],
+        typer.Option(
+            help="Whether to keep EXIF (place and camera), XMP, text, titles and chapters; color "
+            "profile and resolution always are."
+        ),
+    ] = "keep",
     self_ensemble: Annotated[
         bool,
         typer.Option("--self-ensemble", help="Average over eight flips and turns: 8 x the time."),
     ] = False,
-    tile: Annotated[
-        str, typer.Option(metavar="auto|none|N", help="Side of tiles in pixels of the picture.")
-    ] = "auto",
+    tile: Tile = "auto",
     memory: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="For feature maps with --tile auto, such as 800M."),
+        typer.Option(
+            metavar="SIZE", help="Memory for feature maps with --tile auto, such as 800M."
+        ),
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -64,22 +96,23 @@ def upscale_command(
         str | None,
         typer.Option(metavar="I/N", help="Do part I of N; torchrun's ranks if left out."),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Do again what is done, instead of passing over it.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Enlarge pictures and videos.
 
-    photo.png becomes photo_x2.png. Opacity, colour profile and 16 bits are kept, EXIF orientation
-    is applied. What exists is passed over, so a second run continues the first. The status is 1 if
-    any file failed.
+    photo.png becomes photo_x2.png. Opacity, color profile, metadata and 16 bits are kept, EXIF
+    orientation is applied. A second run continues the first: results that the same network made of
+    the same pictures are passed over. The status is 1 if any file failed.
     """
     from ghostsr_ext.errors import InputError
     from ghostsr_ext.inference import Upscaler, plan_jobs
     from ghostsr_ext.inference import shard as part_of
 
-    streamed = _STANDARD_STREAM in pictures
-    if streamed and (len(pictures) > 1 or output is not None):
+    sources = [*(pictures or ()), *(inputs or ())]
+    if not sources:
+        raise InputError("PICTURE: none is given; name pictures, folders or patterns")
+    streamed = _STANDARD_STREAM in sources
+    if streamed and (len(sources) > 1 or output is not None):
         raise InputError(
             "PICTURE -: is given alone and without --output; it goes to standard output"
         )
@@ -90,30 +123,22 @@ def upscale_command(
         device=_local_device(device),
         dtype=torch_dtype(dtype),
         self_ensemble=self_ensemble,
-        tile=_tile(tile),
+        tile=tile_side(tile),
         memory_budget=None if memory is None else _bytes(memory),
     )
     suffix = None if image_format is None else f".{image_format}"
+    keep = metadata == "keep"
     if streamed:
-        _upscale_stream(upscaler, suffix or ".png", quality)
+        _upscale_stream(upscaler, suffix or ".png", quality, keep)
         return
-    jobs = plan_jobs(pictures, scale=upscaler.scale, output=output, suffix=suffix)
-    outcome = _run(upscaler, part_of(jobs, *part), quality, overwrite)
+    jobs = plan_jobs(sources, scale=upscaler.scale, output=output, suffix=suffix)
+    own = part_of(jobs, *part)
+    if part[1] > 1:
+        say(f"part {part[0]} of {part[1]}: {len(own)} of {len(jobs)} files", error=True)
+    outcome = _run(upscaler, own, quality, overwrite, keep)
     _summarise(outcome)
     if outcome.failed:
         raise typer.Exit(1)
-
-
-def _tile(text: str) -> int | Literal["auto"] | None:
-    from ghostsr_ext.errors import InputError
-
-    if text == "auto":
-        return "auto"
-    if text == "none":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"--tile {text}: must be auto, none, or a number from 1")
-    return int(text)
 
 
 def _bytes(text: str) -> int:
@@ -129,9 +154,17 @@ def _bytes(text: str) -> int:
 def _shard(text: str | None) -> tuple[int, int]:
     """Which part of how many: as asked, as torchrun says, or all."""
     from ghostsr_ext.errors import InputError
+    from ghostsr_ext.torchrun import place, started_by_torchrun
 
     if text is None:
-        return int(os.environ.get("RANK", "0")) + 1, int(os.environ.get("WORLD_SIZE", "1"))
+        here = place()
+        if not started_by_torchrun() and os.environ.get("WORLD_SIZE", "1") != "1":
+            say(
+                "ghostsr: warning: WORLD_SIZE is set, but torchrun did not start this process: all "
+                "is done here; --shard I/N does a part",
+                error=True,
+            )
+        return here.rank + 1, here.world_size
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise InputError(f"--shard {text}: must be i/n with i from 1 to n")
@@ -142,13 +175,15 @@ def _local_device(name: str) -> torch.device:
     """The device; under torchrun each process of a machine takes the GPU of its own number."""
     import torch
 
+    from ghostsr_ext.torchrun import place, started_by_torchrun
+
     device = torch_device(name)
-    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    if device.type == "cuda" and device.index is None and started_by_torchrun():
+        return torch.device("cuda", place().local_rank)
     return device
 
 
-def _upscale_stream(upscaler: Upscaler, suffix: str, quality: int) -> None:
+def _upscale_stream(upscaler: Upscaler, suffix: str, quality: int, keep_metadata: bool) -> None:
     import io
     import shutil
 
@@ -158,17 +193,33 @@ def _upscale_stream(upscaler: Upscaler, suffix: str, quality: int) -> None:
     rows = picture.pixels.shape[0] * upscaler.scale
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"picture{suffix}")
-        write_bands(path, upscaler.bands(picture), rows=rows, quality=quality)
+        said = picture.metadata
+        write_bands(
+            path,
+            upscaler.bands(picture),
+            rows=rows,
+            quality=quality,
+            metadata=said if keep_metadata else said.needed(),
+        )
         with path.open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)
     sys.stdout.buffer.flush()
 
 
-def _run(upscaler: Upscaler, jobs: Sequence[Job], quality: int, overwrite: bool) -> Outcome:
+def _run(
+    upscaler: Upscaler, jobs: Sequence[Job], quality: int, overwrite: bool, keep_metadata: bool
+) -> Outcome:
     from ghostsr_ext.inference import upscale_files
 
     with _progress(len(jobs)) as report:
-        return upscale_files(upscaler, jobs, quality=quality, overwrite=overwrite, progress=report)
+        return upscale_files(
+            upscaler,
+            jobs,
+            quality=quality,
+            overwrite=overwrite,
+            keep_metadata=keep_metadata,
+            progress=report,
+        )
 
 
 @contextmanager
@@ -199,6 +250,8 @@ def _summarise(outcome: Outcome) -> None:
 
     for job in outcome.written:
         say(job.target)
+    for job, note in outcome.notes:
+        say(f"ghostsr: note: {job.source}: {note}", error=True)
     for job, error in outcome.failed:
         text = str(error) or type(error).__name__
         place = "" if str(job.source) in text else f"{job.source}: "

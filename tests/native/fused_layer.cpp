@@ -63,7 +63,7 @@ Layer::Layer(const Shape& shape, const LayerOptions& options)
   weight_ = random_floats(shape.intrinsic * size.in * taps, spread, random);
   packed_.resize(packed_size(size));
   pack(Weight{weight_.data(), size, size.out * size.in * taps, size.in * taps, taps, size.kernel, 1},
-       packed_.data());
+       packed_.data(), serially);
   if (options.with_bias) {
     bias_ = random_floats(shape.intrinsic, 0.5F, random);
   }
@@ -126,9 +126,9 @@ std::vector<float> Layer::computed(int workers, ParallelFor parallel, const Stag
   // Whatever the workspace and the output hold before must not matter.
   std::vector<float> output(static_cast<std::size_t>(out_floats(shape_)),
                             std::numeric_limits<float>::quiet_NaN());
-  std::vector<float> workspace(workspace_size(arguments, workers), std::numeric_limits<float>::quiet_NaN());
   arguments.output = output.data();
-  run(arguments, workers, workspace.data(), parallel);
+  Workspace workspace;
+  run(arguments, workers, workspace, parallel);
   return output;
 }
 
@@ -192,6 +192,20 @@ std::vector<double> Layer::expected() const {
     }
   }
   return output;
+}
+
+float* Workspace::operator()(std::size_t floats) {
+  memory_.assign(floats, std::numeric_limits<float>::quiet_NaN());
+  return memory_.data();
+}
+
+std::size_t Layer::workspace_floats(int workers) const {
+  Arguments arguments = this->arguments();
+  std::vector<float> output(static_cast<std::size_t>(out_floats(shape_)));
+  arguments.output = output.data();
+  Workspace workspace;
+  run(arguments, workers, workspace, serially);
+  return workspace.floats();
 }
 
 double relative_error(const std::vector<float>& computed, const std::vector<double>& expected) {

@@ -32,6 +32,9 @@ class Layer {
   std::vector<float> computed(int workers, ParallelFor parallel, const Stages* stages = nullptr) const;
   std::vector<float> computed(const Stages* stages = nullptr) const;
 
+  // How much `run` asks for.
+  std::size_t workspace_floats(int workers) const;
+
   float& input(std::int64_t n, std::int64_t y, std::int64_t x, std::int64_t channel);
   Arguments arguments() const;
   const Shape& shape() const { return shape_; }
@@ -52,6 +55,16 @@ class Layer {
   std::vector<float> residual_;
   std::vector<double> slopes_;
   ChannelPlan channels_;
+};
+
+// Memory for one call of `run`, full of NaN.
+class Workspace {
+ public:
+  float* operator()(std::size_t floats);
+  std::size_t floats() const { return memory_.size(); }
+
+ private:
+  std::vector<float> memory_;
 };
 
 // Root of the mean squared difference over the root of the mean square expected.

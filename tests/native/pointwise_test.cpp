@@ -115,7 +115,7 @@ INSTANTIATE_TEST_SUITE_P(Shifts, PointwiseThreads,
 TEST(Pointwise, WorkspaceDoesNotGrowWithTheHeight) {
   const Layer low(shape_of(1, 16, 256, 64, 16, 16), {});
   const Layer high(shape_of(1, 16, 2560, 64, 16, 16), {});
-  EXPECT_EQ(workspace_size(low.arguments(), 2), workspace_size(high.arguments(), 2));
+  EXPECT_EQ(low.workspace_floats(2), high.workspace_floats(2));
 }
 
 TEST(Pointwise, NanReachesItsOwnPixelAlone) {
@@ -130,18 +130,18 @@ TEST(Pointwise, NanReachesItsOwnPixelAlone) {
 }
 
 TEST(FusedWins, OnTheFusionsOfCascades) {
-  EXPECT_TRUE(fused_wins(shape_of(1, 256, 96, 96, 64, 0)));
-  EXPECT_TRUE(fused_wins(shape_of(1, 64, 96, 96, 32, 32)));
+  EXPECT_TRUE(fused_wins(shape_of(1, 256, 96, 96, 64, 0), true));
+  EXPECT_TRUE(fused_wins(shape_of(1, 64, 96, 96, 32, 32), true));
 }
 
 TEST(FusedWins, NotWherePaddingMakesMostOfTheOutputs) {
-  EXPECT_FALSE(fused_wins(shape_of(1, 64, 96, 96, 2, 0)));
-  EXPECT_FALSE(fused_wins(shape_of(1, 64, 96, 96, 64, 0, 64)));
+  EXPECT_FALSE(fused_wins(shape_of(1, 64, 96, 96, 2, 0), true));
+  EXPECT_FALSE(fused_wins(shape_of(1, 64, 96, 96, 64, 0, 64), true));
 }
 
 TEST(FusedWins, NotWhereLargeWeightsServeFewPixels) {
-  EXPECT_FALSE(fused_wins(shape_of(1, 512, 3, 3, 512, 0)));
-  EXPECT_TRUE(fused_wins(shape_of(1, 512, 24, 24, 512, 0)));
+  EXPECT_FALSE(fused_wins(shape_of(1, 512, 3, 3, 512, 0), true));
+  EXPECT_TRUE(fused_wins(shape_of(1, 512, 24, 24, 512, 0), true));
 }
 
 TEST(Pointwise, PaddingIsRefused) {
@@ -149,9 +149,8 @@ TEST(Pointwise, PaddingIsRefused) {
   Arguments arguments;
   arguments.shape = shape_of(1, 4, 5, 5, 4, 0);
   arguments.channels = &channels;
-  EXPECT_GT(workspace_size(arguments, 1), std::size_t{0});
   arguments.shape.padding_x = 1;
-  EXPECT_THROW(workspace_size(arguments, 1), std::invalid_argument);
+  EXPECT_THROW(run(arguments, 1, Workspace(), serially), std::invalid_argument);
 }
 
 }  // namespace

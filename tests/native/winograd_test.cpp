@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <ostream>
@@ -138,10 +139,10 @@ TEST(Winograd, ResidualMayBeTheOutput) {
   const Layer layer(shape_of(1, 8, 21, 17, 16, 16), {.with_residual = true});
   Arguments arguments = layer.arguments();
   std::vector<float> output(arguments.residual, arguments.residual + 21 * 17 * 32);
-  std::vector<float> workspace(workspace_size(arguments, 1));
+  Workspace workspace;
   arguments.residual = output.data();
   arguments.output = output.data();
-  run(arguments, 1, workspace.data(), serially);
+  run(arguments, 1, workspace, serially);
   EXPECT_EQ(output, layer.computed());
 }
 
@@ -163,17 +164,55 @@ TEST(Winograd, ErrorAt256ChannelsIsThatOfRounding) {
   expect_right_at_every_level(Layer(shape_of(1, 256, 16, 16, 128, 128), {}));
 }
 
-TEST(Winograd, PackingTwiceGivesTheSameBytes) {
-  std::vector<float> weight(10 * 7 * 9);
-  for (std::size_t i = 0; i < weight.size(); ++i) {
-    weight[i] = std::sin(static_cast<float>(i));
+// Against the definition, in double: component (u, v) is row u of G times the kernel times row v of G.
+TEST(WinogradPacking, EveryLevelTransformsKernelsOfAnyStridesInAnyTasks) {
+  constexpr double kRoot = 1.4142135623730951;
+  constexpr double kTransform[6][3] = {{1, 0, 0},
+                                       {-2.0 / 3, -kRoot / 3, -1.0 / 3},
+                                       {-2.0 / 3, kRoot / 3, -1.0 / 3},
+                                       {1.0 / 6, kRoot / 6, 1.0 / 3},
+                                       {1.0 / 6, -kRoot / 6, 1.0 / 3},
+                                       {0, 0, 1}};
+  for (const WeightSize size : {WeightSize{10, 7}, WeightSize{16, 70, 2}, WeightSize{35, 130}}) {
+    const std::int64_t step = size.in * 9 + 5;
+    std::vector<float> values(static_cast<std::size_t>(size.groups * size.out * step));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      values[i] = std::sin(static_cast<float>(i));
+    }
+    // Channels of the input lie innermost, and rows from the last to the first.
+    const Weight weight{values.data() + 6 * size.in, size, size.out * step, step, 1, -3 * size.in, size.in};
+    for (const Level& level : levels()) {
+      std::vector<float> packed(packed_size(size), -1.0F);
+      std::vector<float> again(packed_size(size), 1.0F);
+      pack(weight, packed.data(), serially, level.stages);
+      pack(weight, again.data(), in_threads, level.stages);
+      ASSERT_EQ(packed, again) << level.name;
+      const std::int64_t padded = (size.out + 7) / 8 * 8;
+      for (std::int64_t group = 0; group < size.groups; ++group) {
+        for (std::int64_t out = 0; out < padded; ++out) {
+          const std::int64_t panel = out / 16 * 16;
+          const std::int64_t width = std::min<std::int64_t>(16, padded - panel);
+          for (std::int64_t in = 0; in < size.in; ++in) {
+            for (std::int64_t u = 0; u < 6; ++u) {
+              for (std::int64_t v = 0; v < 6; ++v) {
+                double expected = 0;
+                for (std::int64_t tap = 0; tap < 9 && out < size.out; ++tap) {
+                  expected += kTransform[u][tap / 3] * kTransform[v][tap % 3] *
+                              static_cast<double>(
+                                  weight.data[group * weight.stride_group + out * weight.stride_out + in +
+                                              tap / 3 * weight.stride_y + tap % 3 * weight.stride_x]);
+                }
+                const float found = packed[static_cast<std::size_t>(
+                    ((group * 36 + 6 * u + v) * padded + panel) * size.in + in * width + out - panel)];
+                ASSERT_NEAR(found, expected, 1e-6 * std::abs(expected) + 1e-12)
+                    << level.name << " " << out << " " << in << " " << u << " " << v;
+              }
+            }
+          }
+        }
+      }
+    }
   }
-  std::vector<float> first(packed_size({10, 7}), -1.0F);
-  std::vector<float> second(packed_size({10, 7}), 1.0F);
-  const Weight view{weight.data(), {10, 7}, 630, 63, 9, 3, 1};
-  pack(view, first.data());
-  pack(view, second.data());
-  EXPECT_EQ(first, second);
 }
 
 // y = conv(x, w) is linear in x; its transpose applied to g must satisfy <conv(x, w), g> = <x,
@@ -195,7 +234,7 @@ TEST(Winograd, TransposedWeightGivesTheGradientOfTheInput) {
                             std::int64_t height, std::int64_t width, std::int64_t padding,
                             const Weight& view) {
     std::vector<float> packed(packed_size({out, in}));
-    pack(view, packed.data());
+    pack(view, packed.data(), serially);
     const ChannelPlan channels = make_channel_plan(out, 0, nullptr, nullptr, nullptr, nullptr, nullptr);
     Arguments arguments;
     arguments.shape = Shape{1, in, height, width, out, 0, padding, padding};
@@ -206,9 +245,9 @@ TEST(Winograd, TransposedWeightGivesTheGradientOfTheInput) {
     arguments.channels = &channels;
     std::vector<float> output(
         static_cast<std::size_t>(arguments.shape.out_height() * arguments.shape.out_width() * out));
-    std::vector<float> workspace(workspace_size(arguments, 1));
+    Workspace workspace;
     arguments.output = output.data();
-    run(arguments, 1, workspace.data(), serially);
+    run(arguments, 1, workspace, serially);
     return output;
   };
   const auto product = [](const std::vector<float>& a, const std::vector<float>& b) {
@@ -254,7 +293,7 @@ INSTANTIATE_TEST_SUITE_P(Shifts, WinogradThreads,
 TEST(Winograd, WorkspaceDoesNotGrowWithTheHeight) {
   const Layer low(shape_of(1, 16, 256, 64, 16, 16), {});
   const Layer high(shape_of(1, 16, 2560, 64, 16, 16), {});
-  EXPECT_EQ(workspace_size(low.arguments(), 2), workspace_size(high.arguments(), 2));
+  EXPECT_EQ(low.workspace_floats(2), high.workspace_floats(2));
 }
 
 // NaN
@@ -284,31 +323,37 @@ TEST(Winograd, NanReachesEveryOutputThatReadsIt) {
 // The choice of the path
 
 TEST(WinogradWins, OnTheLayersOfSuperResolutionNetworks) {
-  EXPECT_TRUE(fused_wins(shape_of(1, 64, 128, 128, 32, 32)));
-  EXPECT_TRUE(fused_wins(shape_of(1, 256, 96, 96, 128, 128)));
-  EXPECT_TRUE(fused_wins(shape_of(16, 64, 48, 48, 64, 0)));
+  EXPECT_TRUE(fused_wins(shape_of(1, 64, 128, 128, 32, 32), true));
+  EXPECT_TRUE(fused_wins(shape_of(1, 256, 96, 96, 128, 128), true));
+  EXPECT_TRUE(fused_wins(shape_of(16, 64, 48, 48, 64, 0), true));
 }
 
-TEST(WinogradWins, NotOnThePictureItself) { EXPECT_FALSE(fused_wins(shape_of(1, 3, 128, 128, 64, 0))); }
+TEST(WinogradWins, NotOnThePictureItself) { EXPECT_FALSE(fused_wins(shape_of(1, 3, 128, 128, 64, 0), true)); }
 
 TEST(WinogradWins, NotOnMapsLowerOrNarrowerThanATile) {
-  EXPECT_FALSE(fused_wins(shape_of(1, 64, 3, 128, 32, 32)));
-  EXPECT_FALSE(fused_wins(shape_of(1, 64, 128, 3, 32, 32)));
+  EXPECT_FALSE(fused_wins(shape_of(1, 64, 3, 128, 32, 32), true));
+  EXPECT_FALSE(fused_wins(shape_of(1, 64, 128, 3, 32, 32), true));
+}
+
+TEST(WinogradWins, OnlyOnMapsThatAreWorthPackingTheWeightFor) {
+  EXPECT_FALSE(fused_wins(shape_of(1, 64, 16, 16, 32, 32), false));
+  EXPECT_TRUE(fused_wins(shape_of(1, 64, 24, 24, 32, 32), false));
+  EXPECT_TRUE(fused_wins(shape_of(4, 64, 16, 16, 32, 32), false));
 }
 
 TEST(WinogradWins, OnGroupsOfEightChannelsOrMore) {
   Shape shape = shape_of(1, 64, 96, 96, 32, 32);
   for (const std::int64_t groups : {4, 8}) {
     shape.groups = groups;
-    EXPECT_TRUE(fused_wins(shape)) << groups;
+    EXPECT_TRUE(fused_wins(shape, true)) << groups;
   }
   shape.groups = 16;
-  EXPECT_FALSE(fused_wins(shape));
+  EXPECT_FALSE(fused_wins(shape, true));
 }
 
 TEST(WinogradWins, NotWhereLargeWeightsServeOneTile) {
-  EXPECT_FALSE(fused_wins(shape_of(1, 256, 4, 4, 128, 128)));
-  EXPECT_TRUE(fused_wins(shape_of(1, 64, 4, 4, 32, 32)));
+  EXPECT_FALSE(fused_wins(shape_of(1, 256, 4, 4, 128, 128), true));
+  EXPECT_TRUE(fused_wins(shape_of(1, 64, 4, 4, 32, 32), true));
 }
 
 // Refusals
@@ -320,13 +365,13 @@ TEST(Winograd, SizesOutOfRangeAreRefusedByName) {
     arguments.shape = shape;
     arguments.channels = &channels;
     try {
-      workspace_size(arguments, 1);
+      run(arguments, 1, Workspace(), serially);
     } catch (const std::invalid_argument& error) {
       return error.what();
     }
     return "accepted";
   };
-  EXPECT_EQ(message(shape_of(1, 4, 5, 5, 4, 0)), "accepted");
+  EXPECT_EQ(message(shape_of(0, 4, 5, 5, 4, 0)), "accepted");
   EXPECT_NE(message(shape_of(1, 4, 2, 5, 4, 0, 0)).find("height is 0"), std::string::npos);
   EXPECT_NE(message(shape_of(1, 4, 5, 2, 4, 0, 0)).find("width is 0"), std::string::npos);
   EXPECT_NE(message(shape_of(1, 4, 5, 5, 4, 0, 3)).find("padding along y is 3"), std::string::npos);
@@ -352,7 +397,7 @@ TEST(Winograd, ShiftsBeyondTheLargestAreRefused) {
   Arguments arguments;
   arguments.shape = shape_of(1, 4, 5, 5, 4, 1);
   arguments.channels = &channels;
-  EXPECT_THROW(workspace_size(arguments, 1), std::invalid_argument);
+  EXPECT_THROW(run(arguments, 1, Workspace(), serially), std::invalid_argument);
 }
 
 }  // namespace

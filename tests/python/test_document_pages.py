@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from browser import open_browser
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,3 +57,27 @@ def test_pages_load_nothing_from_elsewhere(site):
 
     for attribute in ('src="http', 'rel="stylesheet" href="http', 'src="//'):
         assert attribute not in page
+
+
+@pytest.mark.parametrize("page", ["quick-start", "training"])
+def test_code_is_coloured_without_a_style_sheet(site, page):
+    assert '<span style="color: #' in (site / f"{page}.html").read_text(encoding="utf-8")
+
+
+def test_the_first_page_shows_a_figure_and_how_to_install(site):
+    page = (site / "index.html").read_text(encoding="utf-8")
+
+    assert 'src="images/overview.webp"' in page
+    assert (site / "images/overview.webp").exists()
+    assert "pip" in page
+
+
+def test_pages_are_no_wider_than_a_narrow_window(site, tmp_path):
+    with open_browser(tmp_path) as browser:
+        browser.set_window_size(500, 900)
+        for page in ("index", "speed", "conversion", "training", "operators"):
+            browser.get((site / f"{page}.html").as_uri())
+            content, window = browser.execute_script(
+                "return [document.documentElement.scrollWidth, window.innerWidth]"
+            )
+            assert content <= window, page

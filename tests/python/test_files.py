@@ -1,9 +1,13 @@
+import errno
 import os
+import re
 import stat
+import subprocess
+import sys
 
 import pytest
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.files import atomic_write
+from ghostsr_ext.files import atomic_write, remove_leftovers
 
 
 def _names(folder):
@@ -112,3 +116,89 @@ def test_a_path_given_as_text_will_do(tmp_path):
         temporary.write_text("text")
 
     assert (tmp_path / "a.txt").read_text() == "text"
+
+
+LEFT = re.compile(r"\.a\.[a-z0-9_]{8}\.png")
+
+KILLED = """
+import os, signal, sys
+from ghostsr_ext.files import atomic_write, remove_leftovers
+with atomic_write(sys.argv[1]) as temporary:
+    temporary.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks are those of POSIX")
+def test_what_a_killed_process_has_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    target = tmp_path / "a.png"
+    other = tmp_path / ".a.mine.png"
+    other.write_bytes(b"kept")
+    with atomic_write(target) as temporary:
+        temporary.write_bytes(b"whole")
+        subprocess.run([sys.executable, "-c", KILLED, target], check=False)
+        (left,) = (path for path in tmp_path.iterdir() if path not in (temporary, other))
+        assert LEFT.fullmatch(left.name)
+
+        remove_leftovers([target, tmp_path / "nowhere" / "a.png"])
+
+        assert set(tmp_path.iterdir()) == {temporary, other}
+    assert target.read_bytes() == b"whole"
+
+
+def test_leftovers_of_other_outputs_stay(tmp_path):
+    left = tmp_path / ".a.b.12345678.png"
+    left.write_bytes(b"half")
+
+    remove_leftovers([tmp_path / "a.png", tmp_path / "b.png", tmp_path / "a.b.jpg"])
+    assert left.exists()
+    remove_leftovers([tmp_path / "a.b.png"])
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("name", ["a", "a.b.c", ".hidden", "a.new"])
+def test_leftovers_of_any_name_are_known(tmp_path, name):
+    with atomic_write(tmp_path / name) as temporary:
+        left = temporary
+    left.write_bytes(b"half")
+
+    remove_leftovers([tmp_path / name])
+
+    assert _names(tmp_path) == [name]
+
+
+def test_of_two_writers_the_faster_one_is_not_overwritten(tmp_path):
+    target = tmp_path / "a.png"
+
+    def write_slowly():
+        with atomic_write(target) as temporary:
+            temporary.write_bytes(b"slow")
+            target.write_bytes(b"fast")
+
+    with pytest.raises(InputError, match="exists already"):
+        write_slowly()
+
+    assert target.read_bytes() == b"fast"
+    assert _names(tmp_path) == ["a.png"]
+
+
+def test_without_links_between_files_it_is_renamed(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "no links")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with atomic_write(tmp_path / "a.png") as temporary:
+        temporary.write_bytes(b"pixels")
+
+    assert (tmp_path / "a.png").read_bytes() == b"pixels"
+    assert _names(tmp_path) == ["a.png"]
+
+
+def test_a_full_disk_is_told(tmp_path):
+    def fill(target):
+        with atomic_write(target):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(InputError, match=r"a\.png: cannot be written \(No space left"):
+        fill(tmp_path / "a.png")
+    assert _names(tmp_path) == []

@@ -85,15 +85,7 @@ std::vector<float> repeated_slopes(const Activation& activation, int channels) {
 
 }  // namespace
 
-std::size_t workspace_size(const Arguments& arguments, int workers) {
-  check(arguments, workers);
-  const Blocking blocking =
-      make_blocking(arguments.shape, arguments.channels->reach, workers, stages_of(arguments).kernel_rows);
-  // Room to align the start.
-  return make_workspace_layout(arguments.shape, blocking, workers).total + kLineFloats;
-}
-
-void run(const Arguments& arguments, int workers, float* workspace, ParallelFor parallel) {
+void run(const Arguments& arguments, int workers, WorkspaceSource workspace, ParallelFor parallel) {
   check(arguments, workers);
   const Shape& shape = arguments.shape;
   if (shape.batch == 0) {
@@ -107,15 +99,17 @@ void run(const Arguments& arguments, int workers, float* workspace, ParallelFor 
   job.blocking = make_blocking(shape, channels.reach, workers, job.stages->kernel_rows);
   job.layout = make_workspace_layout(shape, job.blocking, workers);
   constexpr std::uintptr_t kLineBytes = kLineFloats * sizeof(float);
-  const std::uintptr_t misaligned = reinterpret_cast<std::uintptr_t>(workspace) % kLineBytes;
-  job.workspace = workspace + (misaligned == 0 ? 0 : (kLineBytes - misaligned) / sizeof(float));
+  job.workspace = workspace(job.layout.total + kLineFloats);
+  const std::uintptr_t misaligned = reinterpret_cast<std::uintptr_t>(job.workspace) % kLineBytes;
+  job.workspace += misaligned == 0 ? 0 : (kLineBytes - misaligned) / sizeof(float);
 
-  const std::vector<ChannelGroup> groups = make_channel_groups(
-      channels,
-      {static_cast<int>(shape.weight_size().out), job.blocking.padded_group, job.blocking.padded_intrinsic});
+  std::vector<ChannelGroup> groups;
+  if (arguments.groups == nullptr) {
+    groups = make_channel_groups(channels, shape.weight_size());
+  }
   const std::int64_t output_floats =
       shape.batch * shape.out_height() * shape.out_width() * shape.out_channels();
-  job.epilogue.groups = groups.data();
+  job.epilogue.groups = arguments.groups == nullptr ? groups.data() : arguments.groups;
   job.epilogue.out_channels = static_cast<int>(shape.out_channels());
   job.epilogue.intrinsic_channels = job.blocking.padded_intrinsic;
   job.epilogue.chunk_pixels = job.blocking.chunk_pixels;
@@ -184,8 +178,11 @@ bool pointwise_wins(const Shape& shape) {
 
 }  // namespace
 
-bool fused_wins(const Shape& shape) {
-  return shape.kernel == 1 ? pointwise_wins(shape) : winograd_wins(shape);
+bool fused_wins(const Shape& shape, bool packed) {
+  // Packing takes as long as maps of this many pixels save, whatever the channels.
+  const std::int64_t worthwhile = shape.kernel == 1 ? 64 : 320;
+  return (packed || shape.batch * shape.out_height() * shape.out_width() >= worthwhile) &&
+         (shape.kernel == 1 ? pointwise_wins(shape) : winograd_wins(shape));
 }
 
 }  // namespace ghostsr::fused

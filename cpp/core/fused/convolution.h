@@ -21,11 +21,13 @@
 
 #include "core/activation.h"
 #include "core/channel_plan.h"
+#include "core/function_ref.h"
 #include "core/geometry.h"
 #include "core/parallel_for.h"
 
 namespace ghostsr::fused {
 
+struct ChannelGroup;
 struct Stages;
 
 // The largest padding of a 3x3 convolution; beyond it an output row would see no input at all.
@@ -74,9 +76,10 @@ struct Weight {
 // many for a 3x3 one.
 std::size_t packed_size(const WeightSize& size);
 
-// Writes the weight as the kernels read it (layout: packed_weight.h). It serves every SIMD level, and can be
-// copied as bytes.
-void pack(const Weight& weight, float* packed);
+// Writes the weight as the kernels read it (layout: packed_weight.h), in few tasks or one if it is small. It
+// serves every SIMD level, and can be copied as bytes. The kernels of `stages` make it, or those of this
+// process's SIMD level.
+void pack(const Weight& weight, float* packed, ParallelFor parallel, const Stages* stages = nullptr);
 
 struct Arguments {
   Shape shape;
@@ -90,6 +93,8 @@ struct Arguments {
   const float* bias = nullptr;  // [I], or null for none
 
   const ChannelPlan* channels = nullptr;  // made for I intrinsic and G ghost channels
+  const ChannelGroup* groups =
+      nullptr;  // of make_channel_groups (channel_groups.h), or null to make them in the call
 
   const float* residual = nullptr;  // laid out as the output, or null for none; may be the output itself
   float residual_scale = 1.0F;      // applied with and without a residual
@@ -101,17 +106,18 @@ struct Arguments {
       nullptr;  // the compiled kernels to use (stages.h), or null for this process's SIMD level
 };
 
-// The number of floats that `run` needs as workspace: a few rows of Y for each worker, whatever the height.
-// Raises std::invalid_argument as `run` does.
-std::size_t workspace_size(const Arguments& arguments, int workers);
+// Gives memory for so many floats, which need not be initialised, until the call is over.
+using WorkspaceSource = FunctionRef<float*(std::size_t floats)>;
 
 // Computes the output. `workers` is the number of threads that `parallel` is expected to use: the work is cut
-// into some strips for each, which whoever is free takes next. The workspace need not be initialised. Raises
+// into some strips for each, which whoever is free takes next. The workspace is a few rows of Y for each
+// worker, whatever the height; it is asked for once, or not at all for an empty batch. Raises
 // std::invalid_argument if a size is out of range, the output map would be empty, or the channel plan does
 // not fit the shape or shifts by more than kMaxShift.
-void run(const Arguments& arguments, int workers, float* workspace, ParallelFor parallel);
+void run(const Arguments& arguments, int workers, WorkspaceSource workspace, ParallelFor parallel);
 
-// Whether this path was measured to be faster than a direct convolution for such a layer.
-bool fused_wins(const Shape& shape);
+// Whether this path was measured to be faster than a direct convolution for such a layer, with a packed
+// weight at hand or with one that is packed for the call.
+bool fused_wins(const Shape& shape, bool packed);
 
 }  // namespace ghostsr::fused

@@ -117,7 +117,23 @@ struct EpilogueRow {
   float* chunk;  // chunk_pixels * out_channels + kGroup floats
 };
 
+// Some input channels of the kernels of one panel of output channels. Strides in floats may be any.
+struct KernelPanel {
+  const float* data;
+  int width;  // of the panel, 8 or 16
+  int out;    // output channels that there are; the others are packed as zeros
+  std::ptrdiff_t in;
+  int kernel;  // 3 or 1
+  std::ptrdiff_t stride_out;
+  std::ptrdiff_t stride_in;
+  std::ptrdiff_t stride_y;
+  std::ptrdiff_t stride_x;
+};
+
 struct Stages {
+  // Writes the panel's components, `component_stride` floats apart.
+  void (*pack)(const KernelPanel& panel, float* to, std::ptrdiff_t component_stride);
+
   // V = B^T d B for each tile. `patch` holds 36 * (channels padded to 8) floats.
   void (*transform_input)(const InputMap& input, const TileRun& tiles, float* patch,
                           const ComponentMatrices& transformed);

@@ -19,6 +19,7 @@ from ghostsr_ext.imaging.read import (
 )
 from ghostsr_ext.imaging.resize import imresize
 from ghostsr_ext.imaging.write import (
+    LOSSY_SUFFIXES,
     WRITABLE_SUFFIXES,
     picture_to_pil,
     write_bands,
@@ -27,6 +28,7 @@ from ghostsr_ext.imaging.write import (
 )
 
 __all__ = [
+    "LOSSY_SUFFIXES",
     "MAX_PIXELS",
     "PICTURE_SUFFIXES",
     "WRITABLE_SUFFIXES",

@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ghostsr_ext.imaging.describe import SOFTWARE
+from ghostsr_ext.imaging.picture import Metadata
+
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 # Rows filtered at a time: the five candidates stay in a core's cache.
 _FILTERED_BYTES = 1 << 18
 _MOST_EXIF_BYTES = 1 << 24
+_LONGEST_KEYWORD = 79
+_METRES_PER_INCH = 0.0254
+_FRACTION = 100_000
 
 
 class PngWriter:
@@ -27,7 +34,8 @@ class PngWriter:
         columns: Of the whole picture.
         channels: 1 (grey), 2 (grey and opacity), 3 (RGB) or 4 (RGB and opacity).
         dtype: uint8 or uint16.
-        icc_profile: The colour profile, or None.
+        icc_profile: The color profile, or None.
+        metadata: What to say beside.
     """
 
     def __init__(
@@ -38,6 +46,7 @@ class PngWriter:
         channels: int,
         dtype: np.dtype[Any],
         icc_profile: bytes | None,
+        metadata: Metadata,
     ) -> None:
         self._file = file
         self._pixel_bytes = channels * dtype.itemsize
@@ -48,8 +57,11 @@ class PngWriter:
         self._chunk(
             b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8 * dtype.itemsize, kind, 0, 0, 0)
         )
+        # First, where it is found without reading far.
+        self._text([entry for entry in metadata.text if entry[0] == SOFTWARE])
         if icc_profile is not None:
             self._chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile))
+        self._describe(metadata)
 
     def write(self, values: NDArray[Any]) -> None:
         """Append rows, [h, columns] or [h, columns, channels]."""
@@ -69,6 +81,36 @@ class PngWriter:
         """Write what follows the last row."""
         self._data(self._compressor.flush())
         self._chunk(b"IEND", b"")
+
+    def _describe(self, metadata: Metadata) -> None:
+        if metadata.gamma is not None:
+            self._numbers(b"gAMA", (metadata.gamma,), _FRACTION)
+        if metadata.chromaticities is not None:
+            self._numbers(b"cHRM", metadata.chromaticities, _FRACTION)
+        if metadata.dpi is not None:
+            self._numbers(b"pHYs", metadata.dpi, 1 / _METRES_PER_INCH, b"\1")
+        if metadata.exif is not None:
+            self._chunk(b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
+        if metadata.xmp is not None:
+            self._chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
+        self._text([entry for entry in metadata.text if entry[0] != SOFTWARE])
+
+    def _text(self, entries: Iterable[tuple[str, str]]) -> None:
+        for keyword, text in entries:
+            try:
+                name = keyword.encode("latin-1")
+            except UnicodeEncodeError:
+                continue
+            if 1 <= len(name) <= _LONGEST_KEYWORD and b"\0" not in name:
+                content = text.replace("\0", "").encode(errors="replace")
+                self._chunk(b"iTXt", name + b"\0\0\0\0\0" + content)
+
+    def _numbers(
+        self, kind: bytes, values: tuple[float, ...], unit: float, end: bytes = b""
+    ) -> None:
+        numbers = [round(value * unit) for value in values]
+        if all(0 <= number < 1 << 31 for number in numbers):
+            self._chunk(kind, struct.pack(f">{len(numbers)}I", *numbers) + end)
 
     def _data(self, compressed: bytes) -> None:
         if compressed:

@@ -8,17 +8,26 @@ from __future__ import annotations
 import struct
 import sys
 import zlib
+from fractions import Fraction
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ghostsr_ext.errors import InputError
+from ghostsr_ext.imaging.describe import SOFTWARE
+from ghostsr_ext.imaging.picture import Metadata
 
 _MOST_BYTES = 0xFFFFFFFF
 _DEFLATE = 8
-_SHORT, _LONG, _UNDEFINED = 3, 4, 7
-_FORMATS = {_SHORT: "H", _LONG: "I", _UNDEFINED: "B"}
+_BYTE, _ASCII, _SHORT, _LONG, _RATIONAL, _UNDEFINED = 1, 2, 3, 4, 5, 7
+_FORMATS = {_BYTE: "B", _ASCII: "B", _SHORT: "H", _LONG: "I", _RATIONAL: "I", _UNDEFINED: "B"}
+_INCH = 2
+_SOFTWARE = 305
+TEXT_TAGS = {270: "Description", _SOFTWARE: SOFTWARE, 315: "Author", 33432: "Copyright"}
+"""Tags of texts, and the keywords that PNG has for them."""
+
+_Tags = dict[int, tuple[int, list[int] | bytes]]
 _STRIP_BYTES = 1 << 18
 
 
@@ -33,7 +42,8 @@ class TiffWriter:
         columns: Of the whole picture.
         channels: 1 (grey), 2 (grey and opacity), 3 (RGB) or 4 (RGB and opacity).
         dtype: uint8 or uint16.
-        icc_profile: The colour profile, or None.
+        icc_profile: The color profile, or None.
+        metadata: What to say beside; of its text, what TIFF has tags for.
     """
 
     def __init__(
@@ -44,11 +54,13 @@ class TiffWriter:
         channels: int,
         dtype: np.dtype[Any],
         icc_profile: bytes | None,
+        metadata: Metadata,
     ) -> None:
         self._file = file
         self._rows, self._columns, self._channels = rows, columns, channels
         self._bits = 8 * dtype.itemsize
         self._icc_profile = icc_profile
+        self._metadata = metadata
         self._strip_rows = max(1, _STRIP_BYTES // (columns * channels * dtype.itemsize))
         self._pending: NDArray[Any] | None = None
         self._offsets: list[int] = []
@@ -80,7 +92,7 @@ class TiffWriter:
         if self._pending is not None and len(self._pending):
             self._strip(self._pending)
         colours = 1 if self._channels < 3 else 3
-        tags: dict[int, tuple[int, list[int] | bytes]] = {
+        tags: _Tags = {
             256: (_LONG, [self._columns]),
             257: (_LONG, [self._rows]),
             258: (_SHORT, [self._bits] * self._channels),
@@ -96,18 +108,22 @@ class TiffWriter:
             tags[338] = (_SHORT, [2])
         if self._icc_profile is not None:
             tags[34675] = (_UNDEFINED, self._icc_profile)
-        entries = b""
-        for tag, (kind, values) in sorted(tags.items()):
+        tags |= _describing(self._metadata)
+        entries: dict[int, bytes] = {}
+        # What made the picture stands last, where it is found without reading far.
+        for tag, (kind, values) in sorted(tags.items(), key=lambda item: item[0] == _SOFTWARE):
             content = struct.pack(f"={len(values)}{_FORMATS[kind]}", *values)
             if len(content) > 4:
                 self._align()
                 place = self._position
                 self._write(content)
                 content = struct.pack("=I", place)
-            entries += struct.pack("=HHI", tag, kind, len(values)) + content.ljust(4, b"\0")
+            count = len(values) // 2 if kind == _RATIONAL else len(values)
+            entries[tag] = struct.pack("=HHI", tag, kind, count) + content.ljust(4, b"\0")
         self._align()
         directory = self._position
-        self._write(struct.pack("=H", len(tags)) + entries + struct.pack("=I", 0))
+        content = b"".join(entry for _, entry in sorted(entries.items()))
+        self._write(struct.pack("=H", len(tags)) + content + struct.pack("=I", 0))
         self._file.seek(4)
         self._file.write(struct.pack("=I", directory))
 
@@ -127,3 +143,21 @@ class TiffWriter:
         if self._position > _MOST_BYTES:
             raise InputError("TIFF: the file would be larger than 4 GiB; write .png")
         self._file.write(content)
+
+
+def _describing(metadata: Metadata) -> _Tags:
+    tags: _Tags = {}
+    if metadata.dpi is not None:
+        for tag, value in zip((282, 283), metadata.dpi, strict=True):
+            fraction = Fraction(value).limit_denominator(1000)
+            if 0 < fraction.numerator <= _MOST_BYTES:
+                tags[tag] = _RATIONAL, [fraction.numerator, fraction.denominator]
+        tags[296] = _SHORT, [_INCH]
+    if metadata.xmp is not None:
+        tags[700] = _BYTE, metadata.xmp
+    texts = dict(metadata.text)
+    for tag, keyword in TEXT_TAGS.items():
+        text = texts.get(keyword, "").replace("\0", "")
+        if text:
+            tags[tag] = _ASCII, text.encode(errors="replace") + b"\0"
+    return tags

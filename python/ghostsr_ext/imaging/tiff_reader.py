@@ -24,6 +24,7 @@ from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging.cmyk import cmyk_converter
 from ghostsr_ext.imaging.orientation import known_orientation, swaps_sides, upright
 from ghostsr_ext.imaging.picture import Canvas, Metadata, Picture, band_rows
+from ghostsr_ext.imaging.tiff import TEXT_TAGS
 from ghostsr_ext.imaging.tiff_directory import TiffDirectory, picture_directory, read_part
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
@@ -54,7 +55,6 @@ _OTHER_COMPRESSIONS = {
 }
 _PREMULTIPLIED, _OPACITY = 1, 2
 _TILE_GRID = 16
-_TEXTS = {270: "Description", 315: "Author", 33432: "Copyright"}
 # Descriptions that programs write for themselves; they would be untrue of a copy.
 _PROGRAMS_WORDS = ("{", "ImageJ=", "<?xml", "<OME")
 _UNSIGNED, _FLOAT = 1, 3
@@ -520,7 +520,7 @@ def _metadata(directory: TiffDirectory, *, swapped: bool) -> Metadata:
             else (across * per_inch, down * per_inch)
         )
     text = []
-    for tag, keyword in _TEXTS.items():
+    for tag, keyword in TEXT_TAGS.items():
         words = _lenient(partial(directory.raw, tag), b"").split(b"\0")[0]
         content = words.decode("utf-8", errors="replace").strip()
         if content and not content.startswith(_PROGRAMS_WORDS):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import struct
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,8 @@ from PIL import Image
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.files import atomic_write
-from ghostsr_ext.imaging.picture import Picture
+from ghostsr_ext.imaging.describe import metadata_of_result
+from ghostsr_ext.imaging.picture import Metadata, Picture
 from ghostsr_ext.imaging.png import PngWriter
 from ghostsr_ext.imaging.tiff import TiffWriter
 
@@ -30,11 +33,16 @@ _FORMATS = {
 WRITABLE_SUFFIXES = frozenset(_FORMATS)
 """Lower-case suffixes of the files that are written."""
 
+LOSSY_SUFFIXES = frozenset((".jpg", ".jpeg", ".webp"))
+"""Lower-case suffixes of the formats that have a quality."""
+
 _ROW_WRITERS: dict[str, type[PngWriter | TiffWriter]] = {"PNG": PngWriter, "TIFF": TiffWriter}
 _HOLDS_ALPHA = ("PNG", "WEBP", "TIFF")
 _HOLDS_SIXTEEN_BITS = ("PNG", "TIFF")
 _MOST_PIXELS_ASIDE = {"JPEG": 65500, "WEBP": 16383}
 _LOSSY_QUALITY = 95
+# Segments have 64 KiB, with a header each.
+_LONGEST_JPEG_SEGMENT = 65_000
 
 
 def write_picture(
@@ -46,8 +54,11 @@ def write_picture(
 ) -> None:
     """Write a picture, whole or not at all, in the format of the file's suffix.
 
-    A grey picture is stored with one channel, and the colour profile is kept where the format has a
-    place for it (all but BMP). Only a translucent grey TIFF of 16 bits is stored in colour.
+    A grey picture is stored with one channel, and the color profile is kept where the format has a
+    place for it (all but BMP). Only a translucent grey TIFF of 16 bits is stored in color. The
+    metadata is kept as far as the format has a place for it: the resolution in all but WebP; EXIF
+    in PNG, JPEG and WebP; XMP in all but BMP; all text in PNG, a description, an author, a
+    copyright and a program in TIFF, a comment in JPEG; gamma in PNG.
 
     Args:
         path: ``.png``, ``.tif`` or ``.tiff`` (8 or 16 bits), or ``.jpg``, ``.jpeg``, ``.webp``,
@@ -71,6 +82,8 @@ def write_bands(
     rows: int,
     quality: int = _LOSSY_QUALITY,
     overwrite: bool = False,
+    metadata: Metadata | None = None,
+    software: str | None = None,
 ) -> None:
     """Write a picture that comes in pieces, whole or not at all.
 
@@ -82,6 +95,8 @@ def write_bands(
         rows: Of the whole picture.
         quality: As in :func:`write_picture`.
         overwrite: As in :func:`write_picture`.
+        metadata: What to say beside the pixels; None for what the first piece says.
+        software: Text that says what made the picture, or None.
 
     Raises:
         InputError: As :func:`write_picture`.
@@ -98,31 +113,79 @@ def write_bands(
         channels = _channels(first)
         _check_kind(path, kind, first, rows)
         if kind == "TIFF" and channels.shape[2:] == (2,) and channels.dtype == np.uint16:
-            # Pillow, ours and that of others, reads no such file.
+            # Pillow, with which others will open it, reads no such file.
             pieces = (replace(piece, grey=False) for piece in pieces)
             channels = _channels(replace(first, grey=False))
-        if kind in _ROW_WRITERS:
-            with temporary.open("wb") as file:
-                columns = channels.shape[1]
+        columns = channels.shape[1]
+        said = metadata_of_result(
+            first.metadata if metadata is None else metadata,
+            rows=rows,
+            columns=columns,
+            software=software,
+        )
+        # By Python's own file: encoders that write for themselves take a full disk for a success.
+        with temporary.open("wb") as file:
+            if kind in _ROW_WRITERS:
                 depth = 1 if channels.ndim == 2 else channels.shape[2]
-                profile = first.icc_profile
-                writer = _ROW_WRITERS[kind](file, rows, columns, depth, channels.dtype, profile)
+                writer = _ROW_WRITERS[kind](
+                    file, rows, columns, depth, channels.dtype, first.icc_profile, said
+                )
                 writer.write(channels)
                 for piece in pieces:
                     writer.write(_channels(piece))
                 writer.finish()
-            return
-        parts = [channels, *(_channels(piece) for piece in pieces)]
-        whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        options: dict[str, Any] = {}
-        if kind in ("JPEG", "WEBP"):
-            options["quality"] = quality
-            if first.icc_profile is not None:
-                options["icc_profile"] = first.icc_profile
-        try:
-            Image.fromarray(whole).save(temporary, format=kind, **options)
-        except (OSError, ValueError) as error:
-            raise InputError(f"output {path}: cannot be written as {kind} ({error})") from error
+            else:
+                parts = [channels, *(_channels(piece) for piece in pieces)]
+                whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+                options = _options(kind, first.icc_profile, said, quality)
+                try:
+                    content = _encoded(whole, kind, **options)
+                except (OSError, ValueError) as error:
+                    raise InputError(
+                        f"output {path}: cannot be written as {kind} ({error})"
+                    ) from error
+                if kind == "BMP" and software is not None:
+                    content = _bmp_with_text(content, software)
+                file.write(content)
+
+
+def _encoded(channels: NDArray[Any], kind: str, **options: Any) -> bytes:
+    """Encode a picture in memory, in one of Pillow's formats."""
+    content = io.BytesIO()
+    Image.fromarray(channels).save(content, format=kind, **options)
+    return content.getvalue()
+
+
+def _options(
+    kind: str, icc_profile: bytes | None, metadata: Metadata, quality: int
+) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if kind in ("JPEG", "WEBP"):
+        options = {
+            "quality": quality,
+            "icc_profile": icc_profile,
+            "exif": metadata.exif,
+            "xmp": metadata.xmp,
+        }
+    if kind == "JPEG":
+        options["comment"] = dict(metadata.text).get("Comment", "").encode(errors="replace")
+        for name in ("exif", "xmp", "comment"):
+            if len(options[name] or b"") > _LONGEST_JPEG_SEGMENT:
+                del options[name]
+    # What does not fit into the format is not said.
+    if kind in ("JPEG", "BMP") and metadata.dpi is not None and max(metadata.dpi) < 1 << 15:
+        options["dpi"] = metadata.dpi
+    return {name: value for name, value in options.items() if value}
+
+
+def _bmp_with_text(content: bytes, text: str) -> bytes:
+    """Put text between the headers and the pixels of a BMP file, where readers pass over it."""
+    size, pixels = struct.unpack_from("<I4xI", content, 2)
+    words = text.encode(errors="replace")
+    words += bytes(-len(words) % 4)
+    header = bytearray(content[:pixels])
+    struct.pack_into("<I4xI", header, 2, size + len(words), pixels + len(words))
+    return bytes(header) + words + content[pixels:]
 
 
 def _check_kind(path: Path, kind: str, picture: Picture, rows: int) -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.imaging import PICTURE_SUFFIXES, WRITABLE_SUFFIXES
+from ghostsr_ext.imaging import PICTURE_SUFFIXES, WRITABLE_SUFFIXES, picture_files
+from ghostsr_ext.inference.record import Record, file_digest, read_record
 
 VIDEO_SUFFIXES = frozenset((".mp4", ".m4v", ".mkv", ".mov", ".webm", ".avi"))
 """Lower-case suffixes of the files that are taken for video."""
+
+
+# Suffixes of pictures that are not written: an output of such a name is no folder.
+_OTHER_SUFFIXES = frozenset((".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".tga"))
 
 
 @dataclass(frozen=True)
@@ -22,10 +27,12 @@ class Job:
     Attributes:
         source: The file.
         target: Where the result goes.
+        refusal: Why it cannot be done, or None.
     """
 
     source: Path
     target: Path
+    refusal: str | None = None
 
     @property
     def is_video(self) -> bool:
@@ -42,37 +49,117 @@ def plan_jobs(
     and of the folders in it keep their places below ``output``, or below ``folder_x2`` beside the
     folder.
 
+    Results are no sources: in a folder or by a pattern, a file that remembers to have been made
+    here is passed over. Named itself it is enlarged, unless what it was made of is named, too.
+
     Args:
         sources: Files, folders and patterns such as ``"*.png"`` or ``"**/*.png"``.
         scale: Times to enlarge.
-        output: A folder, which need not exist; None for none.
+        output: A folder, which need not exist; or, for a single file, the result itself, if its
+            suffix is that of a picture or video; None for none.
         suffix: Format of the results, such as ``".png"``; None for that of each picture, or PNG
             where that cannot be written.
 
     Returns:
         The jobs in the order of ``sources``, folders in the order of their file names; each file
-        once.
+        once. Files whose results would have the same name are refused, each of them.
 
     Raises:
-        InputError: A source does not exist or a pattern matches nothing, nothing is left, or two
-            results would have the same name.
+        InputError: A source does not exist or a pattern matches nothing, nothing is left, or the
+            output cannot be that of these sources.
     """
     if suffix is not None and suffix not in WRITABLE_SUFFIXES:
         raise InputError(f"format {suffix}: must be one of {', '.join(sorted(WRITABLE_SUFFIXES))}")
+    if output is not None and _is_file_name(output):
+        return [_single_job(sources, output, suffix)]
     jobs: dict[Path, Job] = {}
+    named: dict[Path, Record] = {}
     for source in sources:
-        for path in _expand(source):
-            if path.is_dir():
-                root = output or path.resolve().with_name(f"{path.resolve().name}_x{scale}")
-                found = [(file, root / file.parent.relative_to(path)) for file in _walk(path, root)]
-                if not found:
-                    raise InputError(f"{path}: has no pictures")
-            else:
-                found = [(path, output or path.parent)]
-            for file, folder in found:
-                jobs.setdefault(file.resolve(), Job(file, _target(file, folder, scale, suffix)))
-    _check_targets(jobs.values())
-    return list(jobs.values())
+        for path, folder, record in _found(source, output, scale):
+            key = path.resolve()
+            jobs.setdefault(key, Job(path, _target(path, folder, scale, suffix)))
+            if record is not None:
+                named[key] = record
+    if named and len(jobs) > 1:
+        digests = {_digest(path) for path in jobs}
+        for key, record in named.items():
+            if record.entries.get("source") in digests and len(jobs) > 1:
+                del jobs[key]
+    return _with_refusals(list(jobs.values()))
+
+
+def _is_file_name(output: Path) -> bool:
+    known = WRITABLE_SUFFIXES | VIDEO_SUFFIXES | _OTHER_SUFFIXES
+    return output.suffix.lower() in known and not output.is_dir()
+
+
+def _single_job(sources: Sequence[str], output: Path, suffix: str | None) -> Job:
+    paths = [path for source in sources for path in _expand(source)]
+    if len(paths) != 1 or paths[0].is_dir():
+        raise InputError(
+            f"output {output}: names a file, for one picture or video; name a folder for "
+            f"{len(paths)} files"
+            if len(paths) != 1
+            else f"output {output}: names a file; name a folder for the pictures of {paths[0]}"
+        )
+    own = output.suffix.lower()
+    is_video = paths[0].suffix.lower() in VIDEO_SUFFIXES
+    allowed = VIDEO_SUFFIXES if is_video else WRITABLE_SUFFIXES
+    if own not in allowed:
+        raise InputError(f"output {output}: suffix must be one of {', '.join(sorted(allowed))}")
+    if suffix is not None and not is_video and suffix not in (own, _SAME.get(own)):
+        raise InputError(f"output {output}: is not of the format {suffix}; leave one of them out")
+    return Job(paths[0], output)
+
+
+_SAME = {".jpeg": ".jpg", ".tiff": ".tif"}
+
+
+def _found(
+    source: str, output: Path | None, scale: int
+) -> Iterator[tuple[Path, Path, Record | None]]:
+    """Yield files, the folders of their results, and the records of files that are named."""
+    is_pattern = not os.path.lexists(source)
+    for path in _expand(source):
+        if not path.is_dir():
+            record = read_record(path)
+            if record is None or not is_pattern:
+                yield path, output or path.parent, record
+            continue
+        root = output or path.resolve().with_name(f"{path.resolve().name}_x{scale}")
+        excluded = None if root.resolve() == path.resolve() else root
+        files = picture_files(path, excluded=excluded)
+        if not files:
+            raise InputError(f"{path}: has no pictures")
+        for file in files:
+            if read_record(file) is None:
+                yield file, root / file.parent.relative_to(path), None
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return file_digest(path)
+    # It is reported when its turn comes.
+    except OSError:
+        return None
+
+
+def _with_refusals(jobs: Sequence[Job]) -> list[Job]:
+    """Refuse the files whose results would have one name; the others are done."""
+    sources: dict[Path, list[Path]] = {}
+    for job in jobs:
+        sources.setdefault(job.target, []).append(job.source)
+    result = []
+    for job in jobs:
+        others = [path for path in sources[job.target] if path != job.source]
+        if others:
+            job = replace(
+                job,
+                refusal=f"{job.source} and {others[0]} would both be written to {job.target}; "
+                "give their folder, or enlarge them one by one with --output",
+            )
+        result.append(job)
+    return result
 
 
 def shard(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
@@ -105,26 +192,6 @@ def _expand(source: str) -> list[Path]:
     return files
 
 
-def _walk(folder: Path, excluded: Path) -> list[Path]:
-    """The pictures below a folder, without those of an earlier run and hidden ones."""
-    excluded = excluded.resolve()
-    inside = excluded != folder.resolve()
-    files = []
-    for parent, folders, names in os.walk(folder):
-        here = Path(parent)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and not (inside and (here / name).resolve() == excluded)
-        )
-        files += [
-            here / name
-            for name in sorted(names)
-            if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES
-        ]
-    return files
-
-
 def _target(source: Path, folder: Path, scale: int, suffix: str | None) -> Path:
     own = source.suffix.lower()
     if own in VIDEO_SUFFIXES:
@@ -132,14 +199,3 @@ def _target(source: Path, folder: Path, scale: int, suffix: str | None) -> Path:
     if suffix is None:
         suffix = source.suffix if own in WRITABLE_SUFFIXES else ".png"
     return folder / f"{source.stem}_x{scale}{suffix}"
-
-
-def _check_targets(jobs: Iterable[Job]) -> None:
-    sources: dict[Path, Path] = {}
-    for job in jobs:
-        other = sources.setdefault(job.target, job.source)
-        if other != job.source:
-            raise InputError(
-                f"{other} and {job.source}: both would be written to {job.target}; "
-                "give their folder, or two output folders"
-            )

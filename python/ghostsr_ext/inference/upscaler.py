@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -32,6 +34,7 @@ from ghostsr_ext.inference.memory import (
     is_out_of_memory,
     max_pixels,
 )
+from ghostsr_ext.inference.record import network_fingerprint
 from ghostsr_ext.inference.symmetries import SYMMETRIES, turn, turn_back
 from ghostsr_ext.inference.tiling import GRID, Span, span, spans
 from ghostsr_ext.models import SRModel
@@ -121,6 +124,16 @@ class Upscaler:
         if network.input_upscaled or network.colour == "y":
             # Enlarged tiles are wrong near their cut edges, where bicubic interpolation mirrors.
             self.margin += _BICUBIC_MARGIN
+        self._fingerprint = functools.cache(partial(network_fingerprint, self._network))
+
+    def recipe(self) -> dict[str, str]:
+        """Return what decides the values of results, beside the picture, as short texts."""
+        return {
+            "model": self._fingerprint(),
+            "scale": str(self.scale),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "self-ensemble": "yes" if self._self_ensemble else "no",
+        }
 
     @overload
     def __call__(self, picture: NDArray[Any]) -> NDArray[Any]: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from ghostsr_ext.checkpoints import load_model
 from ghostsr_ext.conversion import Method, convert
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.models import SRModel, create_model
+from ghostsr_ext.models import SRModel, create_model, model_from_config
 from ghostsr_ext.nn import GhostConv2d, freeze_shifts, ghost_layers
 from ghostsr_ext.training.config import Config
 from ghostsr_ext.training.data import PatchBatches
@@ -37,13 +38,13 @@ def build_dense(config: Config) -> tuple[SRModel, float]:
     torch.manual_seed(config.training.seed)
     model = create_model(config.model.preset, **config.model.arguments)
     value_range = model.value_range
-    # New weights suit values in 0..1 as they are: they are not rescaled.
-    arguments = {key: value for key, value in model.config.items() if key != "architecture"}
-    arguments["value_range"] = 1.0
-    if model.mean is not None:
-        arguments["mean"] = [value / value_range for value in arguments["mean"]]
-    torch.manual_seed(config.training.seed)
-    model = type(model)(**arguments)
+    if value_range != 1.0:
+        # New weights suit values in 0..1 as they are: they are not rescaled.
+        changed: dict[str, Any] = {"value_range": 1.0}
+        if model.mean is not None:
+            changed["mean"] = [value / value_range for value in model.config["mean"]]
+        torch.manual_seed(config.training.seed)
+        model = model_from_config({**model.config, **changed})
     if config.model.pretrained is not None:
         _take_tensors(model, config.model.pretrained)
     return model, value_range

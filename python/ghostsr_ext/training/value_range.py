@@ -13,7 +13,7 @@ from torch import nn
 
 from ghostsr_ext.models import SRModel, model_from_config
 from ghostsr_ext.models.tracing import trace_calls
-from ghostsr_ext.nn import FusedConv2d, GhostConv2d
+from ghostsr_ext.nn import GhostConv2d
 
 _TRACED_SIDE = 16
 
@@ -60,12 +60,12 @@ def set_value_range(model: SRModel, value_range: float) -> SRModel:
     return model
 
 
-def _ends(model: SRModel, position: int) -> list[FusedConv2d | GhostConv2d]:
+def _ends(model: SRModel, position: int) -> list[nn.Conv2d | GhostConv2d]:
     """The first (0) or last (-1) layer that each scale calls."""
-    found: dict[int, FusedConv2d | GhostConv2d] = {}
+    found: dict[int, nn.Conv2d | GhostConv2d] = {}
     shape = (1, model.channels, _TRACED_SIDE, _TRACED_SIDE)
     for scale in model.scales:
         module: nn.Module = trace_calls(model, shape, {"scale": scale})[position].module
-        assert isinstance(module, FusedConv2d | GhostConv2d)
+        assert isinstance(module, nn.Conv2d | GhostConv2d)
         found[id(module)] = module
     return list(found.values())

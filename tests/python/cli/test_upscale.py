@@ -15,7 +15,7 @@ from ghostsr_ext.imaging import read_picture
 from ghostsr_ext.inference import Upscaler
 from ghostsr_ext.models.edsr import EDSR
 from hostile_pictures import hostile_pictures
-from PIL import Image
+from PIL import ExifTags, Image
 from typer.testing import CliRunner
 
 RNG = np.random.default_rng(0)
@@ -92,6 +92,82 @@ def test_standard_input_goes_to_standard_output(folder):
         assert (image.format, image.size) == ("WEBP", (60, 40))
 
 
+def test_one_result_can_be_named(folder):
+    result = run("shots/0.png", "-o", "big.webp")
+
+    assert (result.exit_code, result.stdout) == (0, "big.webp\n")
+    with Image.open("big.webp") as image:
+        assert (image.format, image.size) == ("WEBP", (60, 40))
+
+
+def test_options_are_called_as_in_real_esrgan(folder):
+    result = run("-i", "shots", "-o", "out", "-s", "2", "--format", "jpg")
+
+    assert result.exit_code == 0
+    assert len(result.stdout.split()) == 4
+    assert run("-i", "shots/0.png", "-i", "shots/1.png", "-o", "two").stdout.split() == [
+        "two/0_x2.png",
+        "two/1_x2.png",
+    ]
+
+
+def test_the_help_shows_what_is_given_and_how(folder):
+    text = run("--help").stdout
+
+    assert "[OPTIONS] [PICTURE]..." in text
+    for option in ("--input", "-i", "--output", "-o", "--scale", "-s", "--metadata"):
+        assert option in text
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_metadata_is_kept_or_dropped(folder, kept):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Camera"
+    picture(20, 30).save("shots/0.jpg", exif=exif, dpi=(300, 300))
+
+    run("shots/0.jpg", "-o", "big.jpg", *([] if kept else ["--metadata", "drop"]))
+
+    with Image.open("big.jpg") as image:
+        assert image.getexif().get(ExifTags.Base.Make) == ("Camera" if kept else None)
+        assert image.info["dpi"] == (300, 300)
+
+
+def test_another_network_does_not_pass_over_results(folder):
+    save_model(EDSR(scale=2, blocks=1, features=8), "other.safetensors")
+    run("shots", "-o", "out")
+    before = Path("out/0_x2.png").read_bytes()
+
+    result = run("shots", "-o", "out", "--model", "other.safetensors")
+
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "0 written, 0 there already, 4 failed"
+    assert "out/0_x2.png: exists already, made with another model; pass overwrite" in result.stderr
+    assert Path("out/0_x2.png").read_bytes() == before
+    assert run("shots", "-o", "out", "--model", "other.safetensors", "--overwrite").exit_code == 0
+    assert Path("out/0_x2.png").read_bytes() != before
+
+
+def test_results_are_not_enlarged_again(folder, monkeypatch):
+    monkeypatch.chdir("shots")
+    for _ in range(2):
+        run("*.png", "--model", "../net.safetensors")
+        run(".", "-o", ".", "--model", "../net.safetensors")
+
+    assert sorted(path.name for path in Path().iterdir()) == sorted(
+        name for i in range(4) for name in (f"{i}.png", f"{i}_x2.png")
+    )
+
+
+def test_two_files_that_would_become_one_are_refused_and_the_others_done(folder):
+    picture(9, 9).save("shots/0.gif")
+
+    result = run("shots", "-o", "out")
+
+    assert result.exit_code == 1
+    assert result.stdout.split() == ["out/1_x2.png", "out/2_x2.png", "out/3_x2.png"]
+    assert result.stderr.count("would both be written to out/0_x2.png") == 2
+
+
 def test_shards_do_all_the_work_together(folder):
     first = run("shots", "--output", "out", "--shard", "1/2").stdout.split()
     second = run("shots", "--output", "out", "--shard", "2/2").stdout.split()
@@ -103,10 +179,25 @@ def test_shards_do_all_the_work_together(folder):
 
 
 def test_torchruns_ranks_are_shards(folder, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "4")
 
-    assert run("shots", "--output", "out").stdout.split() == ["out/1_x2.png"]
+    result = run("shots", "--output", "out")
+
+    assert result.stdout.split() == ["out/1_x2.png"]
+    assert "part 2 of 4: 1 of 4 files" in result.stderr
+
+
+def test_ranks_that_torchrun_did_not_set_do_not_count(folder, monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setenv("RANK", "7")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+
+    result = run("shots", "--output", "out")
+
+    assert len(result.stdout.split()) == 4
+    assert "WORLD_SIZE is set, but torchrun did not start this process" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -114,11 +205,13 @@ def test_torchruns_ranks_are_shards(folder, monkeypatch):
     [
         (["gone.png"], r"gone\.png: does not exist"),
         (["shots/0.png", "--scale", "3"], "scale: 3; this network serves x2"),
-        (["shots/0.png", "--tile", "0"], "--tile 0: must be auto, none"),
+        (["shots/0.png", "--tile", "0"], "--tile: found '0'"),
         (["shots/0.png", "--memory", "much"], "--memory much: must be a size"),
         (["shots/0.png", "--shard", "3/2"], "--shard 3/2: must be i/n"),
         (["shots/0.png", "--device", "toaster"], "--device: found 'toaster'"),
         (["-", "shots/0.png"], "PICTURE -: is given alone"),
+        (["shots", "-o", "big.png"], "output big.png: names a file"),
+        ([], "PICTURE: none is given"),
     ],
 )
 def test_wrong_arguments_are_one_clear_error(folder, arguments, message):

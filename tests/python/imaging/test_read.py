@@ -401,6 +401,7 @@ def test_the_size_is_that_of_the_pixels(tmp_path, suffix, orientation):
     assert read_size(path) == read_picture(path).pixels.shape[:2]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux gives it")
 def test_reading_takes_no_more_memory_than_the_document_says(tmp_path):
     most = {}

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.inference import Job, plan_jobs, shard
+from ghostsr_ext.inference.record import Record, file_digest
 
 
 @pytest.fixture
@@ -105,14 +106,17 @@ def test_only_videos_are_videos(here):
         (["gone.png"], {}, "gone.png: does not exist"),
         (["*.bmp"], {}, r"\*\.bmp: matches no picture"),
         (["shots/.cache/empty"], {}, "empty: has no pictures"),
-        (["photo.png", "other/photo.png"], {"output": Path("big")}, "both would be written to big"),
+        (["photo.png", "shots/b.JPG"], {"output": Path("a.png")}, "a.png: names a file.*2 files"),
+        (["shots"], {"output": Path("a.png")}, "a.png: names a file.*the pictures of shots"),
+        (["photo.png"], {"output": Path("a.gif")}, "a.gif: suffix must be one of .bmp"),
+        (["photo.png"], {"output": Path("a.mp4")}, "a.mp4: suffix must be one of .bmp"),
+        (["film.mp4"], {"output": Path("a.png")}, "a.png: suffix must be one of .avi"),
+        (["photo.png"], {"output": Path("a.png"), "suffix": ".jpg"}, "not of the format .jpg"),
         (["photo.png"], {"suffix": ".gif"}, "format .gif: must be one of .bmp"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(here, sources, options, message):
     (here / "shots/.cache/empty").mkdir()
-    (here / "other").mkdir()
-    (here / "other/photo.png").write_bytes(b"")
 
     with pytest.raises(InputError, match=message):
         plan_jobs(sources, scale=2, **options)
@@ -131,3 +135,56 @@ def test_shards_share_the_work():
 def test_a_shard_that_is_none_is_refused(index, count):
     with pytest.raises(InputError, match=f"shard {index}/{count}"):
         shard([], index, count)
+
+
+@pytest.mark.parametrize(
+    ("source", "output"), [("photo.png", "big.jpg"), ("film.mp4", "a/b.mkv"), ("*.p?g", "b.TIF")]
+)
+def test_a_single_result_can_be_named(here, source, output):
+    ((_, target),) = planned(source, output=Path(output))
+
+    assert target == output
+
+
+def test_a_folder_is_one_whatever_its_name(here):
+    (here / "big.png").mkdir()
+
+    assert planned("photo.png", output=Path("big.png")) == [("photo.png", "big.png/photo_x2.png")]
+    assert planned("photo.png", output=Path("v1.5")) == [("photo.png", "v1.5/photo_x2.png")]
+
+
+def test_files_whose_results_would_have_one_name_are_refused_and_no_others(here):
+    for name in ("shots/a.png", "shots/z.png", "shots/z.jpg"):
+        (here / name).write_bytes(b"")
+
+    jobs = plan_jobs(["shots"], scale=2, output=Path("big"), suffix=".png")
+
+    refused = {job.source.name: job.refusal for job in jobs if job.refusal is not None}
+    assert set(refused) == {"a.gif", "a.png", "z.png", "z.jpg"}
+    assert "shots/a.gif and shots/a.png would both be written to big/a_x2.png" in refused["a.gif"]
+    assert {job.source.name for job in jobs} - set(refused) == {"b.JPG", "c.tif"}
+
+
+def result(path, source):
+    record = Record({"model": "0" * 16, "scale": "2", "source": file_digest(source)})
+    path.write_bytes(f"junk{record}".encode())
+    return path
+
+
+def test_results_are_no_sources(here):
+    (here / "photo.png").write_bytes(b"a picture")
+    result(here / "photo_x2.png", here / "photo.png")
+    result(here / "shots" / "older.png", here / "photo.png")
+
+    assert [source for source, _ in planned("*.png")] == ["photo.png"]
+    assert "shots/older.png" not in [source for source, _ in planned("shots")]
+    # As a shell resolves a pattern.
+    assert [source for source, _ in planned("photo.png", "photo_x2.png")] == ["photo.png"]
+
+
+def test_a_result_that_is_named_itself_is_enlarged(here):
+    (here / "photo.png").write_bytes(b"a picture")
+    result(here / "photo_x2.png", here / "photo.png")
+
+    assert planned("photo_x2.png") == [("photo_x2.png", "photo_x2_x2.png")]
+    assert len(planned("photo_x2.png", "shots/b.JPG")) == 2

@@ -7,11 +7,13 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from enlarger import Enlarger
 from ghostsr_ext.checkpoints import save_model
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import Picture, read_picture, write_picture
 from ghostsr_ext.inference import Upscaler, plan_jobs, upscale_files
+from ghostsr_ext.inference.record import file_digest, read_record
 from PIL import Image, ImageCms
 
 RNG = np.random.default_rng(0)
@@ -192,6 +194,102 @@ def test_progress_is_told_for_each_piece(folder, upscaler):
     upscale_files(upscaler, plan(folder)[:1], progress=lambda job, part: told.append(part))
 
     assert told == [32 / 40, 1.0]
+
+
+def test_a_result_of_another_making_is_not_passed_over(tmp_path):
+    Image.fromarray(noise(9, 9)).save(tmp_path / "a.jpg")
+    jobs = plan_jobs([str(tmp_path / "a.jpg")], scale=2)
+    usual = {"quality": 95}
+
+    def run(network=None, *, options=usual, **settings):
+        outcome = upscale_files(Upscaler(network or Enlarger(), **settings), jobs, **options)
+        return [str(error) for _, error in outcome.failed] or len(outcome.skipped)
+
+    assert run() == 0
+    assert run() == 1
+    assert run(tile=16) == 1
+    for reason, changed in {
+        "with another model": {"network": Enlarger(offset=1.0)},
+        "in another number type": {"dtype": torch.float64},
+        "with another --self-ensemble": {"self_ensemble": True},
+        "in another quality": {"options": {"quality": 90}},
+        "with another --metadata": {"options": {**usual, "keep_metadata": False}},
+        "at another scale": {"scale": 3},
+    }.items():
+        (message,) = run(**changed)
+        assert "a_x2.jpg: exists already, made " in message
+        assert f"{reason}; pass overwrite" in message
+    Image.fromarray(noise(9, 9)).save(tmp_path / "a.jpg")
+    (message,) = run()
+    assert "made of another picture or video" in message
+    (tmp_path / "a_x2.jpg").write_bytes(b"mine")
+    (message,) = run()
+    assert "made not by ghostsr" in message
+    assert (tmp_path / "a_x2.jpg").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp"])
+def test_a_result_of_any_format_remembers_what_made_it(tmp_path, upscaler, suffix):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = Picture(noise(200, 300), icc_profile=profile)
+    write_picture(tmp_path / f"a{suffix}", picture)
+    jobs = plan_jobs([str(tmp_path)], scale=2, output=tmp_path / "out")
+
+    upscale_files(upscaler, jobs)
+
+    record = read_record(jobs[0].target)
+    assert record.entries["source"] == file_digest(jobs[0].source)
+    assert record.entries["scale"] == "2"
+    assert len(upscale_files(upscaler, jobs).skipped) == 1
+    assert ("quality" in record.entries) == (suffix in (".jpg", ".webp"))
+
+
+def test_a_result_of_a_result_remembers_the_latter(tmp_path, upscaler):
+    Image.fromarray(noise(9, 9)).save(tmp_path / "a.png", pnginfo=None)
+    upscale_files(upscaler, plan_jobs([str(tmp_path / "a.png")], scale=2))
+    upscale_files(upscaler, plan_jobs([str(tmp_path / "a_x2.png")], scale=2))
+
+    record = read_record(tmp_path / "a_x2_x2.png")
+    assert record.entries["source"] == file_digest(tmp_path / "a_x2.png")
+
+
+def test_resolution_and_metadata_are_kept(tmp_path, upscaler):
+    exif = Image.Exif()
+    exif[0x010F] = "Camera"
+    Image.fromarray(noise(9, 9)).save(tmp_path / "a.png", dpi=(300, 300), exif=exif)
+
+    upscale_files(upscaler, plan_jobs([str(tmp_path / "a.png")], scale=2))
+
+    with Image.open(tmp_path / "a_x2.png") as image:
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        assert image.getexif()[0x010F] == "Camera"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_two_runs_on_one_folder_do_not_disturb_each_other(tmp_path, small_network):
+    save_model(small_network, tmp_path / "network.safetensors")
+    shots = tmp_path / "shots"
+    shots.mkdir()
+    for i in range(12):
+        Image.fromarray(noise(60, 70)).save(shots / f"{i:02}.png")
+    program = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        from ghostsr_ext.inference import Upscaler, plan_jobs, upscale_files
+        network, shots, out = sys.argv[1:]
+        jobs = plan_jobs([shots], scale=2, output=Path(out))
+        outcome = upscale_files(Upscaler(network, tile=32), jobs)
+        assert not outcome.failed
+        """
+    )
+    out = tmp_path / "out"
+    arguments = [sys.executable, "-c", program, tmp_path / "network.safetensors", shots, out]
+
+    runs = [subprocess.Popen(arguments) for _ in range(2)]
+
+    assert [run.wait() for run in runs] == [0, 0]
+    assert sorted(path.name for path in out.iterdir()) == [f"{i:02}_x2.png" for i in range(12)]
 
 
 def test_what_a_killed_run_has_left_is_removed(folder, upscaler):

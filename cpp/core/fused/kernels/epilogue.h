@@ -3,9 +3,7 @@
 // on its way out.
 #pragma once
 
-#include "core/fused/kernels/simd.h"
-#include "core/fused/stages.h"
-#include "core/simd/dispatch.h"
+#include "core/fused/kernels/floats.h"
 
 namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL {
 
@@ -17,11 +15,11 @@ GHOSTSR_ALWAYS_INLINE void assemble_together(const ChannelGroup& group, const fl
   constexpr int kWidth = kGroupLanes;
   for (int half = kGroup - kWidth; half >= 0; half -= kWidth) {
     const float* from = rows[group.dy[half]] + start + group.offset[half];
-    const Vector<kWidth> gain = load<kWidth>(group.gain + half);
-    const Vector<kWidth> bias = load<kWidth>(group.bias + half);
+    const Floats<kWidth> gain = load<kWidth>(group.gain + half);
+    const Floats<kWidth> bias = load<kWidth>(group.bias + half);
     float* pixel = to + half;
     for (int x = 0; x < pixels; ++x) {
-      Vector<kWidth> value = load<kWidth>(from);
+      Floats<kWidth> value = load<kWidth>(from);
       if constexpr (affine) {
         value = value * gain + bias;
       }
@@ -29,16 +27,6 @@ GHOSTSR_ALWAYS_INLINE void assemble_together(const ChannelGroup& group, const fl
       from += stride;
       pixel += to_stride;
     }
-  }
-}
-
-template <int lanes>
-GHOSTSR_ALWAYS_INLINE Vector<lanes> gather(const float* const (&from)[lanes], std::ptrdiff_t at) {
-  if constexpr (lanes == 8) {
-    return Vector<lanes>{from[0][at], from[1][at], from[2][at], from[3][at],
-                         from[4][at], from[5][at], from[6][at], from[7][at]};
-  } else {
-    return Vector<lanes>{from[0][at], from[1][at], from[2][at], from[3][at]};
   }
 }
 
@@ -54,12 +42,12 @@ GHOSTSR_ALWAYS_INLINE void assemble_scattered(const ChannelGroup& group, const f
     for (int lane = 0; lane < kWidth; ++lane) {
       from[lane] = rows[group.dy[half + lane]] + start + group.offset[half + lane];
     }
-    const Vector<kWidth> gain = load<kWidth>(group.gain + half);
-    const Vector<kWidth> bias = load<kWidth>(group.bias + half);
+    const Floats<kWidth> gain = load<kWidth>(group.gain + half);
+    const Floats<kWidth> bias = load<kWidth>(group.bias + half);
     float* pixel = to + half;
     const std::ptrdiff_t end = pixels * stride;
     for (std::ptrdiff_t at = 0; at < end; at += stride) {
-      Vector<kWidth> value = gather<kWidth>(from, at);
+      Floats<kWidth> value = gather<float, kWidth>(from, at);
       if constexpr (affine) {
         value = value * gain + bias;
       }
@@ -109,11 +97,11 @@ template <bool has_residual, ActivationKind activation>
   std::ptrdiff_t channel = 0;  // of element i, over as many pixels as the slopes are repeated for
   const auto finished = [&](auto lanes) __attribute__((always_inline)) {
     constexpr int kWidth = decltype(lanes)::value;
-    Vector<kWidth> value = load<kWidth>(chunk + i) * scale;
+    Floats<kWidth> value = load<kWidth>(chunk + i) * scale;
     if constexpr (has_residual) {
       value = value + load<kWidth>(residual + i);
     }
-    Vector<kWidth> slope{};
+    Floats<kWidth> slope{};
     if constexpr (activation == ActivationKind::leaky) {
       slope = load<kWidth>(epilogue.slopes + channel);
       channel += kWidth;
@@ -122,7 +110,7 @@ template <bool has_residual, ActivationKind activation>
     return activate<activation>(value, slope);
   };
   const auto finish_one = [&] {
-    output[i] = finished(Lanes<1>{})[0];
+    output[i] = finished(Constant<1>{})[0];
     ++i;
   };
   if (epilogue.stream) {
@@ -131,11 +119,11 @@ template <bool has_residual, ActivationKind activation>
       finish_one();
     }
     for (; i + kLanes <= count; i += kLanes) {
-      stream(output + i, finished(Lanes<kLanes>{}));
+      stream(output + i, finished(Constant<kLanes>{}));
     }
   } else {
     for (; i + kLanes <= count; i += kLanes) {
-      store<kLanes>(output + i, finished(Lanes<kLanes>{}));
+      store<kLanes>(output + i, finished(Constant<kLanes>{}));
     }
   }
   while (i < count) {

@@ -3,8 +3,7 @@
 
 #include <cstring>
 
-#include "core/fused/kernels/simd.h"
-#include "core/fused/stages.h"
+#include "core/fused/kernels/floats.h"
 
 namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL {
 
@@ -16,34 +15,34 @@ inline constexpr float kLargePoint = 1.41421356237309505F;
 
 template <int lanes>
 struct Pair {
-  Vector<lanes> plus;
-  Vector<lanes> minus;
+  Floats<lanes> plus;
+  Floats<lanes> minus;
 };
 
 template <int lanes>
-GHOSTSR_ALWAYS_INLINE Vector<lanes> at_zero(Vector<lanes> d0, Vector<lanes> d2, Vector<lanes> d4) {
+GHOSTSR_ALWAYS_INLINE Floats<lanes> at_zero(Floats<lanes> d0, Floats<lanes> d2, Floats<lanes> d4) {
   return d0 + (d4 - 2.5F * d2);
 }
 
 template <int lanes>
-GHOSTSR_ALWAYS_INLINE Pair<lanes> at_small(Vector<lanes> d1, Vector<lanes> d2, Vector<lanes> d3,
-                                           Vector<lanes> d4) {
-  const Vector<lanes> even = d4 - 2.0F * d2;
-  const Vector<lanes> odd = d3 - 2.0F * d1;
+GHOSTSR_ALWAYS_INLINE Pair<lanes> at_small(Floats<lanes> d1, Floats<lanes> d2, Floats<lanes> d3,
+                                           Floats<lanes> d4) {
+  const Floats<lanes> even = d4 - 2.0F * d2;
+  const Floats<lanes> odd = d3 - 2.0F * d1;
   return {even + kSmallPoint * odd, even - kSmallPoint * odd};
 }
 
 template <int lanes>
-GHOSTSR_ALWAYS_INLINE Pair<lanes> at_large(Vector<lanes> d1, Vector<lanes> d2, Vector<lanes> d3,
-                                           Vector<lanes> d4) {
-  const Vector<lanes> even = d4 - 0.5F * d2;
-  const Vector<lanes> odd = d3 - 0.5F * d1;
+GHOSTSR_ALWAYS_INLINE Pair<lanes> at_large(Floats<lanes> d1, Floats<lanes> d2, Floats<lanes> d3,
+                                           Floats<lanes> d4) {
+  const Floats<lanes> even = d4 - 0.5F * d2;
+  const Floats<lanes> odd = d3 - 0.5F * d1;
   return {even + kLargePoint * odd, even - kLargePoint * odd};
 }
 
 // Transforms one row of six columns and stores its six components.
 template <int lanes>
-GHOSTSR_ALWAYS_INLINE void transform_input_row(const Vector<lanes> (&d)[6], float* to,
+GHOSTSR_ALWAYS_INLINE void transform_input_row(const Floats<lanes> (&d)[6], float* to,
                                                std::ptrdiff_t stride) {
   store<lanes>(to, at_zero<lanes>(d[0], d[2], d[4]));
   const Pair<lanes> small = at_small<lanes>(d[1], d[2], d[3], d[4]);
@@ -60,8 +59,8 @@ GHOSTSR_ALWAYS_INLINE void transform_input_row(const Vector<lanes> (&d)[6], floa
 template <int lanes>
 GHOSTSR_ALWAYS_INLINE void transform_input_vector(const float* from, std::ptrdiff_t stride_y,
                                                   std::ptrdiff_t stride_x, float* to, std::ptrdiff_t stride) {
-  Vector<lanes> first[6];
-  Vector<lanes> second[6];
+  Floats<lanes> first[6];
+  Floats<lanes> second[6];
   const auto at = [&](int y, int x) __attribute__((always_inline)) {
     return load<lanes>(from + y * stride_y + x * stride_x);
   };

@@ -2,9 +2,8 @@
 // whole 1x1 convolution.
 #pragma once
 
-#include "core/fused/kernels/simd.h"
+#include "core/fused/kernels/floats.h"
 #include "core/fused/packed_weight.h"
-#include "core/fused/stages.h"
 
 namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL {
 
@@ -44,8 +43,8 @@ class PrefetchCursor {
 // sum[row][v] += a[row] * weight[v] for one input channel.
 template <int lanes, int rows, int vectors>
 GHOSTSR_ALWAYS_INLINE void multiply_add(const float* a, std::ptrdiff_t a_stride, const float* b,
-                                        std::ptrdiff_t vector_stride, Vector<lanes> (&sum)[rows][vectors]) {
-  Vector<lanes> weight[vectors];
+                                        std::ptrdiff_t vector_stride, Floats<lanes> (&sum)[rows][vectors]) {
+  Floats<lanes> weight[vectors];
 #pragma GCC unroll 4
   for (int v = 0; v < vectors; ++v) {
     weight[v] = load<lanes>(b + v * vector_stride);
@@ -84,11 +83,11 @@ GHOSTSR_ALWAYS_INLINE void micro_kernel(const float* a, std::ptrdiff_t a_stride,
   constexpr int lanes = Form::lanes;
   constexpr int vectors = Form::vectors;
   constexpr int chains = Form::chains;
-  Vector<lanes> sum[chains][rows][vectors] = {};
+  Floats<lanes> sum[chains][rows][vectors] = {};
   if (panel.bias != nullptr) {
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) {
-      const Vector<lanes> bias = load<lanes>(panel.bias + v * lanes);
+      const Floats<lanes> bias = load<lanes>(panel.bias + v * lanes);
 #pragma GCC unroll 12
       for (int row = 0; row < rows; ++row) {
         sum[0][row][v] = bias;

@@ -1,8 +1,7 @@
 // Y = A^T M A + bias: 36 components become 4x4 pixels, channel by channel.
 #pragma once
 
-#include "core/fused/kernels/simd.h"
-#include "core/fused/stages.h"
+#include "core/fused/kernels/floats.h"
 
 namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL {
 
@@ -14,12 +13,12 @@ inline constexpr float kRootHalf = 0.70710678118654752F;
 
 // Transforms one row of six columns, adds the bias and stores its four pixels.
 template <int lanes>
-GHOSTSR_ALWAYS_INLINE void transform_output_row(const Vector<lanes> (&m)[6], Vector<lanes> bias, float* to,
+GHOSTSR_ALWAYS_INLINE void transform_output_row(const Floats<lanes> (&m)[6], Floats<lanes> bias, float* to,
                                                 std::ptrdiff_t stride) {
-  const Vector<lanes> small_sum = m[1] + m[2];
-  const Vector<lanes> large_sum = m[3] + m[4];
-  const Vector<lanes> small_difference = m[1] - m[2];
-  const Vector<lanes> large_difference = m[3] - m[4];
+  const Floats<lanes> small_sum = m[1] + m[2];
+  const Floats<lanes> large_sum = m[3] + m[4];
+  const Floats<lanes> small_difference = m[1] - m[2];
+  const Floats<lanes> large_difference = m[3] - m[4];
   store<lanes>(to, ((m[0] + bias) + small_sum) + large_sum);
   store<lanes>(to + stride, bias + kRootHalf * (small_difference + 2.0F * large_difference));
   store<lanes>(to + 2 * stride, bias + 0.5F * (small_sum + 4.0F * large_sum));
@@ -30,17 +29,17 @@ GHOSTSR_ALWAYS_INLINE void transform_output_row(const Vector<lanes> (&m)[6], Vec
 // One vector of channels of a tile; rows are made in pairs, as in the input transform.
 template <int lanes>
 GHOSTSR_ALWAYS_INLINE void transform_output_vector(const float* from, std::ptrdiff_t stride,
-                                                   Vector<lanes> bias, float* to, std::ptrdiff_t stride_y,
+                                                   Floats<lanes> bias, float* to, std::ptrdiff_t stride_y,
                                                    std::ptrdiff_t stride_x) {
-  Vector<lanes> first[6];
-  Vector<lanes> second[6];
+  Floats<lanes> first[6];
+  Floats<lanes> second[6];
   const auto at = [&](int u, int v)
                       __attribute__((always_inline)) { return load<lanes>(from + (6 * u + v) * stride); };
 
 #pragma GCC unroll 6
   for (int v = 0; v < 6; ++v) {
-    const Vector<lanes> small = at(1, v) + at(2, v);
-    const Vector<lanes> large = at(3, v) + at(4, v);
+    const Floats<lanes> small = at(1, v) + at(2, v);
+    const Floats<lanes> large = at(3, v) + at(4, v);
     first[v] = (at(0, v) + small) + large;
     second[v] = 0.5F * (small + 4.0F * large);
   }
@@ -49,8 +48,8 @@ GHOSTSR_ALWAYS_INLINE void transform_output_vector(const float* from, std::ptrdi
 
 #pragma GCC unroll 6
   for (int v = 0; v < 6; ++v) {
-    const Vector<lanes> small = at(1, v) - at(2, v);
-    const Vector<lanes> large = at(3, v) - at(4, v);
+    const Floats<lanes> small = at(1, v) - at(2, v);
+    const Floats<lanes> large = at(3, v) - at(4, v);
     first[v] = kRootHalf * (small + 2.0F * large);
     second[v] = at(5, v) + 0.5F * kRootHalf * (small + 8.0F * large);
   }

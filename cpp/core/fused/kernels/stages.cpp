@@ -5,12 +5,13 @@
 #include "core/fused/kernels/input_transform.h"
 #include "core/fused/kernels/multiply.h"
 #include "core/fused/kernels/output_transform.h"
+#include "core/fused/kernels/pack.h"
 
 namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL {
 
 static void fence() { stream_fence(); }
 
 extern const Stages table;
-const Stages table = {transform_input, multiply, transform_output, finish_row, fence, kKernelRows};
+const Stages table = {pack, transform_input, multiply, transform_output, finish_row, fence, kKernelRows};
 
 }  // namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL

@@ -1,0 +1,33 @@
+// Vectors of floats as the stages use them.
+#pragma once
+
+#include "core/fused/stages.h"
+#include "core/simd/dispatch.h"
+#include "core/simd/vector.h"
+
+namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL {
+
+using namespace ::ghostsr::GHOSTSR_SIMD_LEVEL;
+
+template <int lanes>
+using Floats = Vector<float, lanes>;
+
+// The width for groups of eight channels: a whole one, or half of one where vectors are shorter.
+inline constexpr int kGroupLanes = kLanes < kGroup ? kLanes : kGroup;
+
+// Calls body(Constant<n>, channel) over `channels`, a multiple of 8: by full vectors, and a half one at the
+// end where vectors hold sixteen.
+template <class Body>
+GHOSTSR_ALWAYS_INLINE void for_each_vector(int channels, Body body) {
+  int channel = 0;
+  for (; channel + kLanes <= channels; channel += kLanes) {
+    body(Constant<kLanes>{}, channel);
+  }
+  if constexpr (kLanes > kGroup) {
+    if (channel < channels) {
+      body(Constant<kGroup>{}, channel);
+    }
+  }
+}
+
+}  // namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL
