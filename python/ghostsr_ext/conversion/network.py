@@ -44,6 +44,7 @@ from ghostsr_ext.conversion.settings import GhostSettings, Progress
 from ghostsr_ext.conversion.tracing import TracedConvolution, example_input, trace
 from ghostsr_ext.depthwise import DepthwiseGhostConv2d
 from ghostsr_ext.errors import InputError
+from ghostsr_ext.fusion import fuse_in_place
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import GhostConv2d, ShiftScope
 
@@ -77,7 +78,8 @@ def convert(
 ) -> tuple[Model, ConversionReport]:
     """Return a copy of ``model`` with ghost layers in the place of dense convolutions.
 
-    The shifts of the result are frozen, so it is ready to run; ``ghostsr_ext.nn.learn_shifts``
+    The result is fused (see :func:`ghostsr_ext.fusion.fuse`) and its shifts are frozen, so it is
+    ready to run; ``ghostsr_ext.nn.learn_shifts``
     makes them trainable. The order of the channels is kept, so nothing else in the network changes.
 
     Args:
@@ -184,10 +186,11 @@ def convert(
     else:
         outcome = _make_ghosts(job, chosen, ratios, ghost_op)
     outcome.polished = _polish(job, model, options, calibration)
+    _fuse(converted, example)
     outcome.error = output_error(model, converted, example)
+    macs_after = picture.macs(converted)
     for name, module in converted.named_modules():
         module.training = was_training.get(name, module.training)
-    macs_after = picture.macs(converted)
     report = ConversionReport(
         method=options.method,
         settings={
@@ -211,6 +214,13 @@ def convert(
     if isinstance(converted, SRModel):
         converted.metadata = {**converted.metadata, "report": _untimed(report.to_json())}
     return converted, report
+
+
+def _fuse(converted: nn.Module, example: Tensor) -> None:
+    """Let what the package did not write run on its layers, too."""
+    plain = any(type(module) is nn.Conv2d for module in converted.modules())
+    if plain or not isinstance(converted, SRModel):
+        fuse_in_place(converted, example)
 
 
 def _untimed(values: dict[str, Any]) -> dict[str, Any]:
