@@ -109,7 +109,7 @@ def convert(
         ghost_op: ``"shift"``, or ``"depthwise"`` for comparison: GhostNet's depthwise convolutions
             of k = 2 * max_shift + 1, at the same multiply-adds, so with fewer intrinsic channels;
             they start as shifts and are trained by the polish.
-        seed: Of what is random.
+        seed: Seed of all random choices.
         target_macs: Part of the network's multiply-adds to keep, in (0, 1). Each layer then gets a
             ratio of its own, 0 to 0.75, the higher the less its conversion alone changes the output
             on the calibration pictures; ``ghost_ratio`` counts for nothing.
@@ -117,7 +117,7 @@ def convert(
             pictures, in dB; the fewest multiply-adds that keep to it before any polish are sought.
         polish_minutes: Time to spend on training all convolutions of the converted network, end to
             end, to give the dense one's output on the calibration pictures, shifts fixed; see
-            ``polish``. By default 60 steps of it end a "calibrated" conversion; 0 is for none.
+            ``polish``. By default 60 steps of it end a "calibrated" conversion; 0 leaves them out.
         polish_steps: Instead of ``polish_minutes``, the number of steps, the same on any machine.
         scale: What a network that is no ``SRModel`` enlarges by, if its input is enlarged already;
             else it is found out.
@@ -186,6 +186,8 @@ def convert(
     else:
         outcome = _make_ghosts(job, chosen, ratios, ghost_op)
     outcome.polished = _polish(job, model, options, calibration)
+    # Before it is traced, so that what cannot run is blamed on the conversion.
+    output_error(model, converted, example)
     _fuse(converted, example)
     outcome.error = output_error(model, converted, example)
     macs_after = picture.macs(converted)
