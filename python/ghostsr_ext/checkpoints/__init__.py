@@ -11,6 +11,7 @@ import torch
 from ghostsr_ext.checkpoints.layouts import Draft, Layout, register_layout
 from ghostsr_ext.checkpoints.native import build_native, is_native, save_model
 from ghostsr_ext.checkpoints.recognition import build_recognised
+from ghostsr_ext.checkpoints.spandrel_files import build_by_spandrel
 from ghostsr_ext.checkpoints.tensors import read_tensors
 from ghostsr_ext.default_models import resolve_model
 from ghostsr_ext.devices import usable_device
@@ -34,6 +35,9 @@ def load_model(
     (Real-ESRGAN and traiNNer), in ``.pth``, ``.pt`` or ``.safetensors`` files. What
     was found and why is in ``SRModel.origin``. Value ranges are told from the mean colour where the
     file has one, else from the layout and by trying both on a smooth picture.
+
+    What none of these readers knows is read by spandrel, where it is installed: networks of some 40
+    more architectures, which become fused (see :func:`ghostsr_ext.fusion.fuse`).
 
     State dicts are found in whatever a training program puts around them: an optimiser's state, a
     generator's opponent, prefixes of wrapped modules. Of several networks in a file the averaged
@@ -59,7 +63,13 @@ def load_model(
     with torch.device("cpu"):
         stored = read_tensors(path)
         if not is_native(stored):
-            return build_recognised(stored, overrides or {}).to(target).eval()
+            try:
+                model = build_recognised(stored, overrides or {})
+            except InputError as refused:
+                if overrides:
+                    raise
+                model = build_by_spandrel(stored, refused)
+            return model.to(target).eval()
         if overrides:
             raise InputError(f"{path}: states its hyperparameters, which cannot be overridden")
         return build_native(stored).to(target).eval()

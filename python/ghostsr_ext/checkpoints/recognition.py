@@ -20,6 +20,10 @@ _COMPARED = 64
 """Candidates that are looked at to say what a file is nearest to."""
 
 
+class UnknownNetworkError(InputError):
+    """A file whose keys fit none of the layouts."""
+
+
 def build_recognised(stored: StoredTensors, overrides: Mapping[str, Any]) -> SRModel:
     """Build the network of a file in one of the published layouts.
 
@@ -77,7 +81,9 @@ def recognise(stored: StoredTensors) -> tuple[Layout, Candidate]:
             return fitting[0], candidate
     known = ", ".join(layout.name for layout in known_layouts())
     message = f"{stored.path}: its keys fit no known network; {_nearest(stored.candidates)}. "
-    raise InputError("; ".join([f"{message}Known are {known} and ghostsr's own files", *failures]))
+    raise UnknownNetworkError(
+        "; ".join([f"{message}Known are {known} and ghostsr's own files", *failures])
+    )
 
 
 def _nearest(candidates: Sequence[Candidate]) -> str:

@@ -44,6 +44,7 @@ from ghostsr_ext.conversion.tracing import (
 )
 from ghostsr_ext.depthwise import DepthwiseGhostConv2d
 from ghostsr_ext.errors import InputError
+from ghostsr_ext.fusion import fuse_in_place
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import MAX_SHIFT_LIMIT, GhostConv2d, ShiftScope
 
@@ -105,7 +106,8 @@ def convert(
 ) -> tuple[Model, ConversionReport]:
     """Return a copy of ``model`` with ghost layers in the place of dense convolutions.
 
-    The shifts of the result are frozen, so it is ready to run; ``ghostsr_ext.nn.learn_shifts``
+    The result is fused (see :func:`ghostsr_ext.fusion.fuse`) and its shifts are frozen, so it is
+    ready to run; ``ghostsr_ext.nn.learn_shifts``
     makes them trainable. The order of the channels is kept, so nothing else in the network changes.
 
     Args:
@@ -201,6 +203,7 @@ def convert(
     else:
         outcome = _make_ghosts(job, chosen, ratios, ghost_op)
     polished = _polish(job, model, calibration, length)
+    _fuse(converted, example)
     error = _compare(model, converted, example)
     macs_after = picture.macs(converted)
     for name, module in converted.named_modules():
@@ -243,6 +246,13 @@ def convert(
     if isinstance(converted, SRModel):
         converted.metadata = {**converted.metadata, "report": _untimed(report.to_json())}
     return converted, report
+
+
+def _fuse(converted: nn.Module, example: Tensor) -> None:
+    """Let what the package did not write run on its layers, too."""
+    plain = any(type(module) is nn.Conv2d for module in converted.modules())
+    if plain or not isinstance(converted, SRModel):
+        fuse_in_place(converted, example)
 
 
 def _untimed(values: dict[str, Any]) -> dict[str, Any]:

@@ -122,8 +122,11 @@ class SRModel(nn.Module):
         # Where squares of pixels become one, a pixel that is read brings the others of its square.
         return math.ceil(radius) + self.multiple - 1
 
-    def converted_by_default(self) -> list[str]:
-        """Return the names of the convolutions that the paper's method turns into ghost layers."""
+    def converted_by_default(self) -> list[str] | None:
+        """Return the names of the convolutions that the paper's method turns into ghost layers.
+
+        None leaves the choice to the converter.
+        """
         raise NotImplementedError(f"{type(self).__name__} declares no convolutions to convert")
 
     def upscale(self, image: Tensor, scale: int) -> Tensor:
