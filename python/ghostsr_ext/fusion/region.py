@@ -28,7 +28,7 @@ class Region:
     """A module whose forward is to be replaced by its traced graph.
 
     Args:
-        name: Of the module in its network.
+        name: Name of the module in its network.
         module: The module.
         arguments: Names of the arguments that its callers give.
         graph: What it does.

@@ -356,7 +356,7 @@ class _Colors:
     Attributes:
         matrix: FFmpeg's number of the color matrix.
         range: Whether black and white are 16 and 235 (1) or 0 and 255 (2).
-        bits: Of each value.
+        bits: Bits of each value.
         opacity: Whether there is opacity.
         is_rgb: Whether red, green and blue are stored as they are.
     """

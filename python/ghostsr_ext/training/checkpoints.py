@@ -52,7 +52,7 @@ def write_checkpoint(folder: Path, state: dict[str, Any], keep: int) -> Path:
     """Write the checkpoint of a step and remove the oldest ones.
 
     Args:
-        folder: Of the checkpoints.
+        folder: Folder of the checkpoints.
         state: Tensors, numbers, texts, lists and dictionaries; ``state["step"]`` is the step.
         keep: Checkpoints to keep, this one among them.
 

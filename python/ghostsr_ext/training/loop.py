@@ -40,11 +40,11 @@ class RunResult:
     """How a run ended.
 
     Attributes:
-        folder: Of the run.
+        folder: Folder of the run.
         steps: Steps done in all.
         best_step: Step of ``best.safetensors``, or None without validation sets.
         best_psnr: Its PSNR on the first validation set, or None.
-        measurements: Of the network after the last step.
+        measurements: Measurements of the network after the last step.
     """
 
     folder: Path
@@ -65,7 +65,7 @@ def train(
 
     Args:
         config: What to do.
-        folder: Of the run: ``config.toml``, ``initial.safetensors``, ``best.safetensors``,
+        folder: Folder of the run: ``config.toml``, ``initial.safetensors``, ``best.safetensors``,
             ``final.safetensors``, ``checkpoints/`` and ``log.jsonl`` go there.
         resume: Whether to go on with the run in ``folder``, by the same configuration; a run that
             has no checkpoint yet begins anew. Processes that ``torchrun`` has restarted always do.
