@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from ghostsr_ext.conversion.accounting import (
@@ -54,6 +56,14 @@ _POLISH_CROPS = 96
 _FINISH_STEPS = 60
 
 
+@contextmanager
+def _tables_on_cpu() -> Iterator[None]:
+    """Whatever device torch gives to new tensors."""
+    with torch.device("cpu"):
+        yield
+
+
+@_tables_on_cpu()
 def convert(
     model: Model,
     ghost_ratio: float = 0.5,
