@@ -75,6 +75,11 @@ def said(
     if stride not in (1, (1, 1)):
         arguments["stride"] = stride
     if padding not in (0, (0, 0)):
+        if isinstance(padding, str):
+            raise ValueError(
+                f"padding: found {padding!r}; integers are allowed (FusedConv2d and GhostConv2d "
+                'take "same" and "valid")'
+            )
         arguments["padding"] = padding
     if dilation not in (1, (1, 1)):
         arguments["dilation"] = dilation
