@@ -1,5 +1,6 @@
 // The stages of one block of tiles, each by itself on one thread, at the block sizes that a layer uses.
 #include "core/fused/stages.h"
+#include "core/simd/kernels.h"
 
 #include <benchmark/benchmark.h>
 
@@ -22,7 +23,7 @@ class Block {
  public:
   explicit Block(const benchmark::State& state)
       : channels(static_cast<int>(state.range(0))),
-        stages(fused::stages(simd_level())),
+        stages(*kernels().fused),
         shape{1, channels, kHeight, kWidth, channels / 2, channels / 2, 1, 1},
         blocking(make_blocking(shape, 1, 1, stages.kernel_rows)) {
     const auto size = [](std::ptrdiff_t floats) { return static_cast<std::size_t>(floats); };
