@@ -18,7 +18,7 @@ enum class ConvolutionPath {
 ConvolutionPath own_path(const Tensor& input, const Tensor& weight, const ConvolutionGeometry& geometry);
 
 // Whether a layer's own path is to be taken: where it is the faster one, or always or never where that is
-// forced. `packed` tells whether the packed weight is at hand.
+// forced. `packed` tells whether the packed weight is at hand in all calls but the first.
 bool takes_own_path(ConvolutionPath own, const fused::Shape& shape, bool packed);
 
 // The sizes of a layer on one of our own paths.

@@ -30,31 +30,26 @@ struct Epilogue {
   double residual_scale;
 };
 
-// When a cache takes a weight that was not worth packing for one call: at once, or when it is seen again.
-// While a network learns, no weight is.
-enum class Keeping { at_once, seen_again };
+// Whether a weight is expected to be the same in the next call.
+enum class WeightUse { repeated, learning };
 
-// The packed weight of a layer, where its own path is the one to take; else null.
+// The packed weight of a layer, where its own path is the one to take; else null. The choice depends on sizes
+// alone, never on earlier calls, so that the same input gives the same bits.
 std::shared_ptr<const PackedWeight> packed_weight_of(const Tensor& weight, const fused::Shape& shape,
-                                                     ConvolutionPath own, LayerCache* cache,
-                                                     Keeping keeping) {
-  if (!takes_own_path(own, shape, true)) {
+                                                     ConvolutionPath own, LayerCache* cache, WeightUse use) {
+  if (!takes_own_path(own, shape, cache != nullptr && use == WeightUse::repeated)) {
     return nullptr;
   }
-  const bool pays_now = takes_own_path(own, shape, false);
   if (cache == nullptr) {
-    return pays_now ? pack_weight(weight, shape.groups) : nullptr;
+    return pack_weight(weight, shape.groups);
   }
   const Fingerprint print = fingerprint_of(weight, shape.groups);
   if (auto packed = cache->packed_weight(print)) {
     return packed;
   }
-  const bool again = cache->sees_again(print);
-  if (!pays_now && !again) {
-    return nullptr;
-  }
   auto packed = pack_weight(weight, shape.groups);
-  if (again || keeping == Keeping::at_once) {
+  // What changes in every step is not worth its memory.
+  if (use == WeightUse::repeated || cache->sees_again(print)) {
     cache->keep(packed);
   }
   return packed;
@@ -150,7 +145,7 @@ Tensor run_layer(const Tensor& input, const Layer& layer, const LayerPlan& plan,
   }
   const Activation activation{plan.activation, plan.slopes.data()};
   const ConvolutionPath own = own_path(input, weight, layer.geometry);
-  if (const auto packed = packed_weight_of(weight, shape, own, cache, Keeping::at_once)) {
+  if (const auto packed = packed_weight_of(weight, shape, own, cache, WeightUse::repeated)) {
     return run_fused(input, {shape, packed->data, layer.bias, plan.channels, activation, epilogue.residual,
                              epilogue.residual_scale});
   }
@@ -200,7 +195,7 @@ Tensor convolution_cpu(const Tensor& input, const Tensor& weight, const Optional
   const fused::Shape shape = fused_shape(input, weight, geometry, 0);
   const ConvolutionPath own = own_path(input, weight, geometry);
   const std::shared_ptr<LayerCache> kept = cache_of(cache);
-  if (const auto packed = packed_weight_of(weight, shape, own, kept.get(), Keeping::seen_again)) {
+  if (const auto packed = packed_weight_of(weight, shape, own, kept.get(), WeightUse::learning)) {
     const ChannelPlan plan =
         make_channel_plan(weight.size(0), 0, nullptr, nullptr, nullptr, nullptr, nullptr);
     return run_fused(input, {shape, packed->data, bias, plan, {}, std::nullopt, 1.0});

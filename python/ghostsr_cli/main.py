@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from ghostsr_cli.imports import with_imports
+
 # Each command's module imports ghostsr_ext, and torch with it, inside its function, so that
 # `ghostsr --help` is instant.
 _COMMANDS = {
@@ -56,7 +58,7 @@ def create_app() -> typer.Typer:
     )
     app.callback()(_root)
     for name, (module, function) in _COMMANDS.items():
-        app.command(name)(getattr(importlib.import_module(module), function))
+        app.command(name)(with_imports(getattr(importlib.import_module(module), function)))
     return app
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ghostsr_cli.output import as_cells, say
+from ghostsr_cli.output import as_cells, print_warnings_in_one_line, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -33,8 +32,13 @@ def train_command(
     ] = None,
     run: Annotated[
         Path | None,
+        # torchrun takes --run for a short form of options of its own.
         typer.Option(
-            metavar="DIR", help="Folder of the run; by default runs/ and the name of CONFIG."
+            "--run-folder",
+            "--run",
+            metavar="DIR",
+            help="Folder of the run; by default runs/ and the name of CONFIG. (Torchrun takes "
+            "--run for an option of its own.)",
         ),
     ] = None,
     resume: Annotated[
@@ -85,16 +89,10 @@ def train_command(
         *_named("data.train", data),
         *_named("validation.sets", validation),
     ]
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    print_warnings_in_one_line()
     settings, folder = _settings(configs or [], run, resume, [*named, *(overrides or [])])
     result = train(settings, folder, resume=resume, observers=[_Terminal])
     _report(result)
-
-
-def _show_warning(message: Warning | str, *_: Any) -> None:
-    from ghostsr_ext.text import printable
-
-    say(f"ghostsr: warning: {printable(message, 2000)}", error=True)
 
 
 def _named(key: str, value: Any) -> list[str]:
@@ -113,7 +111,7 @@ def _settings(
     from ghostsr_ext.training.run_folder import RunFolder
 
     if run is None and not configs:
-        raise InputError("--run DIR: is needed where there is no CONFIG")
+        raise InputError("--run-folder DIR: is needed where there is no CONFIG")
     if configs:
         name = "_".join(config.stem for config in configs)
         settings = read_config(configs[0], overrides, more=configs[1:])
@@ -126,9 +124,9 @@ def _settings(
 
 
 def _report(result: RunResult) -> None:
-    import os
+    from ghostsr_ext.torchrun import place
 
-    if os.environ.get("RANK", "0") != "0":
+    if place().rank != 0:
         return
     if result.best_psnr is not None:
         say(f"best: {result.best_psnr:.3f} dB at step {result.best_step}")

@@ -23,7 +23,7 @@ from ghostsr_cli.options import (
     torch_device,
     torch_dtype,
 )
-from ghostsr_cli.output import say
+from ghostsr_cli.output import print_warnings_in_one_line, say
 
 if TYPE_CHECKING:
     import torch
@@ -117,6 +117,7 @@ def upscale_command(
             "PICTURE -: is given alone and without --output; it goes to standard output"
         )
     part = _shard(shard)
+    print_warnings_in_one_line()
     upscaler = Upscaler(
         model or f"x{scale or 2}",
         scale=scale,
@@ -132,7 +133,10 @@ def upscale_command(
         _upscale_stream(upscaler, suffix or ".png", quality, keep)
         return
     jobs = plan_jobs(sources, scale=upscaler.scale, output=output, suffix=suffix)
-    outcome = _run(upscaler, part_of(jobs, *part), quality, overwrite, keep)
+    own = part_of(jobs, *part)
+    if part[1] > 1:
+        say(f"part {part[0]} of {part[1]}: {len(own)} of {len(jobs)} files", error=True)
+    outcome = _run(upscaler, own, quality, overwrite, keep)
     _summarise(outcome)
     if outcome.failed:
         raise typer.Exit(1)
@@ -151,9 +155,17 @@ def _bytes(text: str) -> int:
 def _shard(text: str | None) -> tuple[int, int]:
     """Which part of how many: as asked, as torchrun says, or all."""
     from ghostsr_ext.errors import InputError
+    from ghostsr_ext.torchrun import place, started_by_torchrun
 
     if text is None:
-        return int(os.environ.get("RANK", "0")) + 1, int(os.environ.get("WORLD_SIZE", "1"))
+        here = place()
+        if not started_by_torchrun() and os.environ.get("WORLD_SIZE", "1") != "1":
+            say(
+                "ghostsr: warning: WORLD_SIZE is set, but torchrun did not start this process: all "
+                "is done here; --shard I/N does a part",
+                error=True,
+            )
+        return here.rank + 1, here.world_size
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise InputError(f"--shard {text}: must be i/n with i from 1 to n")
@@ -164,9 +176,11 @@ def _local_device(name: str) -> torch.device:
     """The device; under torchrun each process of a machine takes the GPU of its own number."""
     import torch
 
+    from ghostsr_ext.torchrun import place, started_by_torchrun
+
     device = torch_device(name)
-    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    if device.type == "cuda" and device.index is None and started_by_torchrun():
+        return torch.device("cuda", place().local_rank)
     return device
 
 

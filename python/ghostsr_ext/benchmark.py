@@ -30,7 +30,7 @@ class Timing:
     """How long repeated runs took.
 
     Attributes:
-        seconds: Of each run, in their order.
+        seconds: Seconds of each run, in their order.
     """
 
     seconds: tuple[float, ...]
@@ -56,7 +56,7 @@ class NetworkMeasurement:
         ghost_layers: Layers that make part of their channels by shifting; 0 for a dense network.
         parameters: Biases included.
         macs: Multiply-adds for a picture of 1280 x 720, whatever size was timed.
-        timing: Of a forward pass.
+        timing: Time of a forward pass.
         throughput: Output pixels a second at the median.
         peak_memory: Most bytes of feature maps alive at once: measured on CUDA, elsewhere counted
             from shapes.
@@ -85,7 +85,7 @@ class Comparison:
         repeats: Runs that were timed.
         device: As torch calls it.
         dtype: What was computed in.
-        threads: Of torch, on the CPU.
+        threads: Threads of torch, on the CPU.
         environment: ``ghostsr``, ``torch``, ``processor`` and ``system``.
         dataset: What PSNR was measured on, or None.
     """
@@ -197,7 +197,7 @@ def compare_networks(
             ``", plain torch"``.
         device: Where to run, ``"auto"`` for a GPU if there is one.
         dtype: What to compute in, a floating-point type of torch.
-        psnr: Of the networks by name, to show beside the rest.
+        psnr: PSNR of the networks by name, to show beside the rest.
         dataset: What ``psnr`` was measured on.
 
     Returns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from ghostsr_ext.sample_pictures import SAMPLES, picture_folder
 # As EDSR's benchmark sets, DIV2K and BasicSR name the folder of originals.
 _HIGH_FOLDERS = ("HR", "*_HR", "GTmod12")
 _NAMES_LISTED = 5
+# An original or a small version by the end of its name, with or without the scale.
+_SIDE_BY_SIDE = re.compile(
+    r"(?P<name>.+)[_-](?:(?P<high>HR|GT)|(?P<low>LR))(?:x?(?P<scale>\d{1,3}))?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,26 @@ class PictureSet:
             candidates = []
         return next((path for path in candidates if path.is_dir()), None)
 
+    def files(self, scale: int) -> tuple[dict[str, Path], dict[str, Path]]:
+        """List originals, and their small versions where the set brings some, by their names.
+
+        Args:
+            scale: How many times the originals are larger.
+
+        Returns:
+            The originals by their names, in order, and the small versions by the same names: as
+            many, or none.
+
+        Raises:
+            InputError: No or ambiguous pictures, originals without small versions or the other way
+                round.
+        """
+        highs = _by_stem(self.high_folder)
+        low_folder = self.low_folder(scale)
+        if low_folder is None:
+            return _told_apart(highs, self.high_folder, scale)
+        return highs, _matched(highs, low_folder, scale)
+
     def pairs(self, scale: int) -> tuple[PicturePair, ...]:
         """Pair originals with small versions and check, from the headers alone, that sizes fit.
 
@@ -115,9 +140,7 @@ class PictureSet:
         """
         if isinstance(scale, bool) or scale != int(scale) or scale < 1:
             raise InputError(f"scale: {scale}; must be a whole number, 1 or more")
-        highs = _by_stem(self.high_folder)
-        low_folder = self.low_folder(scale)
-        lows = {} if low_folder is None else _matched(highs, low_folder, scale)
+        highs, lows = self.files(scale)
         return tuple(
             _checked_pair(stem, path, lows.get(stem), scale) for stem, path in highs.items()
         )
@@ -133,6 +156,9 @@ def open_picture_set(folder: str | os.PathLike[str]) -> PictureSet:
     - ``DIV2K_valid_HR`` with ``DIV2K_valid_LR_bicubic/X2``, or any other name before ``_HR``;
     - ``GTmod12`` with ``LRbicx2``, as BasicSR's sets have it;
     - any of the folders of originals itself;
+    - a folder of ``baby_HR.png`` and ``baby_LR.png`` (or ``baby_LR2.png``, ``baby_LRx2.png``), as
+      SelfExSR and RealSR have it; results of other methods beside them, such as
+      ``baby_bicubic.png``, are passed over;
     - a folder of pictures, with those in the folders inside it.
 
     Where there is no folder of small versions for a scale, they are made from the originals by
@@ -208,6 +234,53 @@ def _matched(highs: dict[str, Path], low_folder: Path, scale: int) -> dict[str, 
         extra = [path.name for path in unused.values()]
         raise InputError(f"{low_folder}: no original belongs to {_listed(extra)}")
     return matched
+
+
+def _told_apart(
+    files: dict[str, Path], folder: Path, scale: int
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Originals, and small versions by the originals' names, of a folder that may have both."""
+    kinds = {stem: _SIDE_BY_SIDE.fullmatch(stem) for stem in files}
+    of_kind = {
+        kind: {stem: match for stem, match in kinds.items() if match and match[kind]}
+        for kind in ("high", "low")
+    }
+    if not of_kind["low"]:
+        return files, {}
+    highs: dict[str, str] = {}
+    for stem, match in of_kind["high"].items():
+        if match["name"] in highs:
+            raise InputError(
+                f"{folder}: {files[stem].name} and {files[highs[match['name']]].name} are both "
+                "originals of the same name; remove one"
+            )
+        highs[match["name"]] = stem
+    lows: dict[str, Path] = {}
+    for stem, match in of_kind["low"].items():
+        if match["name"] not in highs:
+            raise InputError(
+                f"{folder}: {files[stem].name} is a small version by its name, and there is no "
+                f"{match['name']}_HR beside it"
+            )
+        if match["scale"] is None or int(match["scale"]) == scale:
+            high = highs[match["name"]]
+            if high in lows:
+                raise InputError(
+                    f"{folder}: {lows[high].name} and {files[stem].name} are both small versions "
+                    f"of {files[high].name}"
+                )
+            lows[high] = files[stem]
+    missing = [files[stem].name for stem in highs.values() if stem not in lows]
+    if lows and missing:
+        raise InputError(f"{folder}: has no small version of {_listed(missing)} for x{scale}")
+    stray = [
+        path.name
+        for stem, path in files.items()
+        if not kinds[stem] and not any(stem.startswith((f"{n}_", f"{n}-")) for n in highs)
+    ]
+    if stray:
+        raise InputError(f"{folder}: has pairs of *_HR and *_LR, and {_listed(stray)} of neither")
+    return {stem: files[stem] for stem in files if stem in of_kind["high"]}, lows
 
 
 def _checked_pair(name: str, high_path: Path, low_path: Path | None, scale: int) -> PicturePair:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from ghostsr_ext.checkpoints import load_model
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.imaging import Picture, imresize, read_picture, write_picture
 from ghostsr_ext.inference import Upscaler
+from ghostsr_ext.temporary import process_folder
 
 MAX_PIXELS = 4_000_000
 """Pixels of a picture above which the page refuses it."""
@@ -21,6 +23,7 @@ MAX_FILE_SIZE = "32mb"
 BICUBIC = "bicubic"
 """What is always there to compare with."""
 
+_HOSTS = ["127.0.0.1", "localhost"]
 _SUFFIXES = [".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"]
 
 
@@ -44,6 +47,9 @@ def create_demo(models: Mapping[str, Path], *, device: str = "cpu") -> Any:
         import gradio
     except ImportError as error:
         raise GhostsrError("the demo needs gradio: pip install 'ghostsr[demo]'") from error
+    # What is dropped on the page and what is made of it goes with the process. Gradio asks for the
+    # folder while it serves, too.
+    os.environ["GRADIO_TEMP_DIR"] = str(process_folder())
     workbench = _Workbench(models, device)
     names = list(models)
 
@@ -75,6 +81,9 @@ def create_demo(models: Mapping[str, Path], *, device: str = "cpu") -> Any:
 def launch_demo(page: Any, *, port: int | None = None, block: bool = True) -> str:
     """Serve the page to this machine alone.
 
+    Requests are answered that name this machine as ``127.0.0.1`` or ``localhost``: a page of
+    another site, whose name is made to point here, gets nothing.
+
     Args:
         page: What :func:`create_demo` returned.
         port: The port; None for a free one.
@@ -86,6 +95,10 @@ def launch_demo(page: Any, *, port: int | None = None, block: bool = True) -> st
     Raises:
         GhostsrError: The port cannot be used.
     """
+    # Gradio brings them.
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
     try:
         _, address, _ = page.queue(max_size=16).launch(
             server_name="127.0.0.1",
@@ -95,6 +108,7 @@ def launch_demo(page: Any, *, port: int | None = None, block: bool = True) -> st
             prevent_thread_lock=not block,
             max_file_size=MAX_FILE_SIZE,
             footer_links=[],
+            app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS)]},
         )
     except OSError as error:
         raise GhostsrError(f"port {port}: cannot be used ({error})") from error
@@ -102,13 +116,13 @@ def launch_demo(page: Any, *, port: int | None = None, block: bool = True) -> st
 
 
 class _Workbench:
-    """Networks that are read once, and a folder for results that lives as long as the page."""
+    """Networks that are read once, and a folder for results that goes with the process."""
 
     def __init__(self, models: Mapping[str, Path], device: str) -> None:
         self._models = models
         self._device = device
         self._upscalers: dict[tuple[str, int], Upscaler] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="ghostsr-")
+        self._folder = tempfile.mkdtemp(dir=process_folder())
 
     def compare(self, file: str | None, left: str, right: str, scale: int) -> tuple[Any, str, str]:
         """Enlarge a picture twice; return both, the times as text, and the right one's file."""
@@ -123,7 +137,7 @@ class _Workbench:
             seconds = time.perf_counter() - start
             lines.append(f"{side}: **{name}** took {seconds * 1e3:.0f} ms")
             images.append(_eight_bits(enlarged))
-        path = Path(self._folder.name, f"{Path(file).stem}_x{scale}.png")
+        path = Path(self._folder, f"{Path(file).stem}_x{scale}.png")
         write_picture(path, enlarged, overwrite=True)
         return tuple(images), ", ".join(lines), str(path)
 

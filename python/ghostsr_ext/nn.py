@@ -113,8 +113,8 @@ class FusedConv2d(nn.Conv2d):
         padded, padding = input, self.padding
         if isinstance(padding, str) or self.padding_mode != "zeros":
             padded, padding = _pad(self, input)
-        on_cpu = padded.is_cpu
-        source, shift = _NO_GHOSTS if on_cpu and type(padded) is Tensor else _no_ghosts(padded)
+        plain = padded.is_cpu and type(padded) is Tensor
+        source, shift = _NO_GHOSTS if plain else _no_ghosts(padded)
         weight, bias = _weight_and_bias(self)
         activation = self.activation
         return ops.ghost_conv(
@@ -132,7 +132,7 @@ class FusedConv2d(nn.Conv2d):
             prelu_weight=self.prelu_weight if activation == "prelu" else None,
             residual=residual,
             residual_scale=self.residual_scale,
-            cache=self.cache.handle if on_cpu else None,
+            cache=self.cache.handle if plain else _cache(self, padded),
         )
 
     def extra_repr(self) -> str:
@@ -330,22 +330,24 @@ class GhostConv2d(nn.Module):
             "prelu_weight": self.prelu_weight if activation == "prelu" else None,
             "residual": residual,
             "residual_scale": self.residual_scale,
-            "cache": self.cache.handle if padded.is_cpu else None,
+            "cache": (
+                self.cache.handle
+                if padded.is_cpu and type(padded) is Tensor
+                else _cache(self, padded)
+            ),
         }
         logits = self._parameters["logits"]
         if logits is None:
             return ops.ghost_conv(
                 padded, weight, bias, tables["source"], tables["shift"], **arguments
             )
-        selection = self._selection(logits)
+        selection = self._selection(logits) if self.training else (logits, None, 1.0)
         return ops.ghost_conv_learned(
             padded, weight, bias, tables["source"], *selection, **arguments
         )
 
     def _selection(self, logits: Tensor) -> tuple[Tensor, Tensor | None, float]:
-        """Return the logits, the noise and the temperature to give to the operator."""
-        if not self.training:
-            return logits, None, 1.0
+        """Return the logits, the noise and the temperature of training."""
         if self.estimator == "straight-through" and not self.noise:
             return logits, None, self.tau
         drawn = draw_rows(logits, self.explored if self.noise else 0.0)
@@ -545,6 +547,14 @@ def _prelu_weight(activation: Activation, parameters: int, weight: Tensor) -> nn
     if activation != "prelu":
         return None
     return nn.Parameter(torch.full((parameters,), 0.25, dtype=weight.dtype, device=weight.device))
+
+
+def _cache(layer: FusedConv2d | GhostConv2d, input: Tensor) -> Tensor | None:
+    """Return the handle of the layer's cache where an input that is no plain tensor goes with it.
+
+    While torch exports, its own modes take real tensors beside their fake ones.
+    """
+    return layer.cache.handle if input.is_cpu and torch.compiler.is_compiling() else None
 
 
 def _no_ghosts(input: Tensor) -> tuple[Tensor, Tensor]:

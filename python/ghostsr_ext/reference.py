@@ -152,13 +152,15 @@ def _concat_gradient(
     grad_output: Tensor,
     order: Tensor | None,
     output: Tensor | None,
-    activation: str,
+    activation: Activation,
+    negative_slope: float,
     residual_scale: float,
 ) -> Tensor:
     """Return the gradient of concat(intrinsic, ghost), before ``order``."""
-    if activation == "relu":
+    if activation != "none":
         assert output is not None
-        grad_output = torch.where(output > 0, grad_output, 0)
+        slope = 0.0 if activation == "relu" else negative_slope
+        grad_output = torch.where(output > 0, grad_output, slope * grad_output)
     gradient = grad_output * residual_scale
     if order is None:
         return gradient
@@ -175,13 +177,14 @@ def shift_concat_backward(
     order: Tensor | None = None,
     intrinsic: Tensor | None = None,
     output: Tensor | None = None,
-    activation: str = "none",
+    activation: Activation = "none",
+    negative_slope: float = 0.01,
     residual_scale: float = 1.0,
     output_mask: Sequence[bool] = (True, True, True),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of :func:`shift_concat` for its intrinsic map and small parameters.
 
-    A ReLU is undone by the sign of ``output``; without ``output`` the signs are recomputed from
+    The activation is undone by the signs of ``output``; without it they are recomputed from
     ``intrinsic``, which is right for a layer without a residual.
 
     Args:
@@ -191,10 +194,12 @@ def shift_concat_backward(
         gain: As in the forward.
         ghost_bias: As in the forward; only read to recompute signs.
         order: As in the forward.
-        intrinsic: [N, I, H, W]; needed for the gradient of the gain, and for the ReLU without
+        intrinsic: [N, I, H, W]; needed for the gradient of the gain, and for an activation without
             ``output``.
-        output: [N, I + G, H, W], the forward's result.
-        activation: "none" or "relu".
+        output: [N, I + G, H, W], a map with the signs that the activation saw: the forward's result
+            under "relu", or under "leaky_relu" with a slope of at least 0.
+        activation: "none", "relu" or "leaky_relu".
+        negative_slope: As in the forward.
         residual_scale: As in the forward.
         output_mask: Which of the three gradients are wanted.
 
@@ -202,7 +207,7 @@ def shift_concat_backward(
         Gradients [N, I, H, W], [G] and [G]; an unwanted one is an empty tensor.
     """
     ghosts = source.numel()
-    if activation == "relu" and output is None:
+    if activation != "none" and output is None:
         assert intrinsic is not None
         output = shift_concat(
             intrinsic,
@@ -213,7 +218,9 @@ def shift_concat_backward(
             order=order,
             residual_scale=residual_scale,
         )
-    concat = _concat_gradient(grad_output, order, output, activation, residual_scale)
+    concat = _concat_gradient(
+        grad_output, order, output, activation, negative_slope, residual_scale
+    )
     own, ghost = concat.split([concat.shape[1] - ghosts, ghosts], dim=1)
     empty = grad_output.new_empty(0)
     grad_intrinsic, grad_gain, grad_ghost_bias = empty, empty, empty
@@ -257,7 +264,8 @@ def shift_selection_backward(
     ghost_bias: Tensor | None = None,
     order: Tensor | None = None,
     output: Tensor | None = None,
-    activation: str = "none",
+    activation: Activation = "none",
+    negative_slope: float = 0.01,
     residual_scale: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Return the scores of all candidate shifts and the straight-through gradient of the logits.
@@ -277,15 +285,16 @@ def shift_selection_backward(
         gain: As in the forward.
         ghost_bias: As in the forward.
         order: As in the forward.
-        output: The forward's result; needed for a ReLU after a residual.
-        activation: "none" or "relu".
+        output: See :func:`shift_concat_backward`; needed for an activation after a residual.
+        activation: "none", "relu" or "leaky_relu".
+        negative_slope: As in the forward.
         residual_scale: As in the forward.
 
     Returns:
         Scores [G, K] and the gradient of the logits, of their shape.
     """
     ghosts = source.numel()
-    if activation == "relu" and output is None:
+    if activation != "none" and output is None:
         output = shift_concat(
             intrinsic,
             source,
@@ -295,7 +304,9 @@ def shift_selection_backward(
             order=order,
             residual_scale=residual_scale,
         )
-    concat = _concat_gradient(grad_output, order, output, activation, residual_scale)
+    concat = _concat_gradient(
+        grad_output, order, output, activation, negative_slope, residual_scale
+    )
     ghost = concat[:, concat.shape[1] - ghosts :]
     sources = intrinsic[:, source.long()]
     candidates = candidate_shifts(logits.shape[1], logits.device)
@@ -436,7 +447,9 @@ def ghost_conv_learned(
     ghosts = source.numel()
     perturbed = (logits if noise is None else logits + noise) / tau
     soft = perturbed.softmax(dim=1)
-    hard = functional.one_hot(perturbed.argmax(dim=1), logits.shape[1]).to(soft)
+    # Not one_hot, which vmap does not know.
+    index = torch.arange(logits.shape[1], device=logits.device)
+    hard = (index == perturbed.argmax(dim=1, keepdim=True)).to(soft)
     selection = (hard + (soft - soft.detach())).expand(ghosts, -1).to(intrinsic.dtype)
     sources = intrinsic[:, source.long()]
     candidates = candidate_shifts(logits.shape[1], logits.device)

@@ -75,8 +75,7 @@ def test_the_memory_reported_is_what_the_network_keeps(make, path, size, force_p
     enlarged = tuple(side * model.scale for side in size)
     expected = sum(layer.packed_bytes for layer in convolution_paths(model, enlarged))
 
-    for _ in range(2):
-        _run(model, size)
+    _run(model, size)
 
     assert packed_weight_bytes(model) == expected
     assert (expected > 0) == (path != "aten") or size == (3, 3)

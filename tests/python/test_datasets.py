@@ -45,6 +45,65 @@ def test_pairs_are_found_in_the_usual_layouts(tmp_path, opened, high, low, name,
         np.testing.assert_array_equal(pair.read_low(), LOW)
 
 
+@pytest.mark.parametrize(
+    ("high", "low"),
+    [
+        ("img_001_SRF_2_HR", "img_001_SRF_2_LR"),
+        ("Canon_001_HR", "Canon_001_LR2"),
+        ("baby_GT", "baby_LRx2"),
+        ("baby-hr", "baby-lr"),
+    ],
+)
+def test_originals_and_small_versions_in_one_folder_are_told_apart(tmp_path, high, low):
+    save(tmp_path / "set" / f"{high}.png")
+    save(tmp_path / "set" / f"{low}.png", LOW)
+    save(tmp_path / "set" / f"{high[:-3]}_bicubic.png")
+
+    (pair,) = open_picture_set(tmp_path / "set").pairs(2)
+
+    assert pair.name == high
+    assert pair.low_path == tmp_path / "set" / f"{low}.png"
+    np.testing.assert_array_equal(pair.read_low(), LOW)
+
+
+def test_small_versions_of_several_scales_in_one_folder(tmp_path):
+    save(tmp_path / "a_HR.png")
+    save(tmp_path / "a_LR2.png", LOW)
+    save(tmp_path / "a_LR3.png", LOW[:8, :10])
+
+    pictures = open_picture_set(tmp_path)
+
+    assert pictures.pairs(2)[0].low_path == tmp_path / "a_LR2.png"
+    assert pictures.pairs(3)[0].low_path == tmp_path / "a_LR3.png"
+    (pair,) = pictures.pairs(4)
+    assert (pair.name, pair.low_path) == ("a_HR", None)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a_HR", "a_LR", "b_HR"], r"has no small version of b_HR\.png for x2"),
+        (["a_HR", "a_LR", "b_LR"], r"b_LR\.png is a small version by its name.*no b_HR beside it"),
+        (["a", "a_LR"], r"a_LR\.png is a small version by its name"),
+        (["a_HR", "a_LR", "photo"], r"pairs of \*_HR and \*_LR, and photo\.png of neither"),
+        (["a_HR", "a_GT", "a_LR"], "are both originals of the same name"),
+        (["a_HR", "a_LR", "a_LR2"], r"are both small versions of a_HR\.png"),
+    ],
+)
+def test_folders_of_pairs_and_something_else_are_refused(tmp_path, names, message):
+    for name in names:
+        save(tmp_path / f"{name}.png", LOW if "_LR" in name else HIGH)
+    with pytest.raises(InputError, match=message):
+        open_picture_set(tmp_path).pairs(2)
+
+
+def test_small_versions_of_the_originals_size_are_refused(tmp_path):
+    save(tmp_path / "Canon_001_HR.png")
+    save(tmp_path / "Canon_001_LR2.png")
+    with pytest.raises(InputError, match=r"31x25 does not fit .* must be 15x12"):
+        open_picture_set(tmp_path).pairs(2)
+
+
 @pytest.mark.parametrize("folder", ["HR", "Kodak_HR", "photos"])
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_small_versions_are_made_where_there_are_none(tmp_path, folder, scale):

@@ -1,4 +1,10 @@
+import http.client
+import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -93,6 +99,83 @@ def test_the_page_is_served_to_this_machine_alone(served):
         if kind == socket.AF_INET and not host.startswith("127."):
             with socket.socket() as other, pytest.raises(OSError, match="refused"):
                 other.connect((host, port))
+
+
+@pytest.mark.parametrize("path", ["/", "/config", "/gradio_api/info", "/file=/etc/hostname"])
+@pytest.mark.parametrize(
+    ("host", "answered"),
+    [("127.0.0.1", True), ("localhost", True), ("evil.example", False), ("127.0.0.1.evil", False)],
+)
+def test_only_the_names_of_this_machine_are_answered(served, path, host, answered):
+    _, address = served
+    port = int(address.rstrip("/").rpartition(":")[2])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+
+    connection.request("GET", path, headers={"Host": f"{host}:{port}"})
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+
+    if answered:
+        assert response.status in (200, 403, 404)
+    else:
+        assert (response.status, content) == (400, b"Invalid host header")
+
+
+SERVER = """
+import sys, time
+from pathlib import Path
+from ghostsr_ext.demo import create_demo, launch_demo
+address = launch_demo(create_demo({"dense": Path(sys.argv[1])}), block=False)
+print(address, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+    ids=lambda number: number.name,
+)
+def test_uploads_are_removed_when_the_demo_ends(tmp_path, number):
+    model, temporary = tmp_path / "net.safetensors", tmp_path / "temporary"
+    temporary.mkdir()
+    save_model(EDSR(scale=2, blocks=1, features=4), model)
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER, model],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temporary), "GRADIO_TEMP_DIR": ""},
+    )
+    try:
+        address = server.stdout.readline().strip()
+        boundary = "----boundary"
+        body = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n'
+            f"Content-Type: image/png\r\n\r\nprivate\r\n--{boundary}--\r\n"
+        )
+        request = urllib.request.Request(
+            f"{address.rstrip('/')}/gradio_api/upload",
+            body.encode(),
+            {"Content-Type": f"multipart/form-data; boundary={boundary}"},
+        )
+        with urllib.request.urlopen(request) as response:
+            (uploaded,) = json.load(response)
+        assert Path(uploaded).read_bytes() == b"private"
+        assert temporary in Path(uploaded).parents
+    finally:
+        server.send_signal(number)
+        server.wait(60)
+        server.stdout.close()
+
+    wait_for(lambda: not any(temporary.glob("ghostsr-*")))
+    assert not Path(uploaded).exists()
 
 
 def test_without_models_there_is_nothing_to_show():

@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from document_blocks import LEFT_OUT, PROJECT_ROOT, SCRIPTS, blocks, shell_lines
 from ghostsr_cli.main import create_app
 from ghostsr_ext.checkpoints import load_model, save_model
 from ghostsr_ext.conversion import convert
 from ghostsr_ext.imaging import imresize, write_image
-from markdown_it import MarkdownIt
 from published_networks import EdsrPytorch
 from typer.testing import CliRunner
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
     PROJECT_ROOT / "README.md",
     PROJECT_ROOT / "CONTRIBUTING.md",
@@ -27,31 +26,7 @@ RNG = np.random.default_rng(0)
 
 # Commands that are read, not run: their options must exist.
 ONLY_READ = ("ghostsr train", "ghostsr demo")
-# Commands that make what these tests run in, are these tests, change the user's shell, or need
-# several processes.
-LEFT_OUT = (
-    "make ",
-    "pip ",
-    "python -m venv",
-    "python -m pytest",
-    "python -m cibuildwheel",
-    "auditwheel ",
-    "git clone",
-    "ghostsr --install-completion",
-    "torchrun ",
-)
-SCRIPTS = "python benchmarks/"
-COMMANDS = ("ghostsr ", SCRIPTS, *LEFT_OUT)
 NEEDS = {".xml": "openvino", ".onnx": "onnxruntime", ".param": "pnnx", "film.mp4": "av"}
-
-
-def blocks(document):
-    """The document's Python and shell blocks, with the lines that they start at."""
-    for token in MarkdownIt().parse(document.read_text(encoding="utf-8")):
-        if token.type == "fence" and token.info in ("python", "sh"):
-            yield token.info, token.map[0] + 1, token.content
-        elif token.type == "code_block" and token.content.startswith(COMMANDS):
-            yield "sh", token.map[0] + 1, token.content
 
 
 @pytest.fixture
@@ -87,8 +62,7 @@ def write_film(path):
 
 
 def run_shell(script, where):
-    script = re.sub(r"\\\n\s*", " ", script)
-    for line in filter(None, map(str.strip, script.splitlines())):
+    for line in shell_lines(script):
         line = re.sub(r"^(?:[A-Z_]+=\S* )+", "", line)
         if line.startswith(("#", *LEFT_OUT)):
             continue

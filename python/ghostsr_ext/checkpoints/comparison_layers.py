@@ -17,11 +17,19 @@ from torch import Tensor, nn
 from ghostsr_ext.depthwise import DepthwiseGhostConv2d
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel, model_from_config
-from ghostsr_ext.nn import FusedConv2d, convolution_arguments, epilogue_arguments
+from ghostsr_ext.models.foreign import SpandrelNetwork
+from ghostsr_ext.nn import FusedConv2d, GhostConv2d, convolution_arguments, epilogue_arguments
 
 
 def describe_comparison_layers(model: SRModel) -> dict[str, Any]:
-    """Return the objects that ``model`` needs; an empty dictionary for most networks."""
+    """Return the objects that ``model`` needs; an empty dictionary for most networks.
+
+    Raises:
+        InputError: It needs some, and is a network of spandrel's, which is rebuilt by its shapes.
+    """
+    if isinstance(model, SpandrelNetwork):
+        _check_widths(model)
+        return {}
     with torch.device("meta"):
         reference = dict(model_from_config(model.config).named_modules())
     narrowed, depthwise = {}, {}
@@ -89,6 +97,18 @@ def check_comparison_layers(model: nn.Module) -> None:
 
 def _identity(layer: DepthwiseGhostConv2d) -> Tensor:
     return torch.arange(layer.out_channels, device=layer.order.device)
+
+
+def _check_widths(model: SpandrelNetwork) -> None:
+    for name, shape in model.filters.items():
+        layer = model.get_submodule(name)
+        if isinstance(layer, GhostConv2d):
+            continue
+        if not isinstance(layer, nn.Conv2d) or tuple(layer.weight.shape) != shape:
+            raise InputError(
+                f"{name}: pruned layers and depthwise ghosts of spandrel's networks cannot be "
+                "stored; ghost layers can"
+            )
 
 
 def _convolution(model: nn.Module, name: str) -> FusedConv2d:

@@ -6,7 +6,8 @@ The tensors of a file are the state dict of the network. Its safetensors metadat
 - ``format_version``: 1. A reader refuses a later version.
 - ``ghostsr_version``: the version of the package that wrote the file.
 - ``model``: ``SRModel.config``, that is ``architecture`` and the hyperparameters of the dense
-  network.
+  network. For ``"spandrel"`` that is the ``name`` of spandrel's architecture; the rest follows from
+  the shapes of the tensors, where a ghost layer counts as the dense one that it replaces.
 - ``ghost_layers``: an object with one entry for each ghost layer, by its name in the network:
   ``ghost_ratio``, ``intrinsic_channels``, ``max_shift``, ``shift_scope`` ("channel" or "layer"),
   ``affine`` and ``frozen`` (whether the shifts are a table rather than logits). Kernel, stride,
@@ -42,10 +43,12 @@ from ghostsr_ext.checkpoints.description import (
     METADATA_KEY,
     read_description,
 )
+from ghostsr_ext.checkpoints.spandrel_files import fuse_network, rebuild_by_spandrel
 from ghostsr_ext.checkpoints.tensors import StoredTensors
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.files import atomic_write
 from ghostsr_ext.models import SRModel, model_from_config
+from ghostsr_ext.models.foreign import SpandrelNetwork
 from ghostsr_ext.nn import (
     GhostConv2d,
     convolution_arguments,
@@ -118,7 +121,7 @@ def build_native(stored: StoredTensors) -> SRModel:
     candidate = stored.candidates[0]
     try:
         with skeleton(len(candidate.tensors)):
-            model = model_from_config(description["model"])
+            model = _dense_model(description, candidate.tensors)
             for name, settings in description["ghost_layers"].items():
                 _replace_by_ghost_layer(model, name, settings)
             replace_by_comparison_layers(model, description)
@@ -131,6 +134,8 @@ def build_native(stored: StoredTensors) -> SRModel:
         check_comparison_layers(model)
     except InputError as error:
         raise InputError(f"{stored.path}: {error}") from error
+    if isinstance(model, SpandrelNetwork):
+        fuse_network(model)
     model.metadata = description["metadata"]
     model.origin = {
         "file": str(stored.path),
@@ -138,6 +143,13 @@ def build_native(stored: StoredTensors) -> SRModel:
         "evidence": [f"written by ghostsr {description.get('ghostsr_version', '(unknown)')}"],
     }
     return model
+
+
+def _dense_model(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> SRModel:
+    config, ghosts = description["model"], description["ghost_layers"]
+    if config.get("architecture") == SpandrelNetwork.architecture:
+        return rebuild_by_spandrel(config, ghosts, tensors)
+    return model_from_config(config)
 
 
 def _ghost_settings(layer: GhostConv2d) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def smooth_picture_error(
 
     Args:
         run: A network that keeps or enlarges the size.
-        channels: Of its pictures, 1 to 3.
+        channels: Channels of its pictures, 1 to 3.
         value_range: The value of white that it is tried with.
         like: A tensor on its device, of its type; float32 on the CPU by default.
 

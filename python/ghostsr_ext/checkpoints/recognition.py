@@ -8,16 +8,20 @@ from operator import itemgetter
 from typing import Any
 
 from ghostsr_ext.checkpoints.assembly import load_strictly, skeleton
-from ghostsr_ext.checkpoints.layouts import LAYOUTS, Draft, Layout
+from ghostsr_ext.checkpoints.layouts import Draft, Layout, known_layouts
 from ghostsr_ext.checkpoints.probing import settle
 from ghostsr_ext.checkpoints.tensors import StoredTensors
 from ghostsr_ext.checkpoints.unwrapping import Candidate
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.models import SRModel, model_from_config
+from ghostsr_ext.models import SRModel, load_extensions, model_from_config
 from ghostsr_ext.text import printable
 
 _COMPARED = 64
 """Candidates that are looked at to say what a file is nearest to."""
+
+
+class UnknownNetworkError(InputError):
+    """A file whose keys fit none of the layouts."""
 
 
 def build_recognised(stored: StoredTensors, overrides: Mapping[str, Any]) -> SRModel:
@@ -67,17 +71,18 @@ def recognise(stored: StoredTensors) -> tuple[Layout, Candidate]:
     Raises:
         InputError: None fits any, or one fits several.
     """
+    failures = load_extensions()
     for candidate in stored.candidates:
-        keys = candidate.tensors.keys()
-        fitting = [layout for layout in LAYOUTS if all(mark in keys for mark in layout.marks)]
+        fitting = [layout for layout in known_layouts() if layout.fits(candidate.tensors)]
         if len(fitting) > 1:
             found = "; ".join(f"{', '.join(layout.marks)} say {layout.name}" for layout in fitting)
             raise InputError(f"{stored.path}: is ambiguous: {found}")
         if fitting:
             return fitting[0], candidate
-    raise InputError(
-        f"{stored.path}: its keys fit no known network; {_nearest(stored.candidates)}. Known are "
-        f"{', '.join(layout.name for layout in LAYOUTS)} and ghostsr's own files"
+    known = ", ".join(layout.name for layout in known_layouts())
+    message = f"{stored.path}: its keys fit no known network; {_nearest(stored.candidates)}. "
+    raise UnknownNetworkError(
+        "; ".join([f"{message}Known are {known} and ghostsr's own files", *failures])
     )
 
 
@@ -86,7 +91,7 @@ def _nearest(candidates: Sequence[Candidate]) -> str:
         (
             (sum(mark in candidate.tensors for mark in layout.marks), layout, candidate.tensors)
             for candidate in candidates[:_COMPARED]
-            for layout in LAYOUTS
+            for layout in known_layouts()
         ),
         key=itemgetter(0),
     )

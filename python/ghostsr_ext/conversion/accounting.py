@@ -28,7 +28,7 @@ class CountedPicture:
     """The picture that multiply-adds are counted for.
 
     Attributes:
-        shape: Of the network's input.
+        shape: Shape of the network's input.
         factor: From it to what is counted for; other than 1 where that is no whole size.
         name: What it is called.
         on_meta: Whether the network runs on torch's meta device.
@@ -90,7 +90,7 @@ def depthwise_ratio(layer: nn.Conv2d, ghost_ratio: float, size: int) -> float:
 
     Args:
         layer: The dense convolution.
-        ghost_ratio: Of a ghost layer with shifts.
+        ghost_ratio: The ratio of a ghost layer with shifts.
         size: k of the depthwise filters.
     """
     per_channel = layer.in_channels // layer.groups * math.prod(layer.kernel_size)

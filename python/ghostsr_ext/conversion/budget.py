@@ -128,7 +128,7 @@ def measure_choices(
         model: The dense network, in evaluation mode; it is the same afterwards.
         layers: The layers to try.
         inputs: Inputs of the network [N, C, H, W].
-        settings: Of the ghost layers.
+        settings: Settings of the ghost layers.
         progress: Called after each layer.
 
     Returns:

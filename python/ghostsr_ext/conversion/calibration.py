@@ -58,7 +58,7 @@ def calibrate(
         layers: Dense convolutions of it.
         ratios: Ghost ratio of each, by name.
         inputs: Its inputs [N, C, H, W].
-        settings: Of the ghost layers.
+        settings: Settings of the ghost layers.
         progress: Called after each layer.
         between: Convolutions that stay dense; their weights and biases are changed.
 

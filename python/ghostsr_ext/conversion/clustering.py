@@ -45,7 +45,7 @@ class ClusterFit:
         shift: [G], index of the candidate.
         gain: [G], float64.
         filters: [I, D], float64.
-        squared_error: Of all channels, in the units of the statistics.
+        squared_error: Squared error of all channels, in the units of the statistics.
         mixture: [I, C, K]; the filters are A⁻¹ times these parts of b(c, k).
     """
 
@@ -63,7 +63,7 @@ class ShiftKernel:
     """The kernel Q of one group of a layer.
 
     Args:
-        statistics: Of the group.
+        statistics: Statistics of the group.
         affine: Whether ghosts have gains and biases of their own. Without, the means of channels
             count, because a ghost inherits its source's bias.
 

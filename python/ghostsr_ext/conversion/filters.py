@@ -22,7 +22,7 @@ def fit_filters(layer: nn.Conv2d, ghost_ratio: float, settings: GhostSettings) -
     Args:
         layer: The dense convolution.
         ghost_ratio: In [0, 1).
-        settings: Of the ghost layer.
+        settings: Settings of the ghost layer.
     """
     per_out = layer.out_channels // layer.groups
     statistics = [

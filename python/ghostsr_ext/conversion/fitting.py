@@ -30,7 +30,7 @@ def fit_statistics(
         layer: The dense convolution.
         statistics: Of each of its groups, gathered with the ``max_shift`` of ``settings``.
         ghost_ratio: In [0, 1).
-        settings: Of the ghost layer.
+        settings: Settings of the ghost layer.
     """
     affine = settings.affine
     count = intrinsic_per_group(layer, ghost_ratio)

@@ -33,7 +33,7 @@ def fit_kmeans(layer: nn.Conv2d, ghost_ratio: float, seed: int) -> GhostFit:
     Args:
         layer: The dense convolution.
         ghost_ratio: In [0, 1).
-        seed: Of the clustering.
+        seed: Seed of the clustering.
     """
     count = intrinsic_per_group(layer, ghost_ratio)
     weight = layer.weight.detach()

@@ -27,9 +27,9 @@ class Job:
         model: The network, in evaluation mode.
         network: Its convolutions.
         method: How channels are chosen.
-        settings: Of the ghost layers.
+        settings: Settings of the ghost layers.
         inputs: What "calibrated" calibrates on.
-        seed: Of what is random.
+        seed: Seed of all random choices.
         progress: Called after each layer.
         rules: Which layers are better left as they are; None for none.
         form: What pictures the network takes; None where none were given.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,7 @@ from ghostsr_ext.conversion.tracing import (
 )
 from ghostsr_ext.depthwise import DepthwiseGhostConv2d
 from ghostsr_ext.errors import InputError
+from ghostsr_ext.fusion import fuse_in_place
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import MAX_SHIFT_LIMIT, GhostConv2d, ShiftScope
 
@@ -81,6 +83,14 @@ _FINISH_STEPS = 60
 _WORSE_THAN_NOTHING = 1.0
 
 
+@contextmanager
+def _tables_on_cpu() -> Iterator[None]:
+    """Whatever device torch gives to new tensors."""
+    with torch.device("cpu"):
+        yield
+
+
+@_tables_on_cpu()
 def convert(
     model: Model,
     ghost_ratio: float = 0.5,
@@ -105,7 +115,8 @@ def convert(
 ) -> tuple[Model, ConversionReport]:
     """Return a copy of ``model`` with ghost layers in the place of dense convolutions.
 
-    The shifts of the result are frozen, so it is ready to run; ``ghostsr_ext.nn.learn_shifts``
+    The result is fused (see :func:`ghostsr_ext.fusion.fuse`) and its shifts are frozen, so it is
+    ready to run; ``ghostsr_ext.nn.learn_shifts``
     makes them trainable. The order of the channels is kept, so nothing else in the network changes.
 
     Args:
@@ -201,6 +212,7 @@ def convert(
     else:
         outcome = _make_ghosts(job, chosen, ratios, ghost_op)
     polished = _polish(job, model, calibration, length)
+    _fuse(converted, example)
     error = _compare(model, converted, example)
     macs_after = picture.macs(converted)
     for name, module in converted.named_modules():
@@ -241,8 +253,24 @@ def convert(
     )
     report = replace(report, warnings=_warnings(report, polished))
     if isinstance(converted, SRModel):
-        converted.metadata = {**converted.metadata, "report": report.to_json()}
+        converted.metadata = {**converted.metadata, "report": _untimed(report.to_json())}
     return converted, report
+
+
+def _fuse(converted: nn.Module, example: Tensor) -> None:
+    """Let what the package did not write run on its layers, too."""
+    plain = any(type(module) is nn.Conv2d for module in converted.modules())
+    if plain or not isinstance(converted, SRModel):
+        fuse_in_place(converted, example)
+
+
+def _untimed(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave times out, so that the same conversion gives the same file."""
+    return {
+        key: _untimed(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if key != "seconds"
+    }
 
 
 @dataclass

@@ -46,7 +46,7 @@ def calibration_inputs(
         calibration: Inputs, or pictures.
         crops: How many crops to cut.
         side: Rows and columns of a crop.
-        seed: Of the choice of pictures and places.
+        seed: Seed of the choice of pictures and places.
         form: What pictures the network takes; found out by default.
 
     Returns:
@@ -91,7 +91,7 @@ def mean_psnr(
         calibration: Pictures, as for ``calibration_inputs``.
         crops: How many crops to cut.
         side: Rows and columns of a crop.
-        seed: Of the choice of pictures and places.
+        seed: Seed of the choice of pictures and places.
         form: What pictures the network takes; found out by default.
 
     Raises:

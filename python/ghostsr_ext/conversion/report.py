@@ -79,10 +79,10 @@ class ConversionReport:
         settings: The arguments of the conversion.
         layers: The converted layers in the order of their execution.
         skipped: The layers that were looked at and stayed dense.
-        parameters_before: Of the whole network.
-        parameters_after: Of the whole network.
-        macs_before: Of all convolutions and linear layers of the network.
-        macs_after: Of all convolutions and linear layers of the network.
+        parameters_before: Parameters of the whole network.
+        parameters_after: Parameters of the whole network.
+        macs_before: Multiply-adds of all convolutions and linear layers of the network.
+        macs_after: Multiply-adds of all convolutions and linear layers of the network.
         macs_for: What multiply-adds are counted for.
         seconds: Wall time of the conversion.
         needs_training: Whether the method gives no more than a start for training.

@@ -40,7 +40,7 @@ class Call:
 
     Attributes:
         name: The convolution.
-        shape: Of its output, [N, C, H, W].
+        shape: Shape of its output, [N, C, H, W].
         feeds_upsampling: Whether a map with its number of channels is enlarged before another
             convolution runs.
         activation: All that reads its output, if that is one function of each element.

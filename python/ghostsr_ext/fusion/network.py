@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.fusion.examples import Call, agree, copied, example_calls, of_another_size
-from ghostsr_ext.fusion.layers import FusedLayer, become_fused, channels_last_weight, obstacle
+from ghostsr_ext.fusion.layers import FusedLayer, become_fused, obstacle
+from ghostsr_ext.fusion.layout import prefer_channels_last
 from ghostsr_ext.fusion.recording import Sample, Uses, record_samples, record_uses
 from ghostsr_ext.fusion.region import Region
 from ghostsr_ext.fusion.report import FusionReport
-from ghostsr_ext.fusion.rewriting import FusedModule, compute_as_given, compute_in_channels_last
+from ghostsr_ext.fusion.rewriting import FusedModule
 from ghostsr_ext.fusion.tracing import NotTraceableError, shadow, trace_module
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import FusedConv2d
@@ -202,14 +203,16 @@ class _Fusion:
     def _samples(self, modules: list[nn.Module]) -> dict[int, list[Sample]]:
         """Return calls of modules, of the example's size and of another one."""
         found: dict[int, list[Sample]] = {id(module): [] for module in modules}
-        others = (of_another_size(call) for call in self.calls)
-        for call in (*self.calls, *(call for call in others if call is not None)):
+        for call in self.calls:
+            for key, sample in record_samples(self.model, modules, call).items():
+                found[key].append(sample)
+            other = of_another_size(call)
+            if other is None:
+                continue
             try:
-                samples = record_samples(self.model, modules, call)
+                samples = record_samples(self.model, modules, other)
             # Not every network takes another size.
             except Exception:
-                if call in self.calls:
-                    raise
                 continue
             for key, sample in samples.items():
                 found[key].append(sample)
@@ -220,28 +223,17 @@ class _Fusion:
         return [_join(name, child) for child, _ in module.named_children()]
 
     def _convert_layout(self, expected: list[Any]) -> None:
-        """Let a network that was not rewritten compute in channels_last, if its code bears that."""
-        model = self.model
-        if isinstance(model, FusedModule | SRModel | FusedLayer):
+        """Let a network that was not rewritten compute in channels_last."""
+        if isinstance(self.model, FusedModule | SRModel | FusedLayer):
             return
-        try:
-            compute_in_channels_last(model)
-        except TypeError as error:
-            self.left.setdefault("", f"cannot be told the layout of its input ({error})")
-            return
-        undo = [channels_last_weight(m) for m in model.modules() if isinstance(m, FusedLayer)]
-        try:
-            with torch.no_grad():
-                outputs = [call.run(model) for call in self.calls]
-            agreed = all(map(agree, outputs, expected))
-        except RuntimeError:
-            agreed = False
-        if not agreed:
-            compute_as_given(model)
-            for put_back in undo:
-                put_back()
-            reasons = (self.left.get(""), "its own code needs maps that are contiguous")
-            self.left[""] = "; ".join(reason for reason in reasons if reason)
+
+        def runs_alike() -> bool:
+            return all(map(agree, [call.run(self.model) for call in self.calls], expected))
+
+        reason = prefer_channels_last(self.model, runs_alike)
+        reasons = [text for text in (self.left.get(""), reason) if text]
+        if reasons:
+            self.left[""] = "; ".join(reasons)
 
 
 def _try(region: Region, samples: list[Sample]) -> str | None:

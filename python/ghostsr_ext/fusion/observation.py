@@ -16,7 +16,7 @@ class Observation:
     """What one node of a graph did when the graph ran.
 
     Attributes:
-        shapes: Of its output in each run; empty if that is no tensor.
+        shapes: Shapes of its output in each run; empty if that is no tensor.
         kind: Type and device of its output.
         storages: Numbers of the memory that its output lies in, in the first run.
         overwritten: Numbers of the memory that it wrote to, of what it was given.

@@ -17,9 +17,10 @@ from ghostsr_ext.fusion.epilogues import (
 )
 from ghostsr_ext.fusion.examples import copied
 from ghostsr_ext.fusion.layers import FusedLayer, channels_last_weight, has_hooks
+from ghostsr_ext.fusion.layout import enter, leave
 from ghostsr_ext.fusion.observation import Observation, observe
 from ghostsr_ext.fusion.recording import Sample, Uses
-from ghostsr_ext.fusion.rewriting import enter, leave, restore, rewrite
+from ghostsr_ext.fusion.rewriting import restore, rewrite
 from ghostsr_ext.fusion.stacks import stack_concatenations
 
 
@@ -27,7 +28,7 @@ class Region:
     """A module whose forward is to be replaced by its traced graph.
 
     Args:
-        name: Of the module in its network.
+        name: Name of the module in its network.
         module: The module.
         arguments: Names of the arguments that its callers give.
         graph: What it does.

@@ -7,10 +7,7 @@ import linecache
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
-
-from ghostsr_ext.models.base import channels_last
+from torch import fx, nn
 
 _numbers = itertools.count()
 
@@ -67,53 +64,3 @@ def restore(module: nn.Module) -> None:
     assert isinstance(module, FusedModule)
     module.__class__ = type(module).__mro__[2]
     del vars(module)["original_names"]
-
-
-def enter(value: Tensor) -> Tensor:
-    """Return a map in the layout that is fast on its device."""
-    if _is_map(value):
-        return channels_last(value)
-    return value
-
-
-def leave(value: Tensor, given: Tensor) -> Tensor:
-    """Return a map in the layout in which its caller gave the map ``given``."""
-    if _is_map(value) and given.dim() == 4 and given.stride(1) != 1:
-        return value.contiguous()
-    return value
-
-
-class _ChannelsLastModule(nn.Module):
-    """What the classes of networks have in common that get and give any layout."""
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        tree_map = torch.utils._pytree.tree_map_only
-        maps = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        given_args, given = tree_map(Tensor, enter, (args, kwargs))
-        result = super().forward(*given_args, **given)
-        return tree_map(Tensor, lambda value: leave(value, maps[0]), result) if maps else result
-
-
-def compute_in_channels_last(module: nn.Module) -> None:
-    """Convert the maps that go into a network whose own forward stays.
-
-    Raises:
-        TypeError: Its class cannot be derived from.
-    """
-    base = type(module)
-    attributes = {"__module__": base.__module__}
-    module.__class__ = type(base.__name__, (_ChannelsLastModule, base), attributes)
-
-
-def compute_as_given(module: nn.Module) -> None:
-    """Undo ``compute_in_channels_last``."""
-    module.__class__ = type(module).__mro__[2]
-
-
-def _is_map(value: Tensor) -> bool:
-    return (
-        value.dim() == 4
-        and value.is_floating_point()
-        and value.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -74,7 +75,7 @@ class _Tracer(fx.Tracer):
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__(autowrap_functions=_functions_of_einops())
         self.opaque: dict[str, str] = {}
         self.proxy_buffer_attributes = True
         self._arguments = arguments
@@ -131,6 +132,13 @@ class _Tracer(fx.Tracer):
         ):
             raise NotTraceableError("it makes a constant that is no buffer")
         return super().create_arg(a)
+
+
+def _functions_of_einops() -> tuple[Callable[..., Any], ...]:
+    """Return what einops, which knows no proxies, offers for tensors, if the network uses it."""
+    einops = sys.modules.get("einops")
+    names = ("rearrange", "reduce", "repeat", "einsum", "pack", "unpack")
+    return tuple(getattr(einops, name) for name in names if hasattr(einops, name))
 
 
 def _names_used(module: nn.Module) -> tuple[str, ...]:

@@ -22,8 +22,8 @@ def metadata_of_result(
 
     Args:
         metadata: What the first file said.
-        rows: Of the new picture.
-        columns: Of the new picture.
+        rows: Rows of the new picture.
+        columns: Columns of the new picture.
         software: What made the new picture; None to leave that open.
 
     Returns:

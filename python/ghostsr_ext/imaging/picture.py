@@ -61,8 +61,8 @@ class Canvas:
     """The arrays of a picture that is decoded piece by piece.
 
     Args:
-        rows: Of the whole picture, before it is turned.
-        columns: Of the whole picture, before it is turned.
+        rows: Rows of the whole picture, before it is turned.
+        columns: Columns of the whole picture, before it is turned.
         dtype: uint8 or uint16.
         alpha: Whether there is opacity.
     """

@@ -38,8 +38,8 @@ class TiffWriter:
 
     Args:
         file: Where to write; must be able to seek.
-        rows: Of the whole picture.
-        columns: Of the whole picture.
+        rows: Rows of the whole picture.
+        columns: Columns of the whole picture.
         channels: 1 (grey), 2 (grey and opacity), 3 (RGB) or 4 (RGB and opacity).
         dtype: uint8 or uint16.
         icc_profile: The color profile, or None.

@@ -67,10 +67,10 @@ class _Layout:
     """Where the pixels of a file are, and what they mean.
 
     Attributes:
-        rows: Of the picture.
-        columns: Of the picture.
-        bits: Of each sample, 1 to 16.
-        samples: Of each pixel.
+        rows: Rows of the picture.
+        columns: Columns of the picture.
+        bits: Bits of each sample, 1 to 16.
+        samples: Samples of each pixel.
         photometric: What the colors are.
         extra: What the sample behind the colors is, or 0 for none.
         compression: The file's.
@@ -79,8 +79,8 @@ class _Layout:
         tile_rows: Rows of a tile or a strip.
         tile_columns: Columns of a tile; those of the picture for strips.
         tiled: Whether there are tiles.
-        offsets: Of the tiles or strips.
-        lengths: Of the tiles or strips.
+        offsets: Offsets of the tiles or strips.
+        lengths: Lengths of the tiles or strips.
     """
 
     rows: int

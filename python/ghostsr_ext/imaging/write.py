@@ -92,7 +92,7 @@ def write_bands(
     Args:
         path: As in :func:`write_picture`.
         bands: Full-width pieces from top to bottom, alike in all but their rows.
-        rows: Of the whole picture.
+        rows: Rows of the whole picture.
         quality: As in :func:`write_picture`.
         overwrite: As in :func:`write_picture`.
         metadata: What to say beside the pixels; None for what the first piece says.

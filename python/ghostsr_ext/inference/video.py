@@ -34,7 +34,6 @@ _BT709, _BT470BG, _SMPTE170M, _SMPTE240M, _FCC, _BT2020 = 1, 5, 6, 7, 4, 9
 _KNOWN_MATRICES = (_BT709, _FCC, _BT470BG, _SMPTE170M, _SMPTE240M, _BT2020)
 _LIMITED, _FULL = 1, 2
 _UNSPECIFIED = 2
-_ATTACHED_PICTURE = 1024
 # What a container says of itself and its making; the new one says it anew.
 _TECHNICAL = frozenset(
     (
@@ -356,7 +355,7 @@ class _Colors:
     Attributes:
         matrix: FFmpeg's number of the color matrix.
         range: Whether black and white are 16 and 235 (1) or 0 and 255 (2).
-        bits: Of each value.
+        bits: Bits of each value.
         opacity: Whether there is opacity.
         is_rgb: Whether red, green and blue are stored as they are.
     """
@@ -430,7 +429,9 @@ def _reformatted(frame: Any, pixel_format: str, colors: _Colors, *, to_rgb: bool
 
 
 def _is_cover(stream: Any) -> bool:
-    return bool(int(stream.disposition) & _ATTACHED_PICTURE)
+    from av.stream import Disposition
+
+    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def _words(metadata: dict[str, str]) -> dict[str, str]:

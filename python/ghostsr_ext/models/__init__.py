@@ -6,9 +6,11 @@ from ghostsr_ext.models.base import SRModel
 from ghostsr_ext.models.carn import CARN
 from ghostsr_ext.models.compact import SRVGGNetCompact
 from ghostsr_ext.models.edsr import EDSR
+from ghostsr_ext.models.extensions import import_modules
 from ghostsr_ext.models.rdn import RDN
 from ghostsr_ext.models.registry import (
     create_model,
+    load_extensions,
     model_from_config,
     preset_names,
     register_model,
@@ -25,6 +27,8 @@ __all__ = [
     "SRModel",
     "SRVGGNetCompact",
     "create_model",
+    "import_modules",
+    "load_extensions",
     "model_from_config",
     "preset_names",
     "register_model",

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models.tracing import influence_radius
+from ghostsr_ext.ops.onnx_export import refuse_onnx_export
 from ghostsr_ext.text import printable
 
 Colour = Literal["rgb", "y"]
@@ -122,8 +123,11 @@ class SRModel(nn.Module):
         # Where squares of pixels become one, a pixel that is read brings the others of its square.
         return math.ceil(radius) + self.multiple - 1
 
-    def converted_by_default(self) -> list[str]:
-        """Return the names of the convolutions that the paper's method turns into ghost layers."""
+    def converted_by_default(self) -> list[str] | None:
+        """Return the names of the convolutions that the paper's method turns into ghost layers.
+
+        None leaves the choice to the converter.
+        """
         raise NotImplementedError(f"{type(self).__name__} declares no convolutions to convert")
 
     def upscale(self, image: Tensor, scale: int) -> Tensor:
@@ -151,8 +155,11 @@ class SRModel(nn.Module):
             raise InputError(
                 f"image: got shape {tuple(image.shape)}, allowed is [N, {self.channels}, h, w]"
             )
-        if image.device.type == "cpu" and not torch.compiler.is_compiling():
-            image = channels_last(image)
+        if not torch.compiler.is_compiling():
+            if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+                refuse_onnx_export()
+            if image.device.type == "cpu":
+                image = channels_last(image)
         height, width = image.shape[2:]
         image = padded_to_multiple(image, self.multiple)
         if self.mean is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ghostsr_ext.errors import InputError
+from ghostsr_ext.models import extensions
 from ghostsr_ext.models.base import SRModel
 
 
@@ -48,8 +49,18 @@ def register_model(preset: str, model: type[SRModel], **hyperparameters: Any) ->
     _presets[preset] = entry
 
 
+def load_extensions() -> list[str]:
+    """Make the networks of other packages known: see :mod:`ghostsr_ext.models.extensions`.
+
+    Returns:
+        What could not be loaded, one sentence each.
+    """
+    return extensions.load_extensions(register_model)
+
+
 def preset_names() -> list[str]:
     """Return the names that ``create_model`` knows."""
+    load_extensions()
     return sorted(_presets)
 
 
@@ -57,7 +68,8 @@ def create_model(preset: str, **overrides: Any) -> SRModel:
     """Build a network with new weights.
 
     Args:
-        preset: One of ``preset_names()``.
+        preset: One of ``preset_names()``. Where it is none of the package's own, other packages'
+            networks are looked for: see :mod:`ghostsr_ext.models.extensions`.
         overrides: Keyword arguments of the network's class, such as ``scale``, that replace the
             preset's.
 
@@ -69,7 +81,10 @@ def create_model(preset: str, **overrides: Any) -> SRModel:
             value is out of its domain.
     """
     if preset not in _presets:
-        raise InputError(f"model {preset!r}: unknown; {_suggest(preset, list(_presets))}")
+        failures = load_extensions()
+        if preset not in _presets:
+            known = _suggest(preset, list(_presets))
+            raise InputError("; ".join([f"model {preset!r}: unknown", known, *failures]))
     entry = _presets[preset]
     _check_keywords(entry.model, overrides)
     return _built(f"model {preset!r}", entry.model, {**entry.hyperparameters, **overrides})
@@ -84,11 +99,17 @@ def model_from_config(config: Mapping[str, Any]) -> SRModel:
     hyperparameters = dict(config)
     architecture = hyperparameters.pop("architecture", None)
     if architecture not in _architectures:
-        raise InputError(
-            f"architecture {architecture!r}: unknown; "
-            f"{_suggest(str(architecture), list(_architectures))}; "
-            "a network of your own must be registered with register_model first"
-        )
+        failures = load_extensions()
+        if architecture not in _architectures:
+            known = _suggest(str(architecture), list(_architectures))
+            advice = (
+                "a network of your own must be registered: install a package with an entry point "
+                "of the group ghostsr.models, or name the module that calls register_model by "
+                "--import or in the variable GHOSTSR_IMPORT"
+            )
+            raise InputError(
+                "; ".join([f"architecture {architecture!r}: unknown", known, advice, *failures])
+            )
     model = _architectures[architecture]
     _check_keywords(model, hyperparameters)
     return _built(f"architecture {architecture!r}", model, hyperparameters)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
+from torch.utils.flop_counter import register_flop_formula
 
-from ghostsr_ext.ops.maps import convolved_size, empty_convolved, empty_map, layout_of
+from ghostsr_ext.ops.maps import empty_convolved, empty_map, layout_of
 from ghostsr_ext.ops.registration import (
     below_autograd,
     call,
@@ -102,15 +103,17 @@ def convolution_backward(
     return first, second, third
 
 
-def convolution_flops(
+def _convolution_flops(
     input_shape: Sequence[int],
     weight_shape: Sequence[int],
-    bias_shape: Sequence[int] | None,
     *args: Any,
     out_shape: Sequence[int],
     **kwargs: Any,
 ) -> int:
-    """Count two operations for each multiply-add, as torch's own counter does."""
+    """Count two operations for each multiply-add, and nothing for the rest, as torch does.
+
+    The outputs of a ghost layer that are shifted copies are free.
+    """
     return 2 * out_shape[0] * prod(out_shape[2:]) * prod(weight_shape)
 
 
@@ -216,10 +219,12 @@ def _recorded(
     return _redispatch(keyset, input, weight, bias, *geometry, cache=cache)
 
 
+register_flop_formula([operators.convolution, operators.ghost_conv, operators.ghost_conv_learned])(
+    _convolution_flops
+)
+register_flop_formula(operators.convolution_backward)(_convolution_backward_flops)
 register_fake("convolution", _fake)
 register_fake("convolution_backward", _fake_backward)
 register_gradient("convolution", _recorded)
 refuse_double_backward("convolution_backward")
 register_autocast("convolution")
-
-__all__ = ["convolution", "convolution_backward", "convolution_flops", "convolved_size"]

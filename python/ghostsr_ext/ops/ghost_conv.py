@@ -61,9 +61,9 @@ def ghost_conv(
         gain: Optional [G] factor of each ghost.
         ghost_bias: Optional [G] constant added to each ghost.
         order: Optional permutation [I + G] of the outputs.
-        stride: Of the convolution, at least 1.
-        padding: Of the convolution, at least 0.
-        dilation: Of the convolution, at least 1.
+        stride: Stride of the convolution, at least 1.
+        padding: Padding of the convolution, at least 0.
+        dilation: Dilation of the convolution, at least 1.
         groups: A divisor of C_in and I.
         activation: "none", "relu", "leaky_relu" or "prelu".
         negative_slope: Factor of negative values under "leaky_relu"; finite.

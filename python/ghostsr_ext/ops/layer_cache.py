@@ -39,7 +39,14 @@ def layer_cache() -> Tensor:
 
 
 def cached_bytes(cache: Tensor) -> int:
-    """Return the memory of the packed weight that a cache holds now, in bytes."""
+    """Return the memory of the packed weight that a cache holds now, in bytes.
+
+    Args:
+        cache: What :func:`layer_cache` returned.
+
+    Raises:
+        RuntimeError: It is no such handle.
+    """
     found: int = _cached_bytes(cache)
     return found
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ghostsr_ext.activations import Activation
+from ghostsr_ext.ops.onnx_export import refuse_onnx_export
 
 operators = torch.ops.ghostsr
 
@@ -122,6 +123,7 @@ def register_fake(name: str, kernel: Callable[..., Any]) -> None:
 
     @functools.wraps(kernel)
     def checked(first: Tensor, *args: Any, cache: Tensor | None = None, **kwargs: Any) -> Any:
+        refuse_onnx_export()
         # A meta tensor among others ends up here.
         for value in (*args, *kwargs.values()):
             if isinstance(value, Tensor) and value.device != first.device:

@@ -50,7 +50,7 @@ def make_crop(
         high: The original, [scale * h, scale * w, 3] uint8.
         models: The networks.
         scale: How many times they enlarge.
-        side: Of the detail, in pixels of the original.
+        side: Side of the detail, in pixels of the original.
     """
     versions = {"bicubic": imresize(low, scale)}
     versions |= {label: Upscaler(model, scale=scale)(low) for label, model in models.items()}

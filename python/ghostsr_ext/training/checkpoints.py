@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import random
 import re
@@ -53,7 +52,7 @@ def write_checkpoint(folder: Path, state: dict[str, Any], keep: int) -> Path:
     """Write the checkpoint of a step and remove the oldest ones.
 
     Args:
-        folder: Of the checkpoints.
+        folder: Folder of the checkpoints.
         state: Tensors, numbers, texts, lists and dictionaries; ``state["step"]`` is the step.
         keep: Checkpoints to keep, this one among them.
 
@@ -66,10 +65,9 @@ def write_checkpoint(folder: Path, state: dict[str, Any], keep: int) -> Path:
     try:
         with atomic_write(path, overwrite=True) as temporary:
             temporary.write_bytes(buffer.getbuffer())
-    except OSError as error:
-        full = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+    except (OSError, InputError) as error:
         raise GhostsrError(
-            f"checkpoint {path}: cannot be written ({full}); earlier checkpoints are kept, go on "
+            f"checkpoint {path}: cannot be written ({error}); earlier checkpoints are kept, go on "
             "with --resume"
         ) from error
     for old in list_checkpoints(folder)[:-keep]:

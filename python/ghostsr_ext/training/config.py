@@ -15,7 +15,8 @@ from ghostsr_ext.nn import MAX_SHIFT_LIMIT, ShiftEstimator, ShiftScope
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+CountFromZero = Annotated[int, Field(ge=0, le=10**9)]
 
 
 def _expand_variables(value: Any) -> Any:
@@ -154,9 +155,7 @@ class DataConfig(Section):
     sampling: Literal["uniform", "area"] = Field(
         default="uniform", description="Every picture as likely as any other, or by its area."
     )
-    workers: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="Processes that cut patches."
-    )
+    workers: CountFromZero = Field(default=0, description="Processes that cut patches.")
     cache: FilePath | None = Field(
         default=None, description="Folder of decoded pictures; left out: the user's cache folder."
     )
@@ -204,7 +203,10 @@ class TrainingConfig(Section):
     steps: Count = 300_000
     batch_size: Count = Field(default=16, description="Patches in a step, over all processes.")
     accumulation: Count = Field(default=1, description="Parts in which a process takes its share.")
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw", "muon"] = Field(
+        default="adam",
+        description="muon orthogonalises the steps of convolutions, at Adam's learning rate.",
+    )
     lr: Positive = 1e-4
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     epsilon: Positive = 1e-8
@@ -219,9 +221,7 @@ class TrainingConfig(Section):
     channels_last: bool = True
     compile: bool = False
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:1.")
-    threads: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="CPU threads; 0: torch's choice."
-    )
+    threads: CountFromZero = Field(default=0, description="CPU threads; 0: torch's choice.")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     divergence: Annotated[float, Field(gt=1)] = Field(
         default=10.0, description="Stop when the mean loss is this many times its lowest."
@@ -240,7 +240,7 @@ class ScheduleConfig(Section):
     """The learning rate over the steps."""
 
     kind: Literal["cosine", "step", "constant"] = "cosine"
-    warmup: Annotated[int, Field(ge=0)] = Field(default=0, description="Steps of linear increase.")
+    warmup: CountFromZero = Field(default=0, description="Steps of linear increase.")
     final: Fraction = Field(default=0.0, description="cosine: last learning rate over the first.")
     milestones: list[Count] = Field(
         default_factory=list, description="step: where the rate is multiplied by gamma."

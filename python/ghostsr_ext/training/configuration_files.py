@@ -15,12 +15,18 @@ from pydantic import BaseModel, ValidationError
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.files import atomic_write
+from ghostsr_ext.text import printable
 from ghostsr_ext.training.config import Config
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+_LARGEST_FILE = 256 * 1024
+_MOST_DOTS = 100
+_DEEPEST = 16
 
 
 def read_config(
@@ -53,13 +59,15 @@ def read_config(
 
 def _read_values(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
+        size = Path(path).stat().st_size
+        if not Path(path).is_file() or size > _LARGEST_FILE:
+            raise InputError(f"config {path}: is no file of at most {_LARGEST_FILE} bytes")
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"config {path}: cannot be read ({error})") from error
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"config {path}: is no TOML ({error})") from error
+    values = _parsed(text, f"config {path}")
+    _check_depth(values, f"config {path}")
+    return values
 
 
 def _merge(values: dict[str, Any], over: dict[str, Any]) -> None:
@@ -85,9 +93,11 @@ def config_from_values(
     Raises:
         InputError: A key or value is wrong.
     """
+    _check_depth(values, origin)
     values = copy.deepcopy(values)
     for override in overrides:
         _apply(values, override)
+    _check_depth(values, origin)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -150,14 +160,42 @@ def _deciding(config: Config) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if key not in _FREE_KEYS}
 
 
+def _parsed(text: str, origin: str) -> dict[str, Any]:
+    # The parser takes the square of the length of a dotted key.
+    if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
+        raise InputError(f"{origin}: has a line of more than {_MOST_DOTS} dots")
+    try:
+        return tomllib.loads(text)
+    # Besides its own errors, the parser raises Python's for numbers of too many digits and for
+    # tables in tables in tables.
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{origin}: is no TOML ({error})") from error
+
+
+def _check_depth(values: dict[str, Any], origin: str) -> None:
+    level: list[Any] = [values]
+    for _ in range(_DEEPEST):
+        level = [
+            entry
+            for table in level
+            for entry in (table.values() if isinstance(table, dict) else table)
+            if isinstance(entry, dict | list)
+        ]
+    if level:
+        raise InputError(f"{origin}: has tables in tables, deeper than {_DEEPEST}")
+
+
 def _apply(values: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     *tables, key = name.strip().split(".")
     if not equals or not key or not all(tables):
         raise InputError(f"--set {override!r}: expected KEY=VALUE, such as training.lr=1e-4")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = _parsed(f"value = {text}", f"--set {name.strip()}")["value"]
+    except InputError as error:
+        # What is no TOML is a text; what the parser cannot take is none.
+        if not isinstance(error.__cause__, tomllib.TOMLDecodeError):
+            raise
         value = text
     for table in tables:
         inner = values.setdefault(table, {})
@@ -168,7 +206,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 
 def _problem(detail: dict[str, Any]) -> str:
-    name = ".".join(str(part) for part in detail["loc"])
+    name = printable(".".join(str(part) for part in detail["loc"]), 200)
     if detail["type"] == "extra_forbidden":
         return f"{name}: unknown key; {_nearest(name)}"
     if detail["type"] == "missing":
@@ -176,7 +214,15 @@ def _problem(detail: dict[str, Any]) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return f"{name}: {message}" if name else str(message)
-    return f"{name}: {detail['input']!r}: {message}"
+    return f"{name}: {_shown(detail['input'])}: {message}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return printable(repr(value), 200)
+    # Python shows no number of more than some thousand digits.
+    except ValueError:
+        return "a number of too many digits"
 
 
 def _nearest(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, distributed
 
 from ghostsr_ext.errors import InputError
+from ghostsr_ext.torchrun import place
 
 
 @dataclass(frozen=True)
@@ -75,26 +75,25 @@ def processes(device: str) -> Iterator[tuple[Processes, torch.device]]:
         The processes and this one's device.
 
     Raises:
-        InputError: The device does not exist here.
+        InputError: The device does not exist here, or torchrun's variables are wrong.
     """
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    chosen = _device(device, local_rank, world_size)
-    if world_size == 1:
+    here = place()
+    chosen = _device(device, here.local_rank, here.world_size)
+    if here.world_size == 1:
         yield Processes(), chosen
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
-        yield Processes(distributed.get_rank(), world_size, local_rank), chosen
+        yield Processes(distributed.get_rank(), here.world_size, here.local_rank), chosen
     finally:
         distributed.destroy_process_group()
 
 
 def restarted() -> bool:
     """Whether ``torchrun`` has started this process in the place of one that failed."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return place().restarts > 0
 
 
 def _device(name: str, local_rank: int, world_size: int) -> torch.device:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 
-from ghostsr_ext.checkpoints import load_model, save_model
-from ghostsr_ext.datasets import PictureSet, open_picture_set
-from ghostsr_ext.errors import GhostsrError, InputError
-from ghostsr_ext.models import SRModel
+from ghostsr_ext.datasets import open_picture_set
+from ghostsr_ext.errors import InputError
 from ghostsr_ext.training.checkpoints import (
     random_states,
     read_newest_checkpoint,
@@ -25,19 +21,18 @@ from ghostsr_ext.training.checkpoints import (
 )
 from ghostsr_ext.training.config import Config
 from ghostsr_ext.training.configuration_files import check_same_run, read_config, write_config
-from ghostsr_ext.training.data import Batch, BatchPlan, PatchBatches, open_cached
+from ghostsr_ext.training.data import Batch
 from ghostsr_ext.training.distributed import Processes, processes, restarted
-from ghostsr_ext.training.network import build_dense, convert_network, exported, load_unit_range
+from ghostsr_ext.training.divergence import DivergenceCheck
+from ghostsr_ext.training.meter import Meter
 from ghostsr_ext.training.observers import JsonLog, Observer, Progress
+from ghostsr_ext.training.products import save_product
 from ghostsr_ext.training.run_folder import RunFolder
-from ghostsr_ext.training.shifts import entropy, logits_of, start_shifts
-from ghostsr_ext.training.trainer import Trainer
+from ghostsr_ext.training.shifts import entropy, logits_of
+from ghostsr_ext.training.start import start_run
 from ghostsr_ext.training.validation import Measurement, measure, score
 
 ObserverFactory = Callable[[RunFolder, Config], Observer]
-
-_LOSS_MEMORY = 0.98
-"""Decay of the running mean by which divergence is told."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +40,11 @@ class RunResult:
     """How a run ended.
 
     Attributes:
-        folder: Of the run.
+        folder: Folder of the run.
         steps: Steps done in all.
         best_step: Step of ``best.safetensors``, or None without validation sets.
         best_psnr: Its PSNR on the first validation set, or None.
-        measurements: Of the network after the last step.
+        measurements: Measurements of the network after the last step.
     """
 
     folder: Path
@@ -70,7 +65,7 @@ def train(
 
     Args:
         config: What to do.
-        folder: Of the run: ``config.toml``, ``initial.safetensors``, ``best.safetensors``,
+        folder: Folder of the run: ``config.toml``, ``initial.safetensors``, ``best.safetensors``,
             ``final.safetensors``, ``checkpoints/`` and ``log.jsonl`` go there.
         resume: Whether to go on with the run in ``folder``, by the same configuration; a run that
             has no checkpoint yet begins anew. Processes that ``torchrun`` has restarted always do.
@@ -153,14 +148,15 @@ class _Run:
 
             self._observers.append(TensorBoard(run, config))
         state = self._read_checkpoint() if resume else None
-        self._trainer, self._value_range, self._batches = self._start(fresh=state is None)
+        self._trainer, self._value_range, self._batches = start_run(
+            config, run, group, device, fresh=state is None, decoded=self._decoded
+        )
         for pictures in self._sets:
             for scale in self._trainer.model.scales:
                 pictures.pairs(scale)
         self._best_psnr: float | None = None
         self._best_step: int | None = None
-        self._mean_loss: float | None = None
-        self._lowest_loss = float("inf")
+        self._divergence = DivergenceCheck(config.training, run.checkpoints)
         if state is not None:
             self._restore(state)
         if group.first:
@@ -174,7 +170,7 @@ class _Run:
             observer.started(self._trainer.step, steps)
         finished_before = self._trainer.step == steps
         measurements: list[Measurement] = []
-        meter = _Meter(settings.training.batch_size)
+        meter = Meter(settings.training.batch_size)
         for parts in meter.waiting(self._parts()):
             lr, tau = self._trainer.lr, self._trainer.tau
             result = self._trainer.train_step(parts)
@@ -182,7 +178,7 @@ class _Run:
             due = step % settings.logging.every == 0 or step == steps
             saved = step % settings.checkpoints.every == 0 or step == steps
             if self._device.type == "cpu" or due or saved:
-                self._check(float(result.loss), bool(result.usable))
+                self._divergence.check(step, float(result.loss), bool(result.usable))
                 meter.computed(float(result.loss))
             else:
                 meter.computed(None)
@@ -209,62 +205,6 @@ class _Run:
             tuple(measurements),
         )
 
-    def _start(self, fresh: bool) -> tuple[Trainer, float, PatchBatches]:
-        """Build the trainer; the first process makes the starting network for all of them."""
-        config, run, group = self._config, self._run, self._group
-        dense, value_range = build_dense(config)
-        batches = self._make_batches(dense)
-        fresh = group.broadcast(fresh or not run.initial.exists())
-        distills_parent = config.distillation.teacher == "parent"
-        if fresh and group.first:
-            model = dense
-            if config.conversion.method != "none":
-                model = convert_network(dense, config, batches)
-                if distills_parent:
-                    save_model(dense, run.teacher, overwrite=True)
-            save_model(model, run.initial, overwrite=True)
-        group.barrier()
-        model = load_model(run.initial)
-        start_shifts(model, config.shifts)
-        teacher = None
-        if distills_parent:
-            teacher = load_model(run.teacher)
-        elif config.distillation.teacher is not None:
-            teacher, _ = load_unit_range(str(config.distillation.teacher))
-            if teacher.scales != model.scales or teacher.colour != model.colour:
-                raise InputError(
-                    f"distillation.teacher: {config.distillation.teacher} is for {teacher.scales} "
-                    f"{teacher.colour}, the network for {model.scales} {model.colour}"
-                )
-        return Trainer(config, model, teacher, self._device, group), value_range, batches
-
-    def _make_batches(self, model: SRModel) -> PatchBatches:
-        config, group = self._config, self._group
-        stores = [
-            open_cached(
-                config.data.train,
-                scale,
-                config.data.patch,
-                config.data.cache,
-                on_unreadable=config.data.on_unreadable,
-                progress=self._decoded,
-            )
-            for scale in model.scales
-        ]
-        plan = BatchPlan(
-            seed=config.training.seed,
-            batch_size=config.training.batch_size,
-            accumulation=config.training.accumulation,
-            rank=group.rank,
-            world_size=group.world_size,
-            patch=config.data.patch,
-            augment=config.data.augment,
-            sampling=config.data.sampling,
-            colour=model.colour,
-            enlarged=model.input_upscaled,
-        )
-        return PatchBatches(stores, plan)
-
     def _decoded(self, done: int, total: int) -> None:
         for observer in self._observers:
             observer.decoded(done, total)
@@ -290,41 +230,19 @@ class _Run:
                 yield share
                 share = []
 
-    def _check(self, loss: float, usable: bool) -> None:
-        fp16 = self._config.training.precision == "fp16"
-        if loss != loss or loss in (float("inf"), float("-inf")) or not (usable or fp16):
-            raise GhostsrError(self._advice(f"the loss or its gradient is not finite ({loss})"))
-        mean = loss if self._mean_loss is None else self._mean_loss
-        self._mean_loss = _LOSS_MEMORY * mean + (1 - _LOSS_MEMORY) * loss
-        self._lowest_loss = min(self._lowest_loss, self._mean_loss)
-        if self._mean_loss > self._config.training.divergence * self._lowest_loss:
-            raise GhostsrError(
-                self._advice(
-                    f"the mean loss {self._mean_loss:.3g} is more than "
-                    f"{self._config.training.divergence:g} times its lowest {self._lowest_loss:.3g}"
-                )
-            )
-
-    def _advice(self, finding: str) -> str:
-        return (
-            f"step {self._trainer.step}: {finding}; lower training.lr (now "
-            f"{self._config.training.lr:g}), set training.clip_gradient, or use precision fp32. "
-            f"The last good checkpoint is kept in {self._run.checkpoints}"
-        )
-
-    def _tell(self, meter: _Meter, gradient_norm: float, lr: float, tau: float) -> None:
+    def _tell(self, meter: Meter, gradient_norm: float, lr: float, tau: float) -> None:
         logits = list(logits_of(self._trainer.model).values())
-        loss, speed, data_share, other_share = meter.take()
+        reading = meter.take()
         progress = Progress(
             step=self._trainer.step,
-            loss=loss,
+            loss=reading.loss,
             gradient_norm=gradient_norm,
             lr=lr,
             tau=tau if logits else None,
             shift_entropy=sum(map(entropy, logits)) / len(logits) if logits else None,
-            images_per_second=speed,
-            data_share=data_share,
-            other_share=other_share,
+            images_per_second=reading.images_per_second,
+            data_share=reading.data_share,
+            other_share=reading.other_share,
         )
         for observer in self._observers:
             observer.progressed(progress, self._trainer.model)
@@ -343,29 +261,15 @@ class _Run:
         return measurements
 
     def _save(self, path: Path, measurements: Sequence[Measurement]) -> None:
-        config = self._config
-        network = exported(self._trainer.result, self._value_range)
-        training = {
-            "step": self._trainer.step,
-            "steps": config.training.steps,
-            "data": [_set_name(folder) for folder in config.data.train],
-            "patch": config.data.patch,
-            "seed": config.training.seed,
-            "processes": self._group.world_size,
-            "settings": config.model_dump(
-                mode="json", include={"conversion", "shifts", "loss", "training", "schedule"}
-            ),
-            "measurements": [_as_json(entry) for entry in measurements],
-        }
-        metadata = {**network.metadata, "training": training}
-        dtype = torch.float16 if config.checkpoints.network_dtype == "fp16" else None
-        try:
-            save_model(network, path, metadata=metadata, dtype=dtype, overwrite=True)
-        except (OSError, SafetensorError) as error:
-            raise GhostsrError(
-                f"network {path}: cannot be written ({error}); checkpoints are kept, go on with "
-                "--resume"
-            ) from error
+        save_product(
+            self._trainer.result,
+            self._value_range,
+            path,
+            config=self._config,
+            group=self._group,
+            step=self._trainer.step,
+            measurements=measurements,
+        )
 
     def _read_checkpoint(self) -> dict[str, Any] | None:
         state = read_newest_checkpoint(self._run.checkpoints)
@@ -386,7 +290,7 @@ class _Run:
                 )
         self._trainer.load_state(state)
         self._best_psnr, self._best_step = state["best_psnr"], state["best_step"]
-        self._mean_loss, self._lowest_loss = state["mean_loss"], state["lowest_loss"]
+        self._divergence.load_state(state)
         set_random_states(state["random_states"][self._group.rank])
 
     def _write_checkpoint(self) -> None:
@@ -396,79 +300,12 @@ class _Run:
                 **self._trainer.state(),
                 "best_psnr": self._best_psnr,
                 "best_step": self._best_step,
-                "mean_loss": self._mean_loss,
-                "lowest_loss": self._lowest_loss,
+                **self._divergence.state(),
                 "random_states": random,
                 "world_size": self._group.world_size,
             }
             write_checkpoint(self._run.checkpoints, state, self._config.checkpoints.keep)
         self._group.barrier()
-
-
-class _Meter:
-    """Tells where the time goes."""
-
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
-        self._losses: list[float] = []
-        self._steps = 0
-        self._data = self._compute = self._paused = 0.0
-        self._began = self._mark = time.perf_counter()
-
-    def waiting(self, parts: Iterator[list[Batch]]) -> Iterator[list[Batch]]:
-        """Pass on the parts of each step and count the time until they come."""
-        while True:
-            self._mark = time.perf_counter()
-            share = next(parts, None)
-            now = time.perf_counter()
-            self._data += now - self._mark
-            if share is None:
-                return
-            self._mark = now
-            yield share
-
-    def computed(self, loss: float | None) -> None:
-        """Count the time since the parts came as computation."""
-        now = time.perf_counter()
-        self._compute += now - self._mark
-        self._mark = now
-        self._steps += 1
-        if loss is not None:
-            self._losses.append(loss)
-
-    def pause(self) -> None:
-        """Leave the time since the last mark out."""
-        now = time.perf_counter()
-        self._paused += now - self._mark
-        self._mark = now
-
-    def take(self) -> tuple[float, float, float, float]:
-        """Return the mean loss, patches a second, and the shares of waiting and of the rest."""
-        now = time.perf_counter()
-        total = max(now - self._began - self._paused, 1e-9)
-        loss = sum(self._losses) / len(self._losses)
-        speed = self._steps * self._batch_size / total
-        data_share = self._data / total
-        other_share = max(0.0, 1 - (self._data + self._compute) / total)
-        self.__init__(self._batch_size)  # type: ignore[misc]
-        self._mark = now
-        return loss, speed, data_share, other_share
-
-
-def _set_name(folder: Path) -> str:
-    pictures: PictureSet = open_picture_set(folder)
-    return pictures.name
-
-
-def _as_json(entry: Measurement) -> dict[str, Any]:
-    ssim = entry.ssim if entry.ssim == entry.ssim else None
-    return {
-        "dataset": entry.dataset,
-        "scale": entry.scale,
-        "psnr": entry.psnr,
-        "ssim": ssim,
-        "protocol": entry.protocol,
-    }
 
 
 def _difference(stored: dict[str, Any], own: dict[str, Any]) -> str:

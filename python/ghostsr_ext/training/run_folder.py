@@ -77,6 +77,8 @@ class RunFolder:
                 f"run folder {self.path}: holds a run already; pass --resume to go on with it, or "
                 "name another folder"
             )
+        # Of a run that was killed before it had a configuration.
+        self.remove_leftovers()
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -95,10 +97,11 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Remove the temporary files of a process that was killed while it wrote."""
-        for folder in (self.path, self.checkpoints):
-            for path in folder.glob(".*"):
-                if path.suffix in (".pt", ".safetensors", ".toml") and path.is_file():
-                    path.unlink(missing_ok=True)
+        written = (self.config, self.initial, self.teacher, self.best, self.final)
+        patterns = [f".{path.stem}.????????{path.suffix}" for path in written]
+        leftovers = [path for pattern in patterns for path in self.path.glob(pattern)]
+        for path in (*leftovers, *self.checkpoints.glob(".step_*.????????.pt")):
+            path.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

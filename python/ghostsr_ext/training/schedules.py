@@ -13,7 +13,7 @@ def lr_factor(schedule: ScheduleConfig, step: int, steps: int) -> float:
     Args:
         schedule: Its shape.
         step: 0 .. ``steps`` - 1.
-        steps: Of the run.
+        steps: Number of steps of the run.
     """
     if step < schedule.warmup:
         return (step + 1) / (schedule.warmup + 1)
@@ -34,7 +34,7 @@ def tau(shifts: ShiftConfig, step: int, steps: int) -> float:
     Args:
         shifts: Its ends and shape.
         step: 0 .. ``steps`` - 1.
-        steps: Of the run.
+        steps: Number of steps of the run.
     """
     start, end = shifts.tau_start, shifts.tau_end
     part = min(1.0, step / max(1.0, shifts.freeze_at * steps))

@@ -28,8 +28,8 @@ class TensorBoard:
     """Writes event files.
 
     Args:
-        run: Of the run; events go to its folder ``tensorboard``.
-        config: Of the run; its first validation set brings the example pictures.
+        run: Folder of the run; events go to its folder ``tensorboard``.
+        config: Configuration of the run; its first validation set brings the example pictures.
 
     Raises:
         InputError: TensorBoard is not installed.

@@ -48,7 +48,7 @@ def test_a_users_mistake_is_one_line_and_status_one(tmp_path):
     ("arguments", "message"),
     [
         (["info", "--no-such-option"], "No such option"),
-        (["upscale"], "Missing argument"),
+        (["bench"], "Missing argument"),
         (["upscale", "a.png", "--format", "avif"], "'avif' is not one of 'png'"),
         (["bench", "x2", "--dtype", "int8"], "'int8' is not one of 'float32'"),
         (["enlarge"], "No such command 'enlarge'"),

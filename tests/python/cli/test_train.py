@@ -74,7 +74,7 @@ def test_the_schema_is_printed_as_json():
 
 
 def test_without_configuration_and_folder_the_folder_is_asked_for(folder):
-    with pytest.raises(InputError, match="--run DIR: is needed"):
+    with pytest.raises(InputError, match="--run-folder DIR: is needed"):
         run("--data", "pictures")
 
 

@@ -179,10 +179,25 @@ def test_shards_do_all_the_work_together(folder):
 
 
 def test_torchruns_ranks_are_shards(folder, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "4")
 
-    assert run("shots", "--output", "out").stdout.split() == ["out/1_x2.png"]
+    result = run("shots", "--output", "out")
+
+    assert result.stdout.split() == ["out/1_x2.png"]
+    assert "part 2 of 4: 1 of 4 files" in result.stderr
+
+
+def test_ranks_that_torchrun_did_not_set_do_not_count(folder, monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setenv("RANK", "7")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+
+    result = run("shots", "--output", "out")
+
+    assert len(result.stdout.split()) == 4
+    assert "WORLD_SIZE is set, but torchrun did not start this process" in result.stderr
 
 
 @pytest.mark.parametrize(

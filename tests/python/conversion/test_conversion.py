@@ -57,8 +57,12 @@ def test_a_converted_network_saves_and_loads_with_its_report(tmp_path):
     save_model(ghost, tmp_path / "ghost.safetensors")
     loaded = load_model(tmp_path / "ghost.safetensors")
     image = torch.rand(1, 3, 12, 12) * 255
-    assert torch.equal(loaded(image), ghost.eval()(image))
-    assert loaded.metadata["report"] == json.loads(json.dumps(report.to_json()))
+    # A layer's first runs may take another path than its later ones.
+    torch.testing.assert_close(loaded(image), ghost.eval()(image), rtol=0, atol=1e-3)
+    expected = json.loads(json.dumps(report.to_json()))
+    # Times would keep two equal conversions from being equal files.
+    del expected["seconds"]
+    assert loaded.metadata["report"] == expected
 
 
 def test_an_unseen_network_converts_runs_trains_and_saves(unseen, tmp_path):

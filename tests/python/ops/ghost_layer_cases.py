@@ -40,6 +40,15 @@ EVERYTHING = {
 }
 """Options of ``make_layer`` that use all of the epilogue."""
 
+ACTIVATIONS = {
+    "relu": {"activation": "relu"},
+    "leaky relu": {"activation": "leaky_relu", "negative_slope": 0.2},
+    "negative slope": {"activation": "leaky_relu", "negative_slope": -0.7},
+    "prelu": {"activation": "prelu"},
+    "prelu of each channel": {"activation": "prelu", "prelu_parameters": None},
+}
+"""Options of ``make_layer``, one for each way to end."""
+
 # Relative to the largest expected value. Layers of integers leave two-byte types one rounding.
 TOLERANCE = {
     torch.float64: 1e-10,
@@ -110,6 +119,8 @@ def make_layer(
     ordered: bool = False,
     residual: bool = False,
     activation: str = "none",
+    negative_slope: float = 0.01,
+    prelu_parameters: int | None = 1,
     residual_scale: float = 1.0,
     tau: float = 0.7,
     noise: bool = True,
@@ -118,7 +129,10 @@ def make_layer(
     integers: bool = False,
     seed: int = 0,
 ) -> GhostLayer:
-    """Draw a layer. ``integers`` keeps every value of the forward exact in a two-byte type."""
+    """Draw a layer; ``prelu_parameters`` of None are one a channel.
+
+    ``integers`` keeps every value of the forward exact in a two-byte type.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
@@ -148,6 +162,8 @@ def make_layer(
         tensors["bias"] = draw(intrinsic)
     if affine:
         tensors |= {"gain": draw(ghosts), "ghost_bias": draw(ghosts)}
+    if activation == "prelu":
+        tensors["prelu_weight"] = draw(prelu_parameters or channels)
     if residual:
         tensors["residual"] = draw(batch, channels, height, width)
     if ordered:
@@ -164,7 +180,11 @@ def make_layer(
     return GhostLayer(
         tensors,
         tables,
-        {"activation": activation, "residual_scale": residual_scale},
+        {
+            "activation": activation,
+            "negative_slope": negative_slope,
+            "residual_scale": residual_scale,
+        },
         {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups},
         selection,
     )

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ghost_layer_cases import DENSE_LAYOUTS, LAYOUTS, assert_close, make_layer
+from ghost_layer_cases import ACTIVATIONS, DENSE_LAYOUTS, LAYOUTS, assert_close, make_layer
 from ghostsr_ext import ops, reference
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
 
@@ -17,6 +17,8 @@ EPILOGUES = {
         "activation": "relu",
         "residual_scale": 0.5,
     },
+    **{name: {"residual": True, **options} for name, options in ACTIVATIONS.items()},
+    **{f"{name}, affine": {"affine": True, **options} for name, options in ACTIVATIONS.items()},
 }
 
 

@@ -15,7 +15,17 @@ CHECKS = (
     "test_faketensor",
     "test_aot_dispatch_dynamic",
 )
-LEAVES = {"input", "weight", "bias", "gain", "ghost_bias", "residual", "logits", "intrinsic"}
+LEAVES = {
+    "input",
+    "weight",
+    "bias",
+    "gain",
+    "ghost_bias",
+    "residual",
+    "logits",
+    "intrinsic",
+    "prelu_weight",
+}
 
 
 def _with_gradients(arguments, wanted):
@@ -38,6 +48,9 @@ def _with_gradients(arguments, wanted):
             {**EVERYTHING, "layer_scope": True},
         ),
         ("epilogue", OPERATORS.shift_concat.default, EVERYTHING),
+        ("fixed", OPERATORS.ghost_conv.default, {**EVERYTHING, "activation": "prelu"}),
+        ("learned", OPERATORS.ghost_conv_learned.default, {"activation": "leaky_relu"}),
+        ("epilogue", OPERATORS.shift_concat.default, {**EVERYTHING, "activation": "prelu"}),
     ],
 )
 def test_forward_operators_pass_opcheck(kind, operator, options, gradients):

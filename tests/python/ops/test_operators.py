@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from ghost_layer_cases import (
+    ACTIVATIONS,
     DENSE_LAYOUTS,
     EVERYTHING,
     LAYOUTS,
@@ -60,6 +61,8 @@ LAYERS = {
     "1x1 filters": {**EVERYTHING, "kernel": (1, 1), "padding": (0, 0)},
     "5x2 filters": {**EVERYTHING, "kernel": (5, 2), "padding": (2, 1)},
     "filter as large as the input": {**EVERYTHING, "kernel": (7, 9), "padding": (0, 0)},
+    **{name: {**EVERYTHING, **options} for name, options in ACTIVATIONS.items()},
+    **{f"{name} alone": options for name, options in ACTIVATIONS.items()},
 }
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
@@ -205,13 +208,15 @@ def test_the_output_is_dense_and_channels_last_exactly_when_the_input_is(layout,
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("mask", list(itertools.product([True, False], repeat=3)))
 @pytest.mark.parametrize("witness", ["none", "output", "intrinsic"])
-def test_shift_concat_backward_equals_its_twin(witness, mask, layout):
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
+def test_shift_concat_backward_equals_its_twin(activation, witness, mask, layout):
     layer = make_layer(affine=True, ordered=True, residual_scale=0.5, max_shift=2, ghosts=9)
     arguments = layer.epilogue(intrinsic=layout)
+    arguments["negative_slope"] = -0.3 if witness == "intrinsic" else 0.3
     if witness != "none":
-        arguments["activation"] = "relu"
+        arguments["activation"] = activation
     if witness == "output":
-        arguments["output"] = LAYOUTS[layout](torch.relu(reference.shift_concat(**arguments)))
+        arguments["output"] = LAYOUTS[layout](reference.shift_concat(**arguments))
     channels = layer.tensors["intrinsic"].shape[1] + 9
     arguments["grad_output"] = LAYOUTS[layout](torch.randn(2, channels, 7, 9).double())
     arguments["output_mask"] = mask
@@ -228,14 +233,18 @@ def test_shift_concat_backward_equals_its_twin(witness, mask, layout):
 @pytest.mark.parametrize("layer_scope", [False, True])
 @pytest.mark.parametrize("max_shift", [0, 1, 3])
 @pytest.mark.parametrize("witness", ["none", "output", "intrinsic"])
-def test_shift_selection_backward_equals_its_twin(witness, max_shift, layer_scope, layout):
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
+def test_shift_selection_backward_equals_its_twin(
+    activation, witness, max_shift, layer_scope, layout
+):
     layer = make_layer(
         affine=True, ordered=True, residual_scale=0.5, max_shift=max_shift, layer_scope=layer_scope
     )
     arguments = layer.epilogue(intrinsic=layout) | layer.selection
     arguments["shift"] = reference.select_shift(*layer.selection.values(), ghosts=4)
+    arguments["negative_slope"] = -0.3 if witness == "intrinsic" else 0.3
     if witness != "none":
-        arguments["activation"] = "relu"
+        arguments["activation"] = activation
     if witness == "output":
         forward = {name: arguments[name] for name in arguments if name not in layer.selection}
         arguments["output"] = LAYOUTS[layout](reference.shift_concat(**forward))

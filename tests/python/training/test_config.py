@@ -21,6 +21,55 @@ def test_a_file_needs_a_network_and_pictures_only(file):
     assert config.training.lr == 1e-4
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 100_000,
+        "a = " + "{b=" * 100_000,
+        "a" + ".a" * 100_000 + " = 1",
+        "[model.arguments" + ".a" * 500 + "]",
+        "[model]\narguments = " + "[" * 500 + "]" * 500,
+        "a = " + "1" * 5000,
+        "a = 1" + "0" * 5000 + ".0",
+        "[training]\nlr = " + "1" * 4000,
+        "[training]\nsteps = " + "1" * 4000,
+        "[training]\nsteps = 0x" + "f" * 5000,
+        "[training]\nlr = 0x" + "f" * 5000,
+        "[model.arguments]\nfeatures = 0x" + "f" * 5000,
+        "\x00",
+        '[training]\noptimizer = "\\u001b[31m' + "x" * 100_000 + '"',
+    ],
+    ids=range(14),
+)
+def test_hostile_files_are_one_short_error(file, text):
+    file.write_text(text)
+
+    with pytest.raises(InputError, match=r"config\.toml: ") as error:
+        read_config(file)
+    assert len(str(error.value)) <= 2000
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["training.lr=" + "[" * 100_000, "training.lr=" + "1" * 5000, "a" + ".a" * 100 + "=1"],
+    ids=range(3),
+)
+def test_hostile_overrides_are_one_short_error(file, override):
+    with pytest.raises(InputError, match=r"training\.lr|tables in tables") as error:
+        read_config(file, [override])
+    assert len(str(error.value)) <= 2000
+
+
+def test_files_that_cannot_be_configurations_are_not_read(tmp_path):
+    large = tmp_path / "large.toml"
+    with large.open("wb") as sparse:
+        sparse.truncate(2**40)
+    for path in (large, tmp_path, "/dev/zero"):
+        with pytest.raises(InputError, match="is no file of at most 262144 bytes"):
+            read_config(path)
+
+
 def test_what_is_missing_is_named(file):
     file.write_text('[model]\npreset = "edsr"\n')
 

@@ -14,7 +14,7 @@ from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.evaluation import evaluate
 from ghostsr_ext.models import create_model
 from ghostsr_ext.nn import ghost_layers
-from ghostsr_ext.training import loop, train, write_config
+from ghostsr_ext.training import loop, products, train, write_config
 from ghostsr_ext.training.distributed import Processes
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -423,7 +423,7 @@ def test_a_folder_without_permission_is_named(make_config, tmp_path):
 
 def test_a_disk_that_is_full_at_the_end_keeps_the_checkpoints(make_config, tmp_path, monkeypatch):
     config = make_config()
-    save = loop.save_model
+    save = products.save_model
 
     def full(model, path, **settings):
         if path.name == "final.safetensors":
@@ -431,7 +431,7 @@ def test_a_disk_that_is_full_at_the_end_keeps_the_checkpoints(make_config, tmp_p
         save(model, path, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_model", full)
+        patch.setattr(products, "save_model", full)
         with pytest.raises(GhostsrError, match=r"final\.safetensors: .*No space left.*--resume"):
             train(config, tmp_path / "run")
 

@@ -77,18 +77,28 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 def test_halves_of_files_are_removed_and_nothing_else(tmp_path):
     run = RunFolder(tmp_path)
     run.create()
-    for name in (
-        ".best.abc.safetensors",
-        "checkpoints/.step_00000001.abc.pt",
-        ".lock",
-        "best.safetensors",
-    ):
+    halves = (
+        ".best.abcd_123.safetensors",
+        ".initial.abcdefgh.safetensors",
+        ".config.abcdefgh.toml",
+        "checkpoints/.step_00000001.abcdefgh.pt",
+    )
+    others = (".lock", "best.safetensors", ".taplo.toml", ".mine.safetensors", ".config.old.toml")
+    for name in (*halves, *others):
         (tmp_path / name).write_text("")
 
     run.remove_leftovers()
 
-    assert {path.name for path in tmp_path.rglob("*")} == {
-        "checkpoints",
-        ".lock",
-        "best.safetensors",
-    }
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == set(others)
+    assert not list(run.checkpoints.iterdir())
+
+
+def test_a_new_run_removes_what_one_left_that_was_killed_at_its_start(tmp_path):
+    run = RunFolder(tmp_path)
+    run.create()
+    (tmp_path / ".initial.abcdefgh.safetensors").write_text("")
+    (tmp_path / ".config.abcdefgh.toml").write_text("")
+
+    run.create()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]

@@ -38,4 +38,6 @@ def _read(draft: Draft) -> None:
         draft.choices["activation"] = ("relu", "leaky_relu")
 
 
-LAYOUTS = (Layout("Real-ESRGAN's SRVGGNetCompact", ("body.0.weight", "body.2.weight"), _read),)
+LAYOUTS = (
+    Layout("Real-ESRGAN's SRVGGNetCompact", ("body.0.weight", "body.2.weight"), _read, "body."),
+)

@@ -75,6 +75,11 @@ class Draft:
         self.file_names[name] = key
         self._used.add(key)
 
+    def keep_names(self) -> None:
+        """Take the keys of the file for the names of the network, for state dicts of its class."""
+        for key in self._tensors:
+            self.parameter(key, key)
+
     def mean_shift(self, subtract: str, add: str) -> list[float] | None:
         """Read the mean colour from two 1x1 convolutions, the first of the network and the last.
 

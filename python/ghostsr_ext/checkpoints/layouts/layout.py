@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from ghostsr_ext.checkpoints.layouts.draft import Draft
@@ -16,8 +16,16 @@ class Layout:
         name: What users call it.
         marks: Keys that every such file has and that together tell it from the other layouts.
         read: Finds the hyperparameters and maps the keys.
+        beginning: What all keys of such a file begin with, where others have its marks, too.
     """
 
     name: str
     marks: tuple[str, ...]
     read: Callable[[Draft], None]
+    beginning: str = ""
+
+    def fits(self, keys: Collection[str]) -> bool:
+        """Whether a file with these keys is in this layout."""
+        return all(mark in keys for mark in self.marks) and all(
+            key.startswith(self.beginning) for key in keys
+        )

@@ -46,7 +46,7 @@ class BatchPlan:
     """How patches are drawn.
 
     Attributes:
-        seed: Of the run.
+        seed: Seed of the run.
         batch_size: Patches of a step over all processes.
         accumulation: Parts that a process takes its share in.
         rank: Number of this process.

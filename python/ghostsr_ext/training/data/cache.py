@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ghostsr_ext.datasets import PicturePair, open_picture_set
 from ghostsr_ext.errors import GhostsrError, InputError
-from ghostsr_ext.imaging import picture_files, read_size
+from ghostsr_ext.imaging import read_size
 from ghostsr_ext.training.data.store import FORMAT_VERSION, PictureStore, write_store
 
 Progress = Callable[[int, int], None]
@@ -79,17 +79,18 @@ def open_cached(
 
 def _pairs(folder: Path, scale: int, skip: bool) -> Sequence[PicturePair]:
     pictures = open_picture_set(folder)
-    if not skip or pictures.low_folder(scale) is not None:
+    highs, lows = pictures.files(scale)
+    if not skip or lows:
         return pictures.pairs(scale)
     pairs = []
-    for path in picture_files(pictures.high_folder):
+    for name, path in highs.items():
         try:
             rows, columns = read_size(path)
         except InputError as error:
             warnings.warn(f"left out: {error}", stacklevel=3)
             continue
         size = (rows - rows % scale, columns - columns % scale)
-        pairs.append(PicturePair(path.stem, scale, path, None, size))
+        pairs.append(PicturePair(name, scale, path, None, size))
     return pairs
 
 
@@ -113,6 +114,10 @@ def _build(
     skip: bool,
     progress: Progress | None,
 ) -> None:
+    # Of processes that were killed; whoever is here holds the lock.
+    for leftover in target.parent.glob(f".{target.name}.*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         write_store(unfinished, scale, _decoded(pairs, patch, skip, progress))

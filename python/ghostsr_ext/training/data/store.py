@@ -26,8 +26,8 @@ class StoredPair:
 
     Attributes:
         name: The original's file name without suffix.
-        rows: Of the original, a multiple of the scale.
-        columns: Of the original, a multiple of the scale.
+        rows: Rows of the original, a multiple of the scale.
+        columns: Columns of the original, a multiple of the scale.
         offset: First byte.
         checksum: CRC-32 of both.
     """
