@@ -16,7 +16,7 @@ TEST = .venv-test/bin
 DOCS = .venv-docs/bin
 GPU = .venv-cuda/bin
 
-.PHONY: demo docs test test-install lint test-native test-sanitizers test-aarch64 test-python bench cuda-install gpu gpu-present \
+.PHONY: demo docs test test-install lint test-native test-sanitizers test-python bench cuda-install gpu gpu-present \
   test-gpu bench-gpu clean
 
 demo:
@@ -62,18 +62,6 @@ test-sanitizers:
 	    -DGHOSTSR_SANITIZE=$$sanitizer -DCMAKE_BUILD_TYPE=RelWithDebInfo && \
 	  PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/$$sanitizer --target $(SANITIZED) || exit 1; \
 	  for test in $(SANITIZED); do build/$$sanitizer/tests/native/$$test --gtest_brief=1 || exit 1; done; \
-	done
-
-# The same tests on a processor without x86's instructions, which qemu imitates. Needs Debian's g++-aarch64-linux-gnu,
-# qemu-user and libgtest-dev.
-test-aarch64:
-	PATH="$(CURDIR)/$(TEST):$$PATH" cmake -S . -B build/aarch64 -G Ninja -DGHOSTSR_EXTENSION=OFF -DGHOSTSR_TESTS=ON \
-	  -DGHOSTSR_WERROR=ON -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
-	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
-	  "-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/aarch64-linux-gnu"
-	PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/aarch64 --target $(SANITIZED) half_test
-	for test in $(SANITIZED) half_test; do \
-	  qemu-aarch64 -L /usr/aarch64-linux-gnu build/aarch64/tests/native/$$test --gtest_brief=1 || exit 1; \
 	done
 
 test-python:
