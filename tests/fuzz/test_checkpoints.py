@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fuzz_settings import FUZZ
 from ghostsr_ext.checkpoints import load_model, save_model
 from ghostsr_ext.conversion import convert
 from ghostsr_ext.errors import InputError
@@ -137,11 +138,13 @@ def mutated(draw: st.DrawFn, files: Callable[[], tuple[bytes, ...]]) -> bytes:
     return bytes(content)
 
 
+@FUZZ
 @given(content=mutated(own_files))
 def test_own_files_with_bytes_changed(content: bytes) -> None:
     check(content)
 
 
+@FUZZ
 @given(content=mutated(published_files))
 def test_torchs_files_with_bytes_changed(content: bytes) -> None:
     check(content)
@@ -157,6 +160,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
+@FUZZ
 @given(data=st.data())
 def test_own_files_with_their_description_changed(data: st.DataObject) -> None:
     content = data.draw(st.sampled_from(own_files()))
@@ -200,6 +204,7 @@ def _tensors() -> st.SearchStrategy[torch.Tensor]:
     return drawn | st.sampled_from(special)
 
 
+@FUZZ
 @given(data=st.data())
 def test_state_dicts_with_entries_changed(data: st.DataObject) -> None:
     state = dict(data.draw(st.sampled_from(published_states())))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from fuzz_settings import FUZZ
 from ghost_layer_cases import LAYOUTS, GhostLayer, assert_close, in_float64, make_layer
 from ghostsr_ext import ops, reference
 from hypothesis import assume, given
@@ -48,6 +49,7 @@ def arguments(layer: GhostLayer, data: st.DataObject, dtype: torch.dtype) -> dic
     return layer.fixed(dtype, **drawn)
 
 
+@FUZZ
 @given(layer=layers(), data=st.data())
 def test_layers_compute_what_the_reference_does(layer: GhostLayer, data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from([torch.float32, torch.float64]))
@@ -109,6 +111,7 @@ def _check_refusal(error: BaseException) -> None:
     assert str(error)
 
 
+@FUZZ
 @given(layer=layers(), data=st.data())
 def test_wrong_arguments_are_refused_or_computed_as_the_reference_does(
     layer: GhostLayer, data: st.DataObject

@@ -5,6 +5,7 @@ import struct
 import tracemalloc
 
 import numpy as np
+from fuzz_settings import FUZZ
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import Picture, read_picture, read_size, write_picture
 from hypothesis import event, given
@@ -126,6 +127,7 @@ def edited(content, edits):
     return bytes(content)
 
 
+@FUZZ
 @given(st.data())
 def test_a_damaged_file_is_read_or_refused(tmp_path_factory, data):
     seeds = files(tmp_path_factory)
@@ -134,6 +136,7 @@ def test_a_damaged_file_is_read_or_refused(tmp_path_factory, data):
     checked(edited(content, data.draw(EDITS)))
 
 
+@FUZZ
 @given(st.data())
 def test_a_cut_file_is_read_or_refused(tmp_path_factory, data):
     seeds = files(tmp_path_factory)
@@ -169,6 +172,7 @@ TAGS = {
 }
 
 
+@FUZZ
 @given(
     st.fixed_dictionaries(
         {256: st.integers(1, 40), 257: st.integers(1, 40), 262: st.sampled_from([0, 1, 2, 3, 5])},

@@ -4,12 +4,11 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile(
-    "fuzz",
+# For these tests alone: a profile would count for the others, too.
+FUZZ = settings(
     max_examples=int(os.environ.get("GHOSTSR_FUZZ_EXAMPLES", "30")),
     deadline=None,
     derandomize="GHOSTSR_FUZZ_EXAMPLES" not in os.environ,
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
-settings.load_profile("fuzz")
