@@ -1,6 +1,5 @@
 // The stages of one block of tiles, each by itself on one thread, at the block sizes that a layer uses.
 #include "core/fused/stages.h"
-#include "core/simd/kernels.h"
 
 #include <benchmark/benchmark.h>
 
@@ -11,6 +10,7 @@
 #include "core/fused/channel_groups.h"
 #include "core/fused/convolution.h"
 #include "core/fused/packed_weight.h"
+#include "core/simd/kernels.h"
 
 namespace ghostsr::bench {
 namespace {

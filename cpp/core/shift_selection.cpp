@@ -66,7 +66,7 @@ void ghost_sum_by_pixels(const GhostSumParams<T>& params, int64_t begin, int64_t
   for (int64_t part = begin; part < end; ++part) {
     std::fill(lanes.begin(), lanes.end(), 0.0);
     shift_kernels<T>(kernels()).sum_pixels(params, reach, width, part * rows / parts,
-                        (part + 1) * rows / parts, workspace.data(), lanes.data());
+                                           (part + 1) * rows / parts, workspace.data(), lanes.data());
     for (int64_t index = 0; index < count; ++index) {
       const double* from = lanes.data() + index * kGroup;
       partial[part * count + index] = std::accumulate(from, from + kGroup, 0.0);
