@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, TypeVar, get_args
@@ -82,6 +83,14 @@ _FINISH_STEPS = 60
 _WORSE_THAN_NOTHING = 1.0
 
 
+@contextmanager
+def _tables_on_cpu() -> Iterator[None]:
+    """Whatever device torch gives to new tensors."""
+    with torch.device("cpu"):
+        yield
+
+
+@_tables_on_cpu()
 def convert(
     model: Model,
     ghost_ratio: float = 0.5,

@@ -203,7 +203,10 @@ class TrainingConfig(Section):
     steps: Count = 300_000
     batch_size: Count = Field(default=16, description="Patches in a step, over all processes.")
     accumulation: Count = Field(default=1, description="Parts in which a process takes its share.")
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw", "muon"] = Field(
+        default="adam",
+        description="muon orthogonalises the steps of convolutions, at Adam's learning rate.",
+    )
     lr: Positive = 1e-4
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     epsilon: Positive = 1e-8

@@ -17,11 +17,12 @@ from ghostsr_ext.training.config import Config
 from ghostsr_ext.training.distributed import Processes
 from ghostsr_ext.training.network import exported
 from ghostsr_ext.training.validation import Measurement
+from ghostsr_ext.training.value_range import OriginalRange
 
 
 def save_product(
     network: SRModel,
-    value_range: float,
+    original: OriginalRange,
     path: Path,
     *,
     config: Config,
@@ -33,7 +34,7 @@ def save_product(
 
     Args:
         network: For values in 0..1; not changed.
-        value_range: The range of values that the file's network is for.
+        original: The value range of the network that it came from, which the file's gets again.
         path: Where to; an older one is replaced.
         config: Of the run.
         group: The processes that shared the work.
@@ -43,7 +44,7 @@ def save_product(
     Raises:
         GhostsrError: The file cannot be written.
     """
-    network = exported(network, value_range)
+    network = exported(network, original)
     training = {
         "step": step,
         "steps": config.training.steps,
