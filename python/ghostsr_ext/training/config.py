@@ -94,7 +94,7 @@ class ConversionConfig(Section):
     )
     layers: list[str] | None = Field(
         default=None,
-        description="The convolutions to convert; left out: what the network declares.",
+        description="The convolutions to convert; by default those that the network declares.",
     )
     pictures: Count = Field(
         default=64, description="Training patches that the calibration looks at."
@@ -157,7 +157,7 @@ class DataConfig(Section):
     )
     workers: CountFromZero = Field(default=0, description="Processes that cut patches.")
     cache: FilePath | None = Field(
-        default=None, description="Folder of decoded pictures; left out: the user's cache folder."
+        default=None, description="Folder of decoded pictures; by default the user's cache folder."
     )
     on_unreadable: Literal["fail", "skip"] = Field(
         default="fail", description="What a broken or too small picture does."

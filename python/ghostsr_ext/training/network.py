@@ -73,8 +73,8 @@ def convert_network(dense: SRModel, config: Config, batches: PatchBatches) -> SR
     """Return the GhostSR network that ``config.conversion`` makes of a dense one.
 
     Args:
-        dense: For values in 0..1; not changed.
-        config: Of the run.
+        dense: A network for values in 0..1; it is not changed.
+        config: Configuration of the run.
         batches: Where the calibration takes its pictures from.
 
     Raises:

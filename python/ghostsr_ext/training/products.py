@@ -33,13 +33,13 @@ def save_product(
     """Write a network with how it was trained and what it reaches.
 
     Args:
-        network: For values in 0..1; not changed.
+        network: A network for values in 0..1; it is not changed.
         original: The value range of the network that it came from, which the file's gets again.
         path: Where to; an older one is replaced.
-        config: Of the run.
+        config: Configuration of the run.
         group: The processes that shared the work.
         step: After which step.
-        measurements: Of the network.
+        measurements: Measurements of the network.
 
     Raises:
         GhostsrError: The file cannot be written.

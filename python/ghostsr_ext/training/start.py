@@ -31,7 +31,7 @@ def start_run(
     """Build what a run trains with; the first process makes the starting network for all of them.
 
     Args:
-        config: Of the run.
+        config: Configuration of the run.
         run: Its folder, which gets the starting network and the teacher.
         group: The processes that share the work.
         device: Where this one trains.

@@ -54,9 +54,9 @@ class Trainer:
     """Optimises a network by the steps of a configuration.
 
     Args:
-        config: Of the run.
-        model: For values in 0..1, with its shifts started. It is changed in place.
-        teacher: For values in 0..1, or None.
+        config: Configuration of the run.
+        model: A network for values in 0..1, with its shifts started. It is changed in place.
+        teacher: A network for values in 0..1, or None.
         device: Where to compute.
         processes: Who shares each batch.
 
