@@ -5,12 +5,11 @@ bytes at a time. Needs no GPU: it reads the machine code in the built library wi
 ``nvdisasm`` (packages ``nvidia-cuda-cuobjdump`` and ``nvidia-cuda-nvdisasm``), and computes the
 occupancy by the CUDA toolkit's own calculator.
 
-    python benchmarks/cuda_report.py [LIBRARY] [--write docs/cuda.md]
+    python benchmarks/cuda_report.py [LIBRARY] [--markdown docs/cuda.md]
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import re
@@ -21,7 +20,9 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from measuring import markdown_table, write_section
 
 THREADS = 256
@@ -210,16 +211,16 @@ def built_library() -> Path:
     return Path(spec.origin)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("library", type=Path, nargs="?", help="default: of the installed package")
-    parser.add_argument(
-        "--write", type=Path, help="a Markdown page whose section 'kernels' gets the table"
-    )
-    arguments = parser.parse_args()
-    library = arguments.library or built_library()
+def main(
+    library: Annotated[
+        Path | None, typer.Argument(help="By default that of the installed package.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Replace the section 'kernels' of this page.")
+    ] = None,
+) -> None:
+    """Print the table, write what is asked for, and fail where a gate does."""
+    library = library or built_library()
     usage = read_usage(library)
     count_accesses(library, usage)
     kernels = list(usage.values())
@@ -228,8 +229,8 @@ def main() -> None:
     plain_names(kernels)
     text = table(kernels)
     print(text)
-    if arguments.write is not None:
-        write_section(arguments.write, "kernels", text)
+    if markdown is not None:
+        write_section(markdown, "kernels", text)
     broken = failures(kernels)
     for line in broken:
         print(line, file=sys.stderr)
@@ -243,4 +244,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from ghostsr_ext.models import SRModel, create_model
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d, convolution_arguments, epilogue_arguments
+from ghostsr_ext.reference import activate
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -97,6 +98,8 @@ class PlainConv2d(nn.Module):
         if layer.bias is not None:
             self.convolution.bias = nn.Parameter(layer.bias.detach())
         self.activation = layer.activation
+        self.negative_slope = layer.negative_slope
+        self.prelu_weight = layer.prelu_weight
         self.residual_scale = layer.residual_scale
         self.ghosts: DepthwiseGhosts | SlicedGhosts | None = None
         if isinstance(layer, GhostConv2d) and layer.ghost_channels:
@@ -111,7 +114,7 @@ class PlainConv2d(nn.Module):
             output = output * self.residual_scale
         if residual is not None:
             output = output + residual
-        return functional.relu(output) if self.activation == "relu" else output
+        return activate(output, self.activation, self.negative_slope, self.prelu_weight)
 
 
 class DepthwiseGhosts(nn.Module):

@@ -13,7 +13,6 @@ of its runs, timed by CUDA events.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 import statistics
@@ -22,9 +21,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from ghost_networks import NETWORKS, SCALES, PlainConv2d, ghost_layer, make_network
 from ghostsr_ext.nn import FusedConv2d
 from ghostsr_ext.ops import library
@@ -259,40 +259,40 @@ def environment(device: str) -> dict[str, Any]:
     return conditions
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--quick", action="store_true", help="one layer and one network")
-    parser.add_argument("--rounds", type=int, default=30, help="runs of each form that count")
-    parser.add_argument("--output", type=Path, help="folder for gpu.json, gpu.md and gpu.png")
-    arguments = parser.parse_args()
-    if arguments.device == "cuda":
+def main(
+    device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
+    quick: Annotated[bool, typer.Option("--quick", help="One layer and one network.")] = False,
+    rounds: Annotated[int, typer.Option(help="Runs of each form that count.")] = 30,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for gpu.json, gpu.md and gpu.png.")
+    ] = None,
+) -> None:
+    """Measure, print a table, and write what is asked for."""
+    if device == "cuda":
         if not torch.cuda.is_available():
             print("gpu.py: skipped, no GPU")
             return
         if library.cuda_status() != "loaded":
             raise SystemExit(f"gpu.py: the CUDA operators are {library.cuda_status()}")
     measurements = []
-    for one in sweep(arguments.device, arguments.quick, arguments.rounds):
+    for one in sweep(device, quick, rounds):
         measurements.append(one)
         print(report([one]).splitlines()[-1], flush=True)
         for form, reason in one.failures.items():
             print(f"  {form}: {reason}", flush=True)
     text = report(measurements)
     print(f"\n{text}")
-    if arguments.output is not None:
-        arguments.output.mkdir(parents=True, exist_ok=True)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
         content = {
-            "environment": environment(arguments.device),
-            "rounds": arguments.rounds,
+            "environment": environment(device),
+            "rounds": rounds,
             "measurements": [asdict(one) for one in measurements],
         }
-        write_json(arguments.output / "gpu.json", content)
-        (arguments.output / "gpu.md").write_text(text, encoding="utf-8")
-        draw(measurements, arguments.output / "gpu.png")
+        write_json(output / "gpu.json", content)
+        (output / "gpu.md").write_text(text, encoding="utf-8")
+        draw(measurements, output / "gpu.png")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -1,7 +1,7 @@
 """Measure whole networks: dense and ghost, in plain torch and through this package's layers.
 
-Networks enlarge by 2, with random weights and shifts. The reference is the dense network in plain
-torch, channels last. "torch's convolutions" are the package's layers within
+Networks enlarge by 2, Real-ESRGAN's by 4, with random weights and shifts. The reference is the
+dense network in plain torch, channels last. "torch's convolutions" are the package's layers within
 ``ops.convolution_path("aten")``: torch convolves, and the rest of a layer is one pass. Outputs of
 the ways to compute one network are compared first.
 
@@ -76,6 +76,7 @@ def measure(preset: str, size: int, rounds: int, clock: Clock) -> dict[str, Any]
     seconds = run_interleaved(ways, rounds, clock)
     return {
         "network": preset,
+        "scale": dense.scale,
         "size": size,
         "packed_weight_bytes": packed_weight_bytes(ghost),
         "rows": [
@@ -94,10 +95,11 @@ def report(networks: list[dict[str, Any]]) -> str:
     """Lay the measurements out as one Markdown table, a column a network."""
     rows = []
     for index, first in enumerate(networks[0]["rows"]):
-        row = {"network x2": first["name"]}
+        row = {"way to compute": first["name"]}
         for network in networks:
             times = network["rows"][index]["ratio"]
-            row[f"{network['network']}, {network['size']}x{network['size']}"] = (
+            size = f"x{network['scale']}, {network['size']}x{network['size']}"
+            row[f"{network['network']} {size}"] = (
                 f"{times['median']:.2f} ({times['low']:.2f} to {times['high']:.2f}), "
                 f"{times['fastest']:.2f}"
             )
@@ -107,10 +109,10 @@ def report(networks: list[dict[str, Any]]) -> str:
 
 def main(
     models: Annotated[str, typer.Option(help="Presets, separated by commas.")] = (
-        "edsr_baseline,edsr,carn,carn_m,rdn"
+        "realesrgan_x4plus_anime_6b,realesr_animevideov3,edsr_baseline,edsr,carn,carn_m,rdn"
     ),
     size: Annotated[
-        int, typer.Option(help="Height and width of the small picture; 0: 128, for edsr 96.")
+        int, typer.Option(help="Height and width of the small picture; 0: the network's usual one.")
     ] = 0,
     rounds: Annotated[int, typer.Option(help="Runs of every candidate.")] = 7,
     threads: Annotated[int, typer.Option(help="Of torch.")] = 2,

@@ -1,10 +1,10 @@
 """Compare this package with the engines that a network could be exported to instead.
 
-Dense and ghost networks for x2 with the same random weights run in torch, ONNX Runtime, OpenVINO,
-ncnn and here, on the same number of threads. Every engine has a process of its own, which computes
-only when it is its turn: one run of each, then the next round in the opposite order. Outputs are
-compared with those of torch. Peak memory is that of an engine's process beyond its imported
-libraries. An engine that fails has its reason in the table.
+Dense and ghost networks for x2, Real-ESRGAN's for x4, with the same random weights run in torch,
+ONNX Runtime, OpenVINO, ncnn and here, on the same number of threads. Every engine has a process of
+its own, which computes only when it is its turn: one run of each, then the next round in the
+opposite order. Outputs are compared with those of torch. Peak memory is that of an engine's process
+beyond its imported libraries. An engine that fails has its reason in the table.
 
     pip install '.[peers]'
     python benchmarks/peers.py --json docs/speed/peers.json --markdown docs/speed.md \
@@ -38,7 +38,7 @@ from measuring import (
     write_section,
 )
 from peer_engines import ENGINES, REFERENCE, Picture, Task
-from plain_networks import usual_size
+from plain_networks import usual_scale, usual_size
 
 MEBIBYTE = 1 << 20
 # Threads of an engine may wait in a loop for a while after a run.
@@ -291,7 +291,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                         times["median"], position + offset, f" {times['median']:.2f}", va="center"
                     )
         size = next(row["size"] for row in rows if row["network"] == network)
-        panel.set_title(f"{network} x2, {size}x{size}")
+        panel.set_title(f"{network} x{usual_scale(network)}, {size}x{size}")
         panel.set_yticks(range(len(engines)), engines)
         panel.set_xlabel("time, dense in torch = 1")
         panel.margins(x=0.2)
@@ -355,7 +355,7 @@ def main(
         reference = next(row["seconds"] for row in measured if row["engine"] == REFERENCE)
         unit = f", {statistics.median(reference) * 1e3:.0f} ms" if reference else ""
         sections.append(
-            f"### {preset} x2, {pixels}x{pixels}\n\n{report(measured)}\n"
+            f"### {preset} x{usual_scale(preset)}, {pixels}x{pixels}\n\n{report(measured)}\n"
             f"Time beside the dense network in {REFERENCE}{unit}.\n"
         )
         print(sections[-1], flush=True)

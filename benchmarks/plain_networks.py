@@ -7,17 +7,25 @@ import copy
 import torch
 from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.models import SRModel, create_model
-from ghostsr_ext.nn import FusedConv2d, GhostConv2d
+from ghostsr_ext.nn import FusedConv2d, GhostConv2d, epilogue_arguments
+from ghostsr_ext.reference import activate
 from torch import Tensor, nn
+
+_USUAL_SIZES = {"edsr": 96, "realesrgan_x4plus_anime_6b": 48, "realesr_animevideov3": 96}
 
 
 def usual_size(preset: str) -> int:
     """Return the height and width of the small picture that a network is measured on."""
-    return 96 if preset == "edsr" else 128
+    return _USUAL_SIZES.get(preset, 128)
+
+
+def usual_scale(preset: str) -> int:
+    """Return how many times a network enlarges: 4 for Real-ESRGAN's, which are for x4, else 2."""
+    return 4 if preset.startswith("realesr") else 2
 
 
 def make_network(preset: str, *, ghost: bool) -> SRModel:
-    """Return a network for x2 with random weights, always the same, ready for inference.
+    """Return a network with random weights, always the same, ready for inference.
 
     A ghost network has one ghost channel for each intrinsic one, in order after them, in the layers
     that the paper converts; the shifts are random. No other engine needs to reorder channels then,
@@ -28,7 +36,7 @@ def make_network(preset: str, *, ghost: bool) -> SRModel:
         ghost: Whether to convert it.
     """
     torch.manual_seed(0)
-    network = create_model(preset, scale=2)
+    network = create_model(preset, scale=usual_scale(preset))
     if ghost:
         for name in network.converted_by_default():
             replace_module(network, network.get_submodule(name), _ghost_layer(network, name))
@@ -44,15 +52,14 @@ def _ghost_layer(network: SRModel, name: str) -> GhostConv2d:
         dense.kernel_size,
         padding=dense.padding,
         groups=dense.groups,
-        activation=dense.activation,
-        residual_scale=dense.residual_scale,
+        **epilogue_arguments(dense),
     )
     shift = torch.randint(-1, 2, (layer.ghost_channels, 2))
     return layer.set_tables(torch.arange(layer.ghost_channels), shift).freeze_shifts()
 
 
 class PlainNetwork(nn.Module):
-    """An enlarger of plain torch modules: convolutions, additions, ReLU, concatenations.
+    """An enlarger of plain torch modules: convolutions, additions, activations, concatenations.
 
     Ghosts are made by a depthwise 3x3 convolution of one-hot filters, the fastest form in every
     engine measured.
@@ -67,7 +74,7 @@ class PlainNetwork(nn.Module):
                 replace_module(self.network, module, _PlainLayer(module))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map [N, 3, h, w] to [N, 3, 2h, 2w] in whatever layout ``image`` has."""
+        """Map [N, 3, h, w] to the enlarged picture, in whatever layout ``image`` has."""
         if self.network.mean is None:
             return self.network.upscale(image, self.scale)
         return self.network.upscale(image - self.network.mean, self.scale) + self.network.mean
@@ -87,7 +94,9 @@ class _PlainLayer(nn.Module):
         self.convolution.weight = layer.weight
         self.convolution.bias = layer.bias
         self.ghost = _one_hot_filters(layer) if isinstance(layer, GhostConv2d) else None
-        self.relu = layer.activation == "relu"
+        self.activation = layer.activation
+        self.negative_slope = layer.negative_slope
+        self.prelu_weight = layer.prelu_weight
         self.residual_scale = layer.residual_scale
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -98,7 +107,7 @@ class _PlainLayer(nn.Module):
             output = output * self.residual_scale
         if residual is not None:
             output = residual + output
-        return torch.relu(output) if self.relu else output
+        return activate(output, self.activation, self.negative_slope, self.prelu_weight)
 
 
 def _one_hot_filters(layer: GhostConv2d) -> nn.Conv2d:

@@ -11,15 +11,15 @@ each convolution.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from ghost_networks import NETWORKS, SCALES, make_network
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
 from measuring import markdown_table, write_json, write_section
@@ -263,21 +263,19 @@ def layer_table(name: str, gpu: Gpu, kind: str, efficiency: Efficiency) -> str:
     return markdown_table(rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--arithmetic", type=float, default=0.6, help="efficiency of convolutions")
-    parser.add_argument("--memory", type=float, default=0.85, help="efficiency of the memory")
-    parser.add_argument("--layers", choices=NETWORKS, help="also print each layer, on the H100")
-    parser.add_argument("--json", type=Path, help="also write the predictions here")
-    parser.add_argument(
-        "--write",
-        type=Path,
-        help="a Markdown page whose section 'predictions' gets the table for x2",
-    )
-    arguments = parser.parse_args()
-    efficiency = Efficiency(arguments.arithmetic, arguments.memory)
+def main(
+    arithmetic: Annotated[float, typer.Option(help="Efficiency of convolutions.")] = 0.6,
+    memory: Annotated[float, typer.Option(help="Efficiency of the memory.")] = 0.85,
+    layers: Annotated[
+        str | None, typer.Option(help="Also print each layer of this network, on the H100.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the predictions here.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Replace the section 'predictions' of this page.")
+    ] = None,
+) -> None:
+    """Predict, print the table, and write what is asked for."""
+    efficiency = Efficiency(arithmetic, memory)
     predictions = [
         predict(gpu, kind, name, scale, efficiency)
         for gpu in GPUS
@@ -286,17 +284,17 @@ def main() -> None:
         for scale in SCALES
     ]
     print(network_table(predictions))
-    if arguments.layers is not None:
-        print(layer_table(arguments.layers, GPUS[2], "float16", efficiency))
-    if arguments.write is not None:
+    if layers is not None:
+        print(layer_table(layers, GPUS[2], "float16", efficiency))
+    if markdown is not None:
         chosen = [one for one in predictions if one.scale == SCALES[0]]
-        write_section(arguments.write, "predictions", network_table(chosen))
-    if arguments.json is not None:
+        write_section(markdown, "predictions", network_table(chosen))
+    if json is not None:
         content = {
             "efficiency": asdict(efficiency),
             "predictions": [asdict(one) for one in predictions],
         }
-        write_json(arguments.json, content)
+        write_json(json, content)
     worst = max(one.fused_bytes_to_floor for one in predictions)
     print(f"\nbytes of the fused passes: at most {worst:.2f} times the floor")
     if worst > 1.1:
@@ -304,4 +302,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -8,13 +8,14 @@ networks are exported, and their runs are interleaved. Prints one Markdown table
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 from ghostsr_ext.benchmark import time_interleaved
 from ghostsr_ext.checkpoints import load_model
 from ghostsr_ext.conversion import convert
@@ -39,18 +40,18 @@ def load_runtimes(model: SRModel, folder: Path) -> dict[str, tuple[Run, float]]:
     return {parity[name].runtime: (runs[name], parity[name].largest) for name in files}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoints", nargs="+", type=Path)
-    parser.add_argument("--size", default="160x120", help="width and height of the small picture")
-    parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    columns, rows = map(int, arguments.size.split("x"))
+def main(
+    checkpoints: Annotated[list[Path], typer.Argument(help="Files that load_model reads.")],
+    size: Annotated[str, typer.Option(help="Width and height of the small picture.")] = "160x120",
+    repeats: Annotated[int, typer.Option(help="Runs of each network that count.")] = 10,
+    threads: Annotated[int, typer.Option(help="Threads of every runtime.")] = 1,
+) -> None:
+    """Print one Markdown table."""
+    torch.set_num_threads(threads)
+    columns, rows = map(int, size.split("x"))
     print("| network | runtime | dense | ghost | speed | largest difference (of 0..255) |")
     print("|---|---|---:|---:|---:|---:|")
-    for checkpoint in arguments.checkpoints:
+    for checkpoint in checkpoints:
         dense = load_model(checkpoint)
         ghost, _ = convert(dense)
         enlarged = dense.scale if dense.input_upscaled else 1
@@ -67,7 +68,7 @@ def main() -> None:
                 runs = {kind: runtimes[kind][runtime][0] for kind in runtimes}
                 timings = time_interleaved(
                     {kind: partial(run, image) for kind, run in runs.items()},
-                    arguments.repeats,
+                    repeats,
                     2,
                     torch.device("cpu"),
                 )
@@ -82,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -22,7 +22,14 @@ from ghostsr_cli.options import (
     torch_device,
     torch_dtype,
 )
-from ghostsr_cli.output import STANDARD_OUTPUT, ProgressBar, as_cells, check_output, write_json
+from ghostsr_cli.output import (
+    STANDARD_OUTPUT,
+    ProgressBar,
+    as_cells,
+    check_output,
+    print_warnings_in_one_line,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from ghostsr_ext.datasets import PictureSet
@@ -111,6 +118,7 @@ def _plan(
     from ghostsr_ext.checkpoints import load_model
     from ghostsr_ext.datasets import open_picture_set
 
+    print_warnings_in_one_line()
     sets = [open_picture_set(folder) for folder in data]
     tasks = []
     for model in models:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,3 +126,14 @@ class ProgressBar:
 
     def __exit__(self, *_: Any) -> None:
         self._progress.stop()
+
+
+def print_warnings_in_one_line() -> None:
+    """Let warnings of the package end up as its errors do."""
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    from ghostsr_ext.text import printable
+
+    say(f"ghostsr: warning: {printable(message, _LONGEST_LINE)}", error=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ghostsr_cli.output import as_cells, say
+from ghostsr_cli.output import as_cells, print_warnings_in_one_line, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -90,16 +89,10 @@ def train_command(
         *_named("data.train", data),
         *_named("validation.sets", validation),
     ]
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    print_warnings_in_one_line()
     settings, folder = _settings(configs or [], run, resume, [*named, *(overrides or [])])
     result = train(settings, folder, resume=resume, observers=[_Terminal])
     _report(result)
-
-
-def _show_warning(message: Warning | str, *_: Any) -> None:
-    from ghostsr_ext.text import printable
-
-    say(f"ghostsr: warning: {printable(message, 2000)}", error=True)
 
 
 def _named(key: str, value: Any) -> list[str]:

@@ -23,7 +23,7 @@ from ghostsr_cli.options import (
     torch_device,
     torch_dtype,
 )
-from ghostsr_cli.output import say
+from ghostsr_cli.output import print_warnings_in_one_line, say
 
 if TYPE_CHECKING:
     import torch
@@ -117,6 +117,7 @@ def upscale_command(
             "PICTURE -: is given alone and without --output; it goes to standard output"
         )
     part = _shard(shard)
+    print_warnings_in_one_line()
     upscaler = Upscaler(
         model or f"x{scale or 2}",
         scale=scale,

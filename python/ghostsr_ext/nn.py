@@ -53,8 +53,8 @@ class FusedConv2d(nn.Conv2d):
         prelu_parameters: Learned factors of negative values under "prelu": 1 for all channels, or
             C_out.
         residual_scale: Factor of the convolution's output.
-        device: Of the parameters.
-        dtype: Of the parameters.
+        device: Device of the parameters.
+        dtype: Type of the parameters.
 
     Raises:
         ValueError: An argument is outside the allowed values.
@@ -181,8 +181,8 @@ class GhostConv2d(nn.Module):
         prelu_parameters: Learned factors of negative values under "prelu": 1 for all channels, or
             C_out.
         residual_scale: Factor of the layer's output before the residual is added.
-        device: Of the parameters.
-        dtype: Of the parameters.
+        device: Device of the parameters.
+        dtype: Type of the parameters.
 
     Attributes:
         weight: Intrinsic filters [I, C_in / groups, kH, kW].

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from ghostsr_ext.checkpoints.layouts import Draft, Layout, register_layout
 from ghostsr_ext.checkpoints.native import build_native, is_native, save_model
@@ -14,9 +15,12 @@ from ghostsr_ext.checkpoints.recognition import build_recognised
 from ghostsr_ext.checkpoints.spandrel_files import build_by_spandrel
 from ghostsr_ext.checkpoints.tensors import read_tensors
 from ghostsr_ext.default_models import resolve_model
+from ghostsr_ext.depthwise import DepthwiseGhostConv2d
 from ghostsr_ext.devices import usable_device
 from ghostsr_ext.errors import InputError
+from ghostsr_ext.fusion import fuse_in_place
 from ghostsr_ext.models import SRModel
+from ghostsr_ext.models.foreign import SpandrelNetwork
 
 __all__ = ["Draft", "Layout", "load_model", "register_layout", "save_model"]
 
@@ -32,12 +36,13 @@ def load_model(
     Published weights are recognised by their keys and shapes: EDSR (EDSR-PyTorch, its mobile form,
     BasicSR), CARN and CARN-M (CARN-pytorch), RDN (yjn870, EDSR-PyTorch, idealo), VDSR (twtygqyy,
     huangzehao), RRDBNet (Real-ESRGAN and traiNNer, BSRGAN, the first ESRGAN) and SRVGGNetCompact
-    (Real-ESRGAN and traiNNer), in ``.pth``, ``.pt`` or ``.safetensors`` files. What
-    was found and why is in ``SRModel.origin``. Value ranges are told from the mean colour where the
-    file has one, else from the layout and by trying both on a smooth picture.
+    (Real-ESRGAN and traiNNer), in ``.pth``, ``.pt`` or ``.safetensors`` files. What was found and
+    why is in ``SRModel.origin``. Value ranges are told from the mean colour where the file has one,
+    else from the layout and by trying both on a smooth picture.
 
     What none of these readers knows is read by spandrel, where it is installed: networks of some 40
-    more architectures, which become fused (see :func:`ghostsr_ext.fusion.fuse`).
+    more architectures. They and networks of other packages (see
+    :mod:`ghostsr_ext.models.extensions`) become fused: see :func:`ghostsr_ext.fusion.fuse`.
 
     State dicts are found in whatever a training program puts around them: an optimiser's state, a
     generator's opponent, prefixes of wrapped modules. Of several networks in a file the averaged
@@ -69,7 +74,20 @@ def load_model(
                 if overrides:
                     raise
                 model = build_by_spandrel(stored, refused)
-            return model.to(target).eval()
-        if overrides:
+        elif overrides:
             raise InputError(f"{path}: states its hyperparameters, which cannot be overridden")
-        return build_native(stored).to(target).eval()
+        else:
+            model = build_native(stored)
+        if _is_written_in_plain_torch(model):
+            fuse_in_place(model)
+        return model.to(target).eval()
+
+
+def _is_written_in_plain_torch(model: SRModel) -> bool:
+    """Whether a class of another package has convolutions that fused layers can replace."""
+    modules = list(model.modules())
+    if isinstance(model, SpandrelNetwork) or any(
+        isinstance(module, DepthwiseGhostConv2d) for module in modules
+    ):
+        return False
+    return any(type(module) is nn.Conv2d for module in modules)

@@ -44,7 +44,7 @@ class Span:
         return slice(first, first + (self.stop - self.start) * growth)
 
 
-def span(start: int, length: int, side: int, margin: int) -> Span:
+def span(start: int, length: int, side: int, margin: int, grid: int = GRID) -> Span:
     """Return the tile of ``side`` pixels that starts at ``start`` on an axis of ``length`` pixels.
 
     Args:
@@ -52,14 +52,15 @@ def span(start: int, length: int, side: int, margin: int) -> Span:
         length: Pixels on the axis.
         side: Pixels to deliver, fewer at the end of the axis.
         margin: How many pixels around it a pixel depends on.
+        grid: What tiles start at multiples of.
     """
     stop = min(length, start + side)
-    read_start = max(0, start - margin) // GRID * GRID
-    read_stop = min(length, -(-(stop + margin) // GRID) * GRID)
+    read_start = max(0, start - margin) // grid * grid
+    read_stop = min(length, -(-(stop + margin) // grid) * grid)
     return Span(start, stop, read_start, read_stop)
 
 
-def spans(length: int, side: int, margin: int) -> Iterator[Span]:
+def spans(length: int, side: int, margin: int, grid: int = GRID) -> Iterator[Span]:
     """Cut an axis of ``length`` pixels into tiles; see :func:`span`."""
     for start in range(0, length, side):
-        yield span(start, length, side, margin)
+        yield span(start, length, side, margin, grid)

@@ -6,6 +6,7 @@ import copy
 import functools
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal, overload
@@ -38,6 +39,7 @@ from ghostsr_ext.inference.record import network_fingerprint
 from ghostsr_ext.inference.symmetries import SYMMETRIES, turn, turn_back
 from ghostsr_ext.inference.tiling import GRID, Span, span, spans
 from ghostsr_ext.models import SRModel
+from ghostsr_ext.models.locality import locality
 from ghostsr_ext.nn import freeze_shifts
 
 PEAK = 255.0
@@ -45,6 +47,11 @@ PEAK = 255.0
 
 # Rows of tiles of a result that exist at once: being computed, waiting and being written.
 _LIVING_BANDS = 5
+
+# Of a picture that shows how far a network of the whole map differs in tiles.
+_TEST_TILE = 32
+# How much such a network reads around a tile at most.
+_LARGEST_MARGIN = 64
 
 # Pixels on either side of one that its bicubically enlarged pixels depend on.
 _BICUBIC_MARGIN = 3
@@ -72,6 +79,8 @@ class Upscaler:
             pictures where they fit into ``memory_budget`` and the largest tiles that do where not;
             None for whole pictures always. Tiles overlap by the network's receptive field, so that
             there are no seams: values differ from those of the whole picture by rounding at most.
+            A network that looks at the whole map is computed whole with ``"auto"``, and in tiles
+            only where their side is given, with a warning that says how far a test picture differs.
         memory_budget: Bytes that feature maps may take with ``tile="auto"``; None for four fifths
             of what is free on a CUDA device, and 512 MiB elsewhere.
 
@@ -80,6 +89,8 @@ class Upscaler:
         device: Where the network runs.
         dtype: The type that it computes in.
         margin: How many pixels of the small picture tiles read on each side of what they deliver.
+        whole_map_operators: What of the network looks at the whole map, by torch's names: pooling,
+            attention, normalisation. Empty for most networks.
 
     Raises:
         InputError: The model cannot be read or does not serve the scale, the device cannot be used,
@@ -120,10 +131,17 @@ class Upscaler:
         # The network's input, over the small picture; and its output, over its input.
         self._enlarged = self.scale if network.input_upscaled else 1
         self._growth = 1 if network.input_upscaled else self.scale
-        self.margin = -(-network.receptive_field // self._enlarged)
+        reach = locality(self._network)
+        self.whole_map_operators = reach.operators
+        radius = min(reach.radius, _LARGEST_MARGIN) if reach.operators else reach.radius
+        self.margin = -(-radius // self._enlarged)
+        # Small pixels on which the network's own grid and the kernels' meet.
+        self._grid = math.lcm(GRID, reach.grid // math.gcd(reach.grid, self._enlarged))
         if network.input_upscaled or network.colour == "y":
             # Enlarged tiles are wrong near their cut edges, where bicubic interpolation mirrors.
             self.margin += _BICUBIC_MARGIN
+        if self.whole_map_operators and isinstance(tile, int):
+            warnings.warn(self._advice_on_tiles(tile), stacklevel=2)
         self._fingerprint = functools.cache(partial(network_fingerprint, self._network))
 
     def recipe(self) -> dict[str, str]:
@@ -228,11 +246,11 @@ class Upscaler:
         side = self._first_side(image)
         top = 0
         while top < rows:
-            band = span(top, rows, side, self.margin)
+            band = span(top, rows, side, self.margin, self._grid)
             try:
                 tiles = [
                     finish(self._tile_values(image, white, band, tile, luma_only=luma_only))
-                    for tile in spans(columns, side, self.margin)
+                    for tile in spans(columns, side, self.margin, self._grid)
                 ]
                 values = tiles[0] if len(tiles) == 1 else np.concatenate(tiles, axis=1)
             except (RuntimeError, MemoryError) as error:
@@ -246,7 +264,7 @@ class Upscaler:
         columns: int
         rows, columns = image.shape[:2]
         whole = max(rows, columns)
-        if self._tile is None:
+        if self._tile is None or (self._tile == "auto" and self.whole_map_operators):
             return whole
         if isinstance(self._tile, int):
             return self._tile
@@ -267,10 +285,31 @@ class Upscaler:
             raise error
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        if self._tile is None or side <= SMALLEST_TILE:
-            advice = "pass a tile" if self._tile is None else f"tried tiles down to {side} pixels"
+        is_whole = self._tile is None or (self._tile == "auto" and bool(self.whole_map_operators))
+        if is_whole or side <= SMALLEST_TILE:
+            advice = "pass a tile" if is_whole else f"tried tiles down to {side} pixels"
+            if self.whole_map_operators:
+                names = ", ".join(self.whole_map_operators)
+                advice += f", which changes the result: {names} look at the whole map"
             raise GhostsrError(f"not enough memory on {self.device}; {advice}") from error
         return max(SMALLEST_TILE, side // 2 // GRID * GRID)
+
+    def _advice_on_tiles(self, tile: int) -> str:
+        """Measure how far tiles change the result of a test picture, and say it."""
+        side = min(tile, _TEST_TILE)
+        rng = np.random.default_rng(0)
+        picture = PEAK * imresize(rng.random((6, 6, 3)), size=(3 * side, 3 * side)).clip(0, 1)
+        self._tile = None
+        whole = self.values(picture)
+        self._tile = side
+        difference = np.abs(self.values(picture) - whole).max()
+        self._tile = tile
+        return (
+            f"tile {tile}: this network looks at the whole map "
+            f"({', '.join(self.whole_map_operators)}), so tiles change its results; a test picture "
+            f"of {3 * side}x{3 * side} in tiles of {side} differs by up to {difference:.2g} (of "
+            "0..255) from the whole one"
+        )
 
     def _whole(self, picture: Picture) -> Picture:
         bands = list(self.bands(picture))

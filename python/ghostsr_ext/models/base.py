@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models.tracing import influence_radius
+from ghostsr_ext.ops.onnx_export import refuse_onnx_export
 from ghostsr_ext.text import printable
 
 Colour = Literal["rgb", "y"]
@@ -154,8 +155,11 @@ class SRModel(nn.Module):
             raise InputError(
                 f"image: got shape {tuple(image.shape)}, allowed is [N, {self.channels}, h, w]"
             )
-        if image.device.type == "cpu" and not torch.compiler.is_compiling():
-            image = channels_last(image)
+        if not torch.compiler.is_compiling():
+            if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+                refuse_onnx_export()
+            if image.device.type == "cpu":
+                image = channels_last(image)
         height, width = image.shape[2:]
         image = padded_to_multiple(image, self.multiple)
         if self.mean is None:

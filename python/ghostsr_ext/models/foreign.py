@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.models.base import MAX_MULTIPLE, SRModel
+from ghostsr_ext.models.locality import locality
 from ghostsr_ext.text import printable
 
 INSTALLATION = 'pip install "ghostsr[spandrel]"'
@@ -88,6 +89,16 @@ class SpandrelNetwork(SRModel):
         self._call: Callable[[nn.Module, Tensor], Tensor] = descriptor._call_fn
         # Functions of their own, which make a map of noise levels or cut patches, take one picture.
         self._singly = getattr(self._call, "__name__", "") != "<lambda>"
+
+    @property
+    def receptive_field(self) -> int:
+        """How far all filters reach together; see :func:`ghostsr_ext.models.locality.locality`."""
+        return locality(self).radius
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """Move or cast the network; its layers keep the layout that its code bears."""
+        kwargs.pop("memory_format", None)
+        return super().to(*args, **kwargs)
 
     def upscale(self, image: Tensor, scale: int) -> Tensor:
         """Map [N, C, h, w] to [N, C, scale * h, scale * w]."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ghostsr_ext.activations import Activation
+from ghostsr_ext.ops.onnx_export import refuse_onnx_export
 
 operators = torch.ops.ghostsr
 
@@ -74,6 +75,11 @@ def said(
     if stride not in (1, (1, 1)):
         arguments["stride"] = stride
     if padding not in (0, (0, 0)):
+        if isinstance(padding, str):
+            raise ValueError(
+                f"padding: found {padding!r}; integers are allowed (FusedConv2d and GhostConv2d "
+                'take "same" and "valid")'
+            )
         arguments["padding"] = padding
     if dilation not in (1, (1, 1)):
         arguments["dilation"] = dilation
@@ -122,6 +128,7 @@ def register_fake(name: str, kernel: Callable[..., Any]) -> None:
 
     @functools.wraps(kernel)
     def checked(first: Tensor, *args: Any, cache: Tensor | None = None, **kwargs: Any) -> Any:
+        refuse_onnx_export()
         # A meta tensor among others ends up here.
         for value in (*args, *kwargs.values()):
             if isinstance(value, Tensor) and value.device != first.device:

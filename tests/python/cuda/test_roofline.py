@@ -55,7 +55,6 @@ def test_plain_torch_moves_more_than_the_fused_pass():
 def test_carn_meets_the_gate_on_the_listed_gpus_and_breaks_it_on_a_forgetful_one(
     monkeypatch, capsys
 ):
-    monkeypatch.setattr(sys, "argv", ["roofline.py"])
     monkeypatch.setattr(roofline, "NETWORKS", ("carn",))
     monkeypatch.setattr(roofline, "SCALES", (2,))
 

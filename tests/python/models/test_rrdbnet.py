@@ -118,6 +118,17 @@ def test_a_dense_block_takes_no_more_memory_than_its_stack_and_one_map() -> None
     assert peak - given <= stack + one_map
 
 
+def test_a_network_takes_no_more_memory_than_its_largest_maps() -> None:
+    """Two maps at the full size; beside them the map before, the first map, the picture twice."""
+    features, side = 16, 20
+    network = RRDBNet(scale=4, blocks=2, features=features, growth=8).eval()
+    pixels = 4 * side * side
+
+    peak = activation_bytes(network, (1, 3, side, side), compute=True)
+
+    assert peak <= (2 * 16 * features + 4 * features + features + 2 * 3) * pixels
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
