@@ -7,8 +7,8 @@
 
 namespace ghostsr::cuda {
 
-constexpr int kLanes = 32;
-constexpr int kWalkers = kThreads / kLanes;
+constexpr int kWarpLanes = 32;
+constexpr int kWalkers = kThreads / kWarpLanes;
 constexpr int kStripRows = 32;
 // More blocks than this only lengthen the second stage.
 constexpr int64_t kMostSumBlocks = 4096;
@@ -28,8 +28,8 @@ struct StripTiling {
   static StripTiling of(const Extent& extent, int64_t ghosts, bool channels_innermost) {
     StripTiling tiling{};
     tiling.channels_innermost = channels_innermost;
-    const int64_t ghost_blocks = channels_innermost ? divide_up(ghosts, kLanes) : ghosts;
-    const int64_t columns = channels_innermost ? extent.width : divide_up(extent.width, kLanes);
+    const int64_t ghost_blocks = channels_innermost ? divide_up(ghosts, kWarpLanes) : ghosts;
+    const int64_t columns = channels_innermost ? extent.width : divide_up(extent.width, kWarpLanes);
     const int64_t strips = divide_up(extent.height, kStripRows);
     tiling.units = checked_int("strips of rows in the batch", extent.batch * strips * columns);
     const int64_t most_parts = ghost_blocks < kMostSumBlocks ? kMostSumBlocks / ghost_blocks : 1;
@@ -82,12 +82,12 @@ template <typename T, int kRows, int kColumns>
 __global__ void __launch_bounds__(kThreads, kColumns > 3 ? 2 : kBlocksAsked<T>)
     ghost_sum(const GhostSumArguments<T> arguments, const StripTiling tiling) {
   using A = accumulator_t<T>;
-  __shared__ A shared[kRows * kColumns][kWalkers][kLanes];
+  __shared__ A shared[kRows * kColumns][kWalkers][kWarpLanes];
   const Quotient block = tiling.ghost_blocks.divide(static_cast<int32_t>(blockIdx.x));
   const int32_t part = block.value;
-  const auto lane = static_cast<int32_t>(threadIdx.x) % kLanes;
-  const auto walker = static_cast<int32_t>(threadIdx.x) / kLanes;
-  const int32_t ghost = tiling.channels_innermost ? block.remainder * kLanes + lane : block.remainder;
+  const auto lane = static_cast<int32_t>(threadIdx.x) % kWarpLanes;
+  const auto walker = static_cast<int32_t>(threadIdx.x) / kWarpLanes;
+  const int32_t ghost = tiling.channels_innermost ? block.remainder * kWarpLanes + lane : block.remainder;
   const bool exists = ghost < arguments.ghosts;
   ChannelLink<A> link = {-1, 0, 0, 0, A(0), A(0), A(0)};
   if (exists) {
@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kThreads, kColumns > 3 ? 2 : kBlocksAsked<T>)
       const Quotient strip = tiling.columns.divide(unit);
       const Quotient image = tiling.strips.divide(strip.value);
       const int64_t n = image.value;
-      const int32_t x = tiling.channels_innermost ? strip.remainder : strip.remainder * kLanes + lane;
+      const int32_t x = tiling.channels_innermost ? strip.remainder : strip.remainder * kWarpLanes + lane;
       if (link.output < 0 || x >= width) {
         continue;
       }
@@ -159,28 +159,28 @@ __global__ void __launch_bounds__(kThreads, kColumns > 3 ? 2 : kBlocksAsked<T>)
       }
     }
     __syncthreads();
-    for (auto index = static_cast<int32_t>(threadIdx.x); index < kRows * kColumns * kLanes;
+    for (auto index = static_cast<int32_t>(threadIdx.x); index < kRows * kColumns * kWarpLanes;
          index += kThreads) {
-      A(&walkers)[kWalkers][kLanes] = shared[index / kLanes];
+      A(&walkers)[kWalkers][kWarpLanes] = shared[index / kWarpLanes];
       A sum = A(0);
 #pragma unroll
       for (int other = 0; other < kWalkers; ++other) {
-        sum += walkers[other][index % kLanes];
+        sum += walkers[other][index % kWarpLanes];
       }
-      walkers[0][index % kLanes] = sum;
+      walkers[0][index % kWarpLanes] = sum;
     }
     __syncthreads();
     // One thread for each sum that the block has: of each ghost of its lanes, or of its one ghost.
-    const int32_t owners = tiling.channels_innermost ? kLanes : 1;
+    const int32_t owners = tiling.channels_innermost ? kWarpLanes : 1;
     for (auto index = static_cast<int32_t>(threadIdx.x); index < kRows * kColumns * owners;
          index += kThreads) {
       const int32_t owner = index % owners;
       const int32_t row = index / owners / kColumns;
       const int32_t column = index / owners % kColumns;
-      const int32_t owned = tiling.channels_innermost ? block.remainder * kLanes + owner : ghost;
-      const A(&lanes)[kLanes] = shared[row * kColumns + column][0];
+      const int32_t owned = tiling.channels_innermost ? block.remainder * kWarpLanes + owner : ghost;
+      const A(&lanes)[kWarpLanes] = shared[row * kColumns + column][0];
       A sum = lanes[owner];
-      for (int other = 1; other < (tiling.channels_innermost ? 1 : kLanes); ++other) {
+      for (int other = 1; other < (tiling.channels_innermost ? 1 : kWarpLanes); ++other) {
         sum += lanes[other];
       }
       if (owned < arguments.ghosts && column < window) {

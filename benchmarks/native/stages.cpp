@@ -10,6 +10,7 @@
 #include "core/fused/channel_groups.h"
 #include "core/fused/convolution.h"
 #include "core/fused/packed_weight.h"
+#include "core/simd/kernels.h"
 
 namespace ghostsr::bench {
 namespace {
@@ -22,7 +23,7 @@ class Block {
  public:
   explicit Block(const benchmark::State& state)
       : channels(static_cast<int>(state.range(0))),
-        stages(fused::stages(simd_level())),
+        stages(*kernels().fused),
         shape{1, channels, kHeight, kWidth, channels / 2, channels / 2, 1, 1},
         blocking(make_blocking(shape, 1, 1, stages.kernel_rows)) {
     const auto size = [](std::ptrdiff_t floats) { return static_cast<std::size_t>(floats); };

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/cpu_features.h"
-#include "core/simd/compiled.h"
+#include "core/simd/kernels.h"
 
 namespace ghostsr::bindings {
 

@@ -30,7 +30,7 @@ void backward_by_pixels(const ShiftConcatBackwardParams<T>& params, int64_t begi
   const int64_t outputs = params.reader_begin[params.intrinsic_channels];
   const auto workspace = std::make_unique_for_overwrite<accumulator_t<T>[]>(
       backward_workspace(params.intrinsic_channels, outputs, params.reach));
-  GHOSTSR_CALL_KERNEL(shift_concat_backward_pixels, params, begin, end, workspace.get());
+  shift_kernels<T>(kernels()).backward_pixels(params, begin, end, workspace.get());
 }
 
 }  // namespace
@@ -50,9 +50,9 @@ int64_t shift_concat_backward_tasks(const ShiftConcatBackwardParams<T>& params) 
 template <typename T>
 void shift_concat(const ShiftConcatParams<T>& params, int64_t begin, int64_t end) {
   if (channels_innermost(params)) {
-    GHOSTSR_CALL_KERNEL(shift_concat_pixels, params, begin, end);
+    shift_kernels<T>(kernels()).concat_pixels(params, begin, end);
   } else {
-    GHOSTSR_CALL_KERNEL(shift_concat_rows, params, begin, end);
+    shift_kernels<T>(kernels()).concat_rows(params, begin, end);
   }
 }
 
@@ -61,7 +61,7 @@ void shift_concat_backward(const ShiftConcatBackwardParams<T>& params, int64_t b
   if (channels_innermost(params)) {
     backward_by_pixels(params, begin, end);
   } else {
-    GHOSTSR_CALL_KERNEL(shift_concat_backward_rows, params, begin, end);
+    shift_kernels<T>(kernels()).backward_rows(params, begin, end);
   }
 }
 

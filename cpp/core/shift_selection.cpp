@@ -48,7 +48,7 @@ void ghost_sum_by_rows(const GhostSumParams<T>& params, int64_t begin, int64_t e
       std::fill_n(sums, width, 0.0);
       const int64_t first = part * rows / parts;
       const int64_t last = (part + 1) * rows / parts;
-      GHOSTSR_CALL_KERNEL(ghost_sum_rows, params, ghost, first, last, workspace.data(), sums);
+      shift_kernels<T>(kernels()).sum_rows(params, ghost, first, last, workspace.data(), sums);
     }
   }
 }
@@ -62,14 +62,14 @@ void ghost_sum_by_pixels(const GhostSumParams<T>& params, int64_t begin, int64_t
   std::vector<accumulator_t<T>> workspace(
       ghost_sum_workspace(params.intrinsic_channels, params.intrinsic_channels + params.ghosts, reach));
   const int64_t count = params.ghosts * width;
-  std::vector<double> lanes(count * kGhostSumLanes);
+  std::vector<double> lanes(count * kGroup);
   for (int64_t part = begin; part < end; ++part) {
     std::fill(lanes.begin(), lanes.end(), 0.0);
-    GHOSTSR_CALL_KERNEL(ghost_sum_pixels, params, reach, width, part * rows / parts,
-                        (part + 1) * rows / parts, workspace.data(), lanes.data());
+    shift_kernels<T>(kernels()).sum_pixels(params, reach, width, part * rows / parts,
+                                           (part + 1) * rows / parts, workspace.data(), lanes.data());
     for (int64_t index = 0; index < count; ++index) {
-      const double* from = lanes.data() + index * kGhostSumLanes;
-      partial[part * count + index] = std::accumulate(from, from + kGhostSumLanes, 0.0);
+      const double* from = lanes.data() + index * kGroup;
+      partial[part * count + index] = std::accumulate(from, from + kGroup, 0.0);
     }
   }
 }

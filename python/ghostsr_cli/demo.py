@@ -14,7 +14,9 @@ def demo_command(
         list[str] | None,
         typer.Argument(metavar="MODEL", help="Checkpoints; those of the package if left out."),
     ] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="A free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port to listen on; by default a free one.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Serve a page to this machine: drop a picture, see two enlargements with a slider."""

@@ -36,7 +36,9 @@ def export_command(
     tolerance: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Largest difference from torch to accept, of 0..255; 0.005, half: 1."
+            min=0,
+            help="Largest difference from torch to accept, of 0..255; by default 0.005 (1 with "
+            "--half), or four times torch's own rounding.",
         ),
     ] = None,
     overwrite: Overwrite = False,

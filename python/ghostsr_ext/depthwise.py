@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from ghostsr_ext.activations import Activation, check_activation
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d, convolution_arguments, epilogue_arguments
+from ghostsr_ext.reference import activate
 
 
 class DepthwiseGhostConv2d(nn.Module):
@@ -21,7 +22,9 @@ class DepthwiseGhostConv2d(nn.Module):
         primary: The convolution [N, C_in, H, W] to [N, I, H', W'], without activation.
         ghost_channels: G.
         size: k, odd.
-        activation: "none" or "relu".
+        activation: "none", "relu", "leaky_relu" or "prelu".
+        negative_slope: Factor of negative values under "leaky_relu".
+        prelu_parameters: Learned factors of negative values under "prelu": 1 or C_out.
         residual_scale: Factor of the layer's output before the residual is added.
 
     Attributes:
@@ -29,8 +32,10 @@ class DepthwiseGhostConv2d(nn.Module):
         cheap: The depthwise convolution [N, G, H', W'] to the same shape.
         source: int64 buffer [G], the intrinsic channel that each ghost is made from.
         order: int64 buffer [I + G]; output p is concat(intrinsic, ghost)[order[p]].
+        prelu_weight: [1] or [I + G] under "prelu", else None.
     """
 
+    prelu_weight: nn.Parameter | None
     source: Tensor
     order: Tensor
 
@@ -40,15 +45,22 @@ class DepthwiseGhostConv2d(nn.Module):
         ghost_channels: int,
         size: int,
         *,
-        activation: str = "none",
+        activation: Activation = "none",
+        negative_slope: float = 0.01,
+        prelu_parameters: int = 1,
         residual_scale: float = 1.0,
     ) -> None:
+        outputs = primary.out_channels + ghost_channels
+        check_activation(activation, negative_slope, prelu_parameters, outputs)
         super().__init__()
         self.primary = primary
         self.cheap = nn.Conv2d(
             ghost_channels, ghost_channels, size, padding=size // 2, groups=ghost_channels
         )
         self.activation = activation
+        self.negative_slope = negative_slope
+        slopes = torch.full((prelu_parameters,), 0.25) if activation == "prelu" else None
+        self.register_parameter("prelu_weight", None if slopes is None else nn.Parameter(slopes))
         self.residual_scale = residual_scale
         self.register_buffer("source", torch.zeros(ghost_channels, dtype=torch.int64))
         self.register_buffer("order", torch.arange(primary.out_channels + ghost_channels))
@@ -80,6 +92,8 @@ class DepthwiseGhostConv2d(nn.Module):
             result.cheap.bias.zero_()
             if layer.ghost_bias is not None:
                 result.cheap.bias.copy_(layer.ghost_bias)
+            if result.prelu_weight is not None and layer.prelu_weight is not None:
+                result.prelu_weight.copy_(layer.prelu_weight)
             result.source.copy_(layer.source)
             result.order.copy_(layer.order)
         result.requires_grad_(layer.weight.requires_grad)
@@ -97,4 +111,4 @@ class DepthwiseGhostConv2d(nn.Module):
         output = torch.cat([computed, made], dim=1)[:, self.order] * self.residual_scale
         if residual is not None:
             output = residual + output
-        return functional.relu(output) if self.activation == "relu" else output
+        return activate(output, self.activation, self.negative_slope, self.prelu_weight)

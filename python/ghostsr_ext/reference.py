@@ -359,10 +359,10 @@ def ghost_conv(
         gain: See :func:`shift_concat`.
         ghost_bias: See :func:`shift_concat`.
         order: See :func:`shift_concat`.
-        stride: Of the convolution, as in ``conv2d``.
-        padding: Of the convolution.
-        dilation: Of the convolution.
-        groups: Of the convolution.
+        stride: Stride of the convolution, as in ``conv2d``.
+        padding: Padding of the convolution.
+        dilation: Dilation of the convolution.
+        groups: Groups of the convolution.
         activation: See :func:`shift_concat`.
         negative_slope: See :func:`shift_concat`.
         prelu_weight: See :func:`shift_concat`.

@@ -13,12 +13,9 @@
 #include "activations.h"
 #include "core/cpu_features.h"
 #include "core/fused/stages.h"
+#include "kernel_levels.h"
 
 namespace ghostsr::fused {
-
-namespace wide {
-extern const Stages table;
-}
 
 namespace {
 
@@ -225,11 +222,9 @@ double relative_error(const std::vector<float>& computed, const std::vector<doub
 }
 
 std::vector<Level> levels() {
-  std::vector<Level> levels = {{"wide", &wide::table}};
-  for (const SimdLevel level : {SimdLevel::portable, SimdLevel::avx2, SimdLevel::avx512}) {
-    if (level <= supported_simd_level()) {
-      levels.push_back({simd_level_name(level), &stages(level)});
-    }
+  std::vector<Level> levels;
+  for (const KernelLevel& level : kernel_levels()) {
+    levels.push_back({level.name, level.kernels->fused});
   }
   return levels;
 }

@@ -14,8 +14,8 @@
 #include "activations.h"
 #include "core/channel_plan.h"
 #include "core/half.h"
-#include "core/simd/kernels.h"
 #include "core/simd/sizes.h"
+#include "kernel_levels.h"
 
 namespace ghostsr {
 namespace {
@@ -23,41 +23,21 @@ namespace {
 // Values around a map that kernels must neither use nor change.
 constexpr float kOutside = 1e30F;
 
-using Kernel = void (*)(const ShiftConcatParams<float>&, int64_t, int64_t);
-using BackwardKernel = void (*)(const ShiftConcatBackwardParams<float>&, int64_t, int64_t);
-
-struct Level {
-  std::string name;
-  Kernel rows;
-  Kernel pixels;
-  BackwardKernel backward_rows;
-  BackwardKernel backward_pixels;
-};
-
-using PixelKernel = void (*)(const ShiftConcatBackwardParams<float>&, int64_t, int64_t, float*);
+using Backward = ShiftConcatBackwardParams<float>;
 
 // Lends a kernel just the memory that it says it works in.
-template <PixelKernel kernel>
-void with_workspace(const ShiftConcatBackwardParams<float>& params, int64_t begin, int64_t end) {
+void backward_by_pixels(const ShiftKernels<float>& kernels, const Backward& params, int64_t begin,
+                        int64_t end) {
   const int64_t outputs = params.reader_begin[params.intrinsic_channels];
   std::vector<float> workspace(backward_workspace(params.intrinsic_channels, outputs, params.reach) + 1,
                                kOutside);
-  kernel(params, begin, end, workspace.data());
+  kernels.backward_pixels(params, begin, end, workspace.data());
   EXPECT_EQ(workspace.back(), kOutside);
 }
 
-std::vector<Level> levels() {
-  std::vector<Level> all{{"portable", portable::shift_concat_rows<float>,
-                          portable::shift_concat_pixels<float>, portable::shift_concat_backward_rows<float>,
-                          with_workspace<portable::shift_concat_backward_pixels<float>>}};
-#ifdef GHOSTSR_HAS_X86
-  if (supported_simd_level() >= SimdLevel::avx2) {
-    all.push_back({"avx2", avx2::shift_concat_rows<float>, avx2::shift_concat_pixels<float>,
-                   avx2::shift_concat_backward_rows<float>,
-                   with_workspace<avx2::shift_concat_backward_pixels<float>>});
-  }
-#endif
-  return all;
+void run_backward(const ShiftKernels<float>& kernels, bool channels_last, const Backward& params,
+                  int64_t begin, int64_t end) {
+  channels_last ? backward_by_pixels(kernels, params, begin, end) : kernels.backward_rows(params, begin, end);
 }
 
 // A map with a margin on every side of its memory.
@@ -181,10 +161,11 @@ TEST_P(ShiftConcatKernels, EqualTheFormulaAndStayInTheirMemory) {
   intrinsic.fill(random_);
   residual.fill(random_);
   const std::vector<double> slopes = test_slopes(channels);
-  for (const Level& level : levels()) {
+  for (const KernelLevel& level : kernel_levels()) {
     for (const ActivationKind kind : kActivations) {
       for (const bool with_residual : {false, true}) {
-        SCOPED_TRACE(level.name + ", " + activation_name(kind) + (with_residual ? ", residual" : ""));
+        SCOPED_TRACE(std::string(level.name) + ", " + activation_name(kind) +
+                     (with_residual ? ", residual" : ""));
         Map output(shape.extent, channels, channels_last, 2);
         const ShiftConcatParams<float> params{
             .extent = shape.extent,
@@ -204,7 +185,8 @@ TEST_P(ShiftConcatKernels, EqualTheFormulaAndStayInTheirMemory) {
         const int64_t rows = shape.extent.batch * shape.extent.height;
         const int64_t tasks = channels_last ? rows : rows * channels;
         // In two parts and backwards: tasks may run in any order.
-        const Kernel kernel = channels_last ? level.pixels : level.rows;
+        const ShiftKernels<float>& kernels = level.kernels->float32;
+        const auto kernel = channels_last ? kernels.concat_pixels : kernels.concat_rows;
         kernel(params, tasks / 2, tasks);
         kernel(params, 0, tasks / 2);
         output.for_each([&](int64_t n, int64_t c, int64_t y, int64_t x) {
@@ -232,10 +214,10 @@ TEST_P(ShiftConcatKernels, HaveTheGradientOfTheFormula) {
   output.fill(random_);
   intrinsic.fill(random_);
   const std::vector<double> slopes = test_slopes(channels);
-  for (const Level& level : levels()) {
+  for (const KernelLevel& level : kernel_levels()) {
     for (const auto& [source, kind, scale] : masks) {
-      SCOPED_TRACE(level.name + ", mask source " + std::to_string(static_cast<int>(source)) + ", " +
-                   activation_name(kind) + ", scale " + std::to_string(scale));
+      SCOPED_TRACE(std::string(level.name) + ", mask source " + std::to_string(static_cast<int>(source)) +
+                   ", " + activation_name(kind) + ", scale " + std::to_string(scale));
       Map result(shape.extent, shape.intrinsic, channels_last, 1);
       const ShiftConcatBackwardParams<float> params{
           .extent = shape.extent,
@@ -258,9 +240,8 @@ TEST_P(ShiftConcatKernels, HaveTheGradientOfTheFormula) {
       };
       const int64_t rows = shape.extent.batch * shape.extent.height;
       const int64_t tasks = channels_last ? rows : rows * shape.intrinsic;
-      const BackwardKernel kernel = channels_last ? level.backward_pixels : level.backward_rows;
-      kernel(params, tasks / 2, tasks);
-      kernel(params, 0, tasks / 2);
+      run_backward(level.kernels->float32, channels_last, params, tasks / 2, tasks);
+      run_backward(level.kernels->float32, channels_last, params, 0, tasks / 2);
 
       // Scattered, as the definition reads; the kernels gather.
       Map expected(shape.extent, shape.intrinsic, channels_last);
@@ -292,7 +273,7 @@ struct ThroughActivation {
   std::vector<float> gradients;
 };
 
-ThroughActivation through(const Level& level, float value, ActivationKind kind, double slope,
+ThroughActivation through(const ShiftKernels<float>& kernels, float value, ActivationKind kind, double slope,
                           bool channels_last, MaskSource source) {
   constexpr Shape kShape{{1, 2, 21}, 19, 0, 0};
   const ChannelPlan plan = make_channel_plan(19, 0, nullptr, nullptr, nullptr, nullptr, nullptr);
@@ -318,7 +299,7 @@ ThroughActivation through(const Level& level, float value, ActivationKind kind, 
       .activation = activation,
       .affine = false,
   };
-  (channels_last ? level.pixels : level.rows)(params, 0, tasks);
+  (channels_last ? kernels.concat_pixels : kernels.concat_rows)(params, 0, tasks);
   result.for_each(
       [&](int64_t n, int64_t c, int64_t y, int64_t x) { found.outputs.push_back(result.at(n, c, y, x)); });
   Map ones(kShape.extent, 19, channels_last);
@@ -342,7 +323,7 @@ ThroughActivation through(const Level& level, float value, ActivationKind kind, 
       .grad_intrinsic_strides = result.strides,
       .residual_scale = 1,
   };
-  (channels_last ? level.backward_pixels : level.backward_rows)(backward, 0, tasks);
+  run_backward(kernels, channels_last, backward, 0, tasks);
   result.for_each(
       [&](int64_t n, int64_t c, int64_t y, int64_t x) { found.gradients.push_back(result.at(n, c, y, x)); });
   return found;
@@ -376,15 +357,15 @@ TEST(ShiftConcatActivations, TakeNansZerosAndInfinitiesAsTorchDoes) {
     return std::isnan(expected) ? std::isnan(found)
                                 : found == expected && std::signbit(found) == std::signbit(expected);
   };
-  for (const Level& level : levels()) {
+  for (const KernelLevel& level : kernel_levels()) {
     for (const bool channels_last : {false, true}) {
       for (const MaskSource source : {MaskSource::output, MaskSource::intrinsic}) {
         for (const Expected& expected : kExpected) {
-          SCOPED_TRACE(level.name + (channels_last ? ", channels_last, " : ", contiguous, ") +
+          SCOPED_TRACE(std::string(level.name) + (channels_last ? ", channels_last, " : ", contiguous, ") +
                        activation_name(expected.kind) + " of " + std::to_string(expected.value) +
                        " at slope " + std::to_string(expected.slope));
-          const ThroughActivation found =
-              through(level, expected.value, expected.kind, expected.slope, channels_last, source);
+          const ThroughActivation found = through(level.kernels->float32, expected.value, expected.kind,
+                                                  expected.slope, channels_last, source);
           for (const float output : found.outputs) {
             ASSERT_TRUE(same(output, expected.output)) << output;
           }

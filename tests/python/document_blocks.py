@@ -26,9 +26,15 @@ COMMANDS = ("ghostsr ", SCRIPTS, *LEFT_OUT)
 
 
 def blocks(document: Path) -> Iterator[tuple[str, int, str]]:
-    """The document's Python and shell blocks, with the lines that they start at."""
+    """The document's blocks, with the lines that they start at.
+
+    A block is "python", "sh", or by its name a Python file.
+    """
     for token in MarkdownIt().parse(document.read_text(encoding="utf-8")):
-        if token.type == "fence" and token.info in ("python", "sh"):
+        named = re.fullmatch(r'python title="(\w+\.py)"', token.info)
+        if named:
+            yield named[1], token.map[0] + 1, token.content
+        elif token.type == "fence" and token.info in ("python", "sh"):
             yield token.info, token.map[0] + 1, token.content
         elif token.type == "code_block" and token.content.startswith(COMMANDS):
             yield "sh", token.map[0] + 1, token.content

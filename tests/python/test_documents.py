@@ -73,7 +73,7 @@ def run_shell(script, where):
         assert line.startswith("ghostsr "), f"{where}: no command that is known here: {line}"
         if line.startswith(ONLY_READ):
             check_options(line, where)
-        elif "<" in line or "|" in line:
+        elif "<" in line or "|" in line or "--import" in line:
             run_in_bash(line, where)
         else:
             invoke(shlex.split(line, comments=True)[1:], where)
@@ -115,9 +115,17 @@ def test_code_in_documents_runs(document, workplace, monkeypatch):
     found = list(blocks(document))
     if not found:
         pytest.skip("has no Python and no commands")
+    files = []
     for language, line, content in found:
         where = f"{document.name}:{line}"
-        if language == "python":
+        if language not in ("python", "sh"):
+            Path(language).write_text(content)
+            files.append(Path(language).stem)
+        elif language == "python" and any(f"import {name}" in content for name in files):
+            # What such a file registers is for nobody else.
+            done = subprocess.run([sys.executable, "-c", content], capture_output=True, text=True)
+            assert done.returncode == 0, f"{where}: {done.stderr}"
+        elif language == "python":
             if "onnxruntime" in content:
                 pytest.importorskip("onnxruntime", reason=f"{where} needs ONNX Runtime")
             run_python(content, where)

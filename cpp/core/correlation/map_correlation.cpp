@@ -92,8 +92,8 @@ class Correlator {
         // Odd in cache lines, so that the frequencies of a tile do not all map to the same few sets.
         frequency_stride_((batch_ | 1) * kSpectrumEntry),
         block_stride_(tiling_.frequencies() * frequency_stride_),
-        first_blocks_(divide_up(maps.first_channels, kSpectrumChannels)),
-        second_blocks_(divide_up(maps.second_channels, kSpectrumChannels)),
+        first_blocks_(divide_up(maps.first_channels, kGroup)),
+        second_blocks_(divide_up(maps.second_channels, kGroup)),
         first_(allocate(first_blocks_ * block_stride_)),
         second_(allocate(second_blocks_ * block_stride_)) {
     for (int64_t first = 0; first < first_blocks_; ++first) {
@@ -120,7 +120,7 @@ class Correlator {
 
  private:
   int64_t lags() const { return (2 * maps_.reach_y + 1) * (2 * maps_.reach_x + 1); }
-  int64_t pair_sums() const { return lags() * kSpectrumChannels * kSpectrumChannels; }
+  int64_t pair_sums() const { return lags() * kGroup * kGroup; }
 
   void transform(int64_t begin, int64_t count) {
     const int64_t blocks = first_blocks_ + second_blocks_;
@@ -134,7 +134,7 @@ class Correlator {
         float* spectrum =
             (is_first ? first_ : second_).get() + own_block * block_stride_ + tile * kSpectrumEntry;
         const TileWindow tile_window = window(begin + tile, own_block, is_first);
-        GHOSTSR_CALL_KERNEL(transform_tile, grid_, tile_window, workspace.get(), spectrum, frequency_stride_);
+        kernels().spectrum.transform_tile(grid_, tile_window, workspace.get(), spectrum, frequency_stride_);
       }
     });
   }
@@ -145,13 +145,13 @@ class Correlator {
     const int64_t row = tile % per_map / tiling_.columns * tiling_.height;
     const int64_t column = tile % tiling_.columns * tiling_.width;
     const int64_t channels = is_first ? maps_.first_channels : maps_.second_channels;
-    const int64_t channel = block * kSpectrumChannels;
+    const int64_t channel = block * kGroup;
     TileWindow result;
     result.maps =
         (is_first ? maps_.first : maps_.second) + (tile / per_map * channels + channel) * height * width;
     result.channel_stride = height * width;
     result.row_stride = width;
-    result.channels = std::min(kSpectrumChannels, channels - channel);
+    result.channels = std::min<int64_t>(kGroup, channels - channel);
     result.top = row - maps_.reach_y;
     result.left = column - maps_.reach_x;
     const int64_t around_y = is_first ? 0 : maps_.reach_y;
@@ -176,14 +176,14 @@ class Correlator {
                                        column,
                                        maps_.reach_y,
                                        maps_.reach_x};
-          GHOSTSR_CALL_KERNEL(add_column, grid_, spectra, sums_.data() + pair * pair_sums());
+          kernels().spectrum.add_column(grid_, spectra, sums_.data() + pair * pair_sums());
         }
       }
     });
   }
 
   void write_pair(int64_t first_block, int64_t second_block, const double* from, double* sums) const {
-    constexpr int64_t kBlock = kSpectrumChannels;
+    constexpr int64_t kBlock = kGroup;
     const int64_t rows = std::min(kBlock, maps_.first_channels - first_block * kBlock);
     const int64_t columns = std::min(kBlock, maps_.second_channels - second_block * kBlock);
     for (int64_t lag = 0; lag < lags(); ++lag) {

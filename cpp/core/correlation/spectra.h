@@ -6,12 +6,12 @@
 
 #include <cstdint>
 
+#include "core/simd/sizes.h"
+
 namespace ghostsr {
 
-constexpr int64_t kSpectrumChannels = 8;
-
 // Floats of one frequency of one tile: the real parts of eight channels, then the imaginary parts.
-constexpr int64_t kSpectrumEntry = 2 * kSpectrumChannels;
+constexpr int64_t kSpectrumEntry = 2 * kGroup;
 
 constexpr int64_t kSmallTile = 16;
 constexpr int64_t kLargeTile = 32;
@@ -63,17 +63,13 @@ struct SpectrumColumn {
   int64_t reach_x;
 };
 
+struct SpectrumKernels {
+  // Writes twice the transform, entry by entry, `frequency_stride` floats apart.
+  void (*transform_tile)(const SpectrumGrid& grid, const TileWindow& window, float* workspace,
+                         float* spectrum, int64_t frequency_stride);
+  // Adds what the column contributes to the correlation to sums[ly][lx][kGroup][kGroup]; both spectra are
+  // twice the transforms.
+  void (*add_column)(const SpectrumGrid& grid, const SpectrumColumn& column, double* sums);
+};
+
 }  // namespace ghostsr
-
-#define GHOSTSR_DECLARE_SPECTRUM_KERNELS(level)                                                              \
-  namespace ghostsr::level {                                                                                 \
-  /* Writes twice the transform, entry by entry, `frequency_stride` floats apart. */                         \
-  void transform_tile(const SpectrumGrid& grid, const TileWindow& window, float* workspace, float* spectrum, \
-                      int64_t frequency_stride);                                                             \
-  /* Adds what the column contributes to the correlation to sums[ly][lx][8][8]; both spectra are             \
-     twice the transforms. */                                                                                \
-  void add_column(const SpectrumGrid& grid, const SpectrumColumn& column, double* sums);                     \
-  }
-
-GHOSTSR_DECLARE_SPECTRUM_KERNELS(portable)
-GHOSTSR_DECLARE_SPECTRUM_KERNELS(avx2)

@@ -12,6 +12,7 @@
 #include "core/fused/sizes.h"
 #include "core/fused/stages.h"
 #include "core/fused/strip.h"
+#include "core/simd/kernels.h"
 
 namespace ghostsr::fused {
 namespace {
@@ -68,7 +69,7 @@ void check(const Arguments& arguments, int workers) {
 }
 
 const Stages& stages_of(const Arguments& arguments) {
-  return arguments.stages != nullptr ? *arguments.stages : stages(simd_level());
+  return arguments.stages != nullptr ? *arguments.stages : *kernels().fused;
 }
 
 // The slopes of whole pixels one after another, as far as a vector that begins in the first of them reaches.

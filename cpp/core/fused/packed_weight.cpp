@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
-#include "core/cpu_features.h"
 #include "core/fused/convolution.h"
 #include "core/fused/sizes.h"
 #include "core/fused/stages.h"
+#include "core/simd/kernels.h"
 
 namespace ghostsr::fused {
 namespace {
@@ -27,7 +27,7 @@ std::size_t packed_size(const WeightSize& size) {
 
 void pack(const Weight& weight, float* packed, ParallelFor parallel, const Stages* chosen) {
   const WeightSize& size = weight.size;
-  const Stages& kernels = chosen != nullptr ? *chosen : stages(simd_level());
+  const Stages& stages = chosen != nullptr ? *chosen : *kernels().fused;
   const std::int64_t padded_out = round_up(size.out, kChannelPadding);
   const std::int64_t panels = ceil_div(size.out, kPanelWidth);
   const std::int64_t parts = ceil_div(size.in, kTaskChannels);
@@ -48,8 +48,8 @@ void pack(const Weight& weight, float* packed, ParallelFor parallel, const Stage
           .stride_y = weight.stride_y,
           .stride_x = weight.stride_x,
       };
-      kernels.pack(panel, packed + group * group_size(size) + out * size.in + in * width,
-                   component_size(size));
+      stages.pack(panel, packed + group * group_size(size) + out * size.in + in * width,
+                  component_size(size));
     }
   });
 }

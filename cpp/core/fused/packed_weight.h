@@ -9,10 +9,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/simd/sizes.h"
+
 namespace ghostsr::fused {
 
 // Output channels are padded to a multiple of this.
-inline constexpr std::int64_t kChannelPadding = 8;
+inline constexpr std::int64_t kChannelPadding = kGroup;
 
 // Output channels of a full panel.
 inline constexpr std::int64_t kPanelWidth = 16;

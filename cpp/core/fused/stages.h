@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "core/activation.h"
-#include "core/cpu_features.h"
+#include "core/simd/sizes.h"
 
 namespace ghostsr::fused {
 
@@ -82,9 +82,6 @@ struct Product {
 // Floats of the widest vectors.
 inline constexpr int kMostLanes = 16;
 
-// Output channels are assembled eight at a time.
-inline constexpr int kGroup = 8;
-
 // Where eight neighbouring output channels come from. Lanes past the last output channel repeat lane 0.
 struct ChannelGroup {
   int dy[kGroup];
@@ -154,8 +151,5 @@ struct Stages {
   // Tiles that a step of `multiply` takes at best.
   int kernel_rows;
 };
-
-// The stages of a level, or of the highest one below it that this build has.
-const Stages& stages(SimdLevel level);
 
 }  // namespace ghostsr::fused

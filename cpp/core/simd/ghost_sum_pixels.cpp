@@ -1,15 +1,13 @@
+#include "core/shift_selection.h"
 #include "core/simd/dispatch.h"
-#include "core/simd/kernels.h"
-#include "core/simd/lanes.h"
 #include "core/simd/planes.h"
+#include "core/simd/slopes.h"
 
 // All ghosts of a row together: the path of channels_last maps. Rows are turned into planes, and neighbouring
 // pixels of a plane are summed in lanes.
 
 namespace ghostsr::GHOSTSR_SIMD_LEVEL {
 namespace {
-
-static_assert(kGhostSumLanes == kLanes);
 
 template <typename T>
 struct Planes {
@@ -33,9 +31,9 @@ void fill_gradient(const GhostSumParams<T>& params, const Planes<T>& planes, con
   to_planes(
       channels, piece.pixels, kPlanePixels, planes.gradient,
       [&](int64_t x, int64_t c) __attribute__((always_inline)) {
-        const lanes_t<A> value = load(gradient + x * grad.x + c) * scale;
+        const Group<A> value = load<kGroup>(gradient + x * grad.x + c) * scale;
         if constexpr (kSource == MaskSource::output) {
-          return activation_gradient<kActivation>(lanes_t<A>(load(output + x * out.x + c)), value,
+          return activation_gradient<kActivation>(load<kGroup>(output + x * out.x + c), value,
                                                   slopes_of<kActivation, A>(params.activation, c));
         }
         return value;
@@ -59,16 +57,15 @@ void fill_intrinsic(const GhostSumParams<T>& params, const Planes<T>& planes, co
   const T* from = params.intrinsic + piece.n * in.batch + row * in.y;
   fill_ring(
       planes.intrinsic, params.extent, piece, y,
-      [&](int64_t x, int64_t c) __attribute__((always_inline)) { return load(from + x * in.x + c); },
+      [&](int64_t x, int64_t c) __attribute__((always_inline)) { return load<kGroup>(from + x * in.x + c); },
       [&](int64_t x, int64_t c) __attribute__((always_inline)) { return A(from[x * in.x + c]); });
 }
 
 // The gradient of a ghost as the activation let it through.
 template <MaskSource kSource, ActivationKind kActivation, typename T>
-[[gnu::always_inline]] inline const accumulator_t<T>* passed_gradient(const GhostSumParams<T>& params,
-                                                                      const Planes<T>& planes,
-                                                                      const Piece& piece, int64_t channel,
-                                                                      const ChannelOrigin& origin) {
+GHOSTSR_ALWAYS_INLINE const accumulator_t<T>* passed_gradient(const GhostSumParams<T>& params,
+                                                              const Planes<T>& planes, const Piece& piece,
+                                                              int64_t channel, const ChannelOrigin& origin) {
   using A = accumulator_t<T>;
   const A* gradient = planes.gradient + channel * kPlanePixels;
   if constexpr (kSource != MaskSource::intrinsic) {
@@ -77,37 +74,38 @@ template <MaskSource kSource, ActivationKind kActivation, typename T>
   const A gain = static_cast<A>(origin.gain * params.residual_scale);
   const A bias = static_cast<A>(origin.bias * params.residual_scale);
   const A* seen = planes.intrinsic.channel(piece.y + origin.dy, origin.source) + origin.dx;
-  const lanes_t<A> slope = lanes_t<A>{} + slope_of<kActivation, A>(params.activation, channel);
-  for (int64_t x = 0; x < piece.whole; x += kLanes) {
-    store(planes.passed + x, activation_gradient<kActivation>(load(seen + x) * gain + bias,
-                                                              lanes_t<A>(load(gradient + x)), slope));
+  const Plane<A> slope = Plane<A>{} + slope_of<kActivation, A>(params.activation, channel);
+  for (int64_t x = 0; x < piece.whole; x += kPlaneLanes) {
+    store<kPlaneLanes>(planes.passed + x,
+                       activation_gradient<kActivation>(load<kPlaneLanes>(seen + x) * gain + bias,
+                                                        load<kPlaneLanes>(gradient + x), slope));
   }
   return planes.passed;
 }
 
-template <typename L>
-[[gnu::always_inline]] inline void add_lanes(const L& values, double* sums) {
-  for (int64_t lane = 0; lane < kLanes; ++lane) {
-    sums[lane] += static_cast<double>(values[lane]);
+template <typename A>
+GHOSTSR_ALWAYS_INLINE void add_lanes(const Plane<A>& values, double* sums) {
+  for (int lane = 0; lane < kPlaneLanes; ++lane) {
+    sums[lane % kGroup] += static_cast<double>(values[lane]);
   }
 }
 
 template <typename A>
-[[gnu::always_inline]] inline void add_products(const A* left, const A* right, int64_t count, double* sums) {
-  lanes_t<A> products = {};
-  for (int64_t x = 0; x < count; x += kLanes) {
-    products += load(left + x) * load(right + x);
+GHOSTSR_ALWAYS_INLINE void add_products(const A* left, const A* right, int64_t count, double* sums) {
+  Plane<A> products = {};
+  for (int64_t x = 0; x < count; x += kPlaneLanes) {
+    products += load<kPlaneLanes>(left + x) * load<kPlaneLanes>(right + x);
   }
-  add_lanes(products, sums);
+  add_lanes<A>(products, sums);
 }
 
 template <typename A>
-[[gnu::always_inline]] inline void add_values(const A* values, int64_t count, double* sums) {
-  lanes_t<A> total = {};
-  for (int64_t x = 0; x < count; x += kLanes) {
-    total += load(values + x);
+GHOSTSR_ALWAYS_INLINE void add_values(const A* values, int64_t count, double* sums) {
+  Plane<A> total = {};
+  for (int64_t x = 0; x < count; x += kPlaneLanes) {
+    total += load<kPlaneLanes>(values + x);
   }
-  add_lanes(total, sums);
+  add_lanes<A>(total, sums);
 }
 
 template <MaskSource kSource, ActivationKind kActivation, typename T>
@@ -131,7 +129,7 @@ void add_ghost(const GhostSumParams<T>& params, const Planes<T>& planes, const P
         const A* source = planes.intrinsic.channel(piece.y + dy, origin.source);
         for (int64_t dx = -params.max_shift; dx <= params.max_shift; ++dx) {
           add_products(gradient, source + dx, piece.whole, sums);
-          sums += kLanes;
+          sums += kGroup;
         }
       }
       break;
@@ -157,7 +155,7 @@ void sum_pixels(const GhostSumParams<T>& params, int64_t reach, int64_t width, i
         fill_intrinsic(params, planes, piece, piece.y + dy);
       }
       for (int64_t ghost = 0; ghost < params.ghosts; ++ghost) {
-        add_ghost<kSource, kActivation>(params, planes, piece, ghost, sums + ghost * width * kLanes);
+        add_ghost<kSource, kActivation>(params, planes, piece, ghost, sums + ghost * width * kGroup);
       }
     }
   }

@@ -1,6 +1,6 @@
+#include "core/shift_selection.h"
 #include "core/simd/dispatch.h"
-#include "core/simd/kernels.h"
-#include "core/simd/lanes.h"
+#include "core/simd/slopes.h"
 
 namespace ghostsr::GHOSTSR_SIMD_LEVEL {
 namespace {
@@ -8,15 +8,14 @@ namespace {
 // Sums the products of two rows in eight fixed lanes, so that the result does not depend on the instruction
 // level's vector length.
 template <typename A>
-[[gnu::always_inline]] inline double dot(const A* left, const A* right, int64_t count) {
-  lanes_t<A> lanes = {};
+GHOSTSR_ALWAYS_INLINE double dot(const A* left, const A* right, int64_t count) {
+  Group<A> lanes = {};
   int64_t index = 0;
-  for (; index + kLanes <= count; index += kLanes) {
-    lanes += *reinterpret_cast<const lanes_t<A>*>(left + index) *
-             *reinterpret_cast<const lanes_t<A>*>(right + index);
+  for (; index + kGroup <= count; index += kGroup) {
+    lanes += load<kGroup>(left + index) * load<kGroup>(right + index);
   }
   double sum = 0;
-  for (int64_t lane = 0; lane < kLanes; ++lane) {
+  for (int64_t lane = 0; lane < kGroup; ++lane) {
     sum += static_cast<double>(lanes[lane]);
   }
   for (; index < count; ++index) {
@@ -36,8 +35,7 @@ double total(const A* values, int64_t count) {
 
 // Copies elements that lie `step` apart.
 template <typename T>
-[[gnu::always_inline]] inline void load_row(const T* from, int64_t step, int64_t count,
-                                            accumulator_t<T>* row) {
+GHOSTSR_ALWAYS_INLINE void load_row(const T* from, int64_t step, int64_t count, accumulator_t<T>* row) {
   using A = accumulator_t<T>;
   if (step == 1) {
     for (int64_t x = 0; x < count; ++x) {
@@ -89,10 +87,9 @@ void load_gradient_row(const GhostSumParams<T>& params, int64_t n, int64_t y, in
     const Strides& out = params.output_strides;
     const T* output = params.output + n * out.batch + channel * out.channel + y * out.y;
     int64_t x = 0;
-    for (; out.x == 1 && x + kLanes <= width; x += kLanes) {
-      auto* lanes = reinterpret_cast<lanes_t<A>*>(row + x);
-      *lanes = activation_gradient<kActivation>(lanes_t<A>(load(output + x)), lanes_t<A>(*lanes),
-                                                lanes_t<A>(lanes_t<A>{} + slope));
+    for (; out.x == 1 && x + kGroup <= width; x += kGroup) {
+      store<kGroup>(row + x, activation_gradient<kActivation>(load<kGroup>(output + x), load<kGroup>(row + x),
+                                                              Group<A>{} + slope));
     }
     for (; x < width; ++x) {
       row[x] = activation_gradient<kActivation>(A(output[x * out.x]), row[x], slope);

@@ -5,12 +5,19 @@
 #include <cstdint>
 
 #include "core/geometry.h"
-#include "core/simd/lanes.h"
 #include "core/simd/sizes.h"
+#include "core/simd/vector.h"
 
 namespace ghostsr {
 
 namespace GHOSTSR_SIMD_LEVEL {
+
+// Pixels of a plane that are worked on together.
+inline constexpr int kPlaneLanes = kLanes > kGroup ? kLanes : kGroup;
+static_assert(kPlanePixels % kPlaneLanes == 0);
+
+template <typename A>
+using Plane = Vector<A, kPlaneLanes>;
 
 // Some pixels of a row, [first, first + pixels).
 struct Piece {
@@ -18,13 +25,14 @@ struct Piece {
   int64_t y;
   int64_t first;
   int64_t pixels;
-  int64_t whole;  // pixels, rounded up to lanes
+  int64_t whole;  // pixels, rounded up to kPlaneLanes
 };
 
-[[gnu::always_inline]] inline Piece make_piece(const Extent& extent, int64_t row, int64_t first) {
+GHOSTSR_ALWAYS_INLINE Piece make_piece(const Extent& extent, int64_t row, int64_t first) {
   const int64_t left = extent.width - first;
   const int64_t pixels = left < kPlanePixels ? left : kPlanePixels;
-  return {row / extent.height, row % extent.height, first, pixels, (pixels + kLanes - 1) / kLanes * kLanes};
+  return {row / extent.height, row % extent.height, first, pixels,
+          (pixels + kPlaneLanes - 1) / kPlaneLanes * kPlaneLanes};
 }
 
 // The planes of the rows y - reach to y + reach around a piece, with `reach` more pixels on either side.
@@ -47,19 +55,19 @@ struct PlaneRing {
 // Writes channels x pixels of a row as planes[channel * pitch + pixel]. `block(x, c)` gives eight channels of
 // a pixel, `element(x, c)` one.
 template <typename A, typename Block, typename Element>
-[[gnu::always_inline]] inline void to_planes(int64_t channels, int64_t pixels, int64_t pitch, A* planes,
-                                             const Block& block, const Element& element) {
-  const int64_t whole_pixels = pixels - pixels % kLanes;
-  const int64_t whole_channels = channels - channels % kLanes;
-  for (int64_t x = 0; x < whole_pixels; x += kLanes) {
-    for (int64_t c = 0; c < whole_channels; c += kLanes) {
-      lanes_t<A> square[kLanes];
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
+GHOSTSR_ALWAYS_INLINE void to_planes(int64_t channels, int64_t pixels, int64_t pitch, A* planes,
+                                     const Block& block, const Element& element) {
+  const int64_t whole_pixels = pixels - pixels % kGroup;
+  const int64_t whole_channels = channels - channels % kGroup;
+  for (int64_t x = 0; x < whole_pixels; x += kGroup) {
+    for (int64_t c = 0; c < whole_channels; c += kGroup) {
+      Group<A> square[kGroup];
+      for (int64_t lane = 0; lane < kGroup; ++lane) {
         square[lane] = block(x + lane, c);
       }
-      transpose(square);
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        store(planes + (c + lane) * pitch + x, square[lane]);
+      transpose<A>(square);
+      for (int64_t lane = 0; lane < kGroup; ++lane) {
+        store<kGroup>(planes + (c + lane) * pitch + x, square[lane]);
       }
     }
   }
@@ -72,20 +80,20 @@ template <typename A, typename Block, typename Element>
 
 // Writes planes back as a row whose pixels lie `step` apart.
 template <typename T>
-[[gnu::always_inline]] inline void from_planes(const accumulator_t<T>* planes, int64_t channels,
-                                               int64_t pixels, int64_t pitch, T* row, int64_t step) {
+GHOSTSR_ALWAYS_INLINE void from_planes(const accumulator_t<T>* planes, int64_t channels, int64_t pixels,
+                                       int64_t pitch, T* row, int64_t step) {
   using A = accumulator_t<T>;
-  const int64_t whole_pixels = pixels - pixels % kLanes;
-  const int64_t whole_channels = channels - channels % kLanes;
-  for (int64_t x = 0; x < whole_pixels; x += kLanes) {
-    for (int64_t c = 0; c < whole_channels; c += kLanes) {
-      lanes_t<A> square[kLanes];
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        square[lane] = load(planes + (c + lane) * pitch + x);
+  const int64_t whole_pixels = pixels - pixels % kGroup;
+  const int64_t whole_channels = channels - channels % kGroup;
+  for (int64_t x = 0; x < whole_pixels; x += kGroup) {
+    for (int64_t c = 0; c < whole_channels; c += kGroup) {
+      Group<A> square[kGroup];
+      for (int64_t lane = 0; lane < kGroup; ++lane) {
+        square[lane] = load<kGroup>(planes + (c + lane) * pitch + x);
       }
-      transpose(square);
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        store(row + (x + lane) * step + c, square[lane]);
+      transpose<A>(square);
+      for (int64_t lane = 0; lane < kGroup; ++lane) {
+        store<kGroup>(row + (x + lane) * step + c, square[lane]);
       }
     }
   }
@@ -99,8 +107,8 @@ template <typename T>
 // Sets [begin, end) of every plane to zero. The few pixels are the outer loop: a call of memset for each
 // plane would take longer than all the rest.
 template <typename A>
-[[gnu::always_inline]] inline void clear_planes(A* planes, int64_t channels, int64_t pitch, int64_t begin,
-                                                int64_t end) {
+GHOSTSR_ALWAYS_INLINE void clear_planes(A* planes, int64_t channels, int64_t pitch, int64_t begin,
+                                        int64_t end) {
   for (int64_t x = begin; x < end; ++x) {
     for (int64_t c = 0; c < channels; ++c) {
       planes[c * pitch + x] = A(0);
@@ -111,9 +119,8 @@ template <typename A>
 // Turns row y into its slot of the ring, zero outside the map. `block(x, c)` and `element(x, c)` give what
 // lies at pixel x of the row.
 template <typename A, typename Block, typename Element>
-[[gnu::always_inline]] inline void fill_ring(const PlaneRing<A>& ring, const Extent& extent,
-                                             const Piece& piece, int64_t y, const Block& block,
-                                             const Element& element) {
+GHOSTSR_ALWAYS_INLINE void fill_ring(const PlaneRing<A>& ring, const Extent& extent, const Piece& piece,
+                                     int64_t y, const Block& block, const Element& element) {
   A* planes = ring.row(y);
   const int64_t left = piece.first - ring.reach;
   const int64_t begin = left < 0 ? -left : 0;

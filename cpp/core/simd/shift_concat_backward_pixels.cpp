@@ -1,7 +1,7 @@
+#include "core/shift_concat.h"
 #include "core/simd/dispatch.h"
-#include "core/simd/kernels.h"
-#include "core/simd/lanes.h"
 #include "core/simd/planes.h"
+#include "core/simd/slopes.h"
 
 // All channels of a pixel together: the path of channels_last maps. Gradients are turned into planes, where
 // each reader of an intrinsic channel is a run of pixels, and their sums back into pixels.
@@ -10,9 +10,9 @@ namespace ghostsr::GHOSTSR_SIMD_LEVEL {
 namespace {
 
 template <MaskSource kSource, ActivationKind kActivation, typename T>
-[[gnu::always_inline]] inline void fill_gradient(const ShiftConcatBackwardParams<T>& params,
-                                                 const PlaneRing<accumulator_t<T>>& ring, const Piece& piece,
-                                                 int64_t y) {
+GHOSTSR_ALWAYS_INLINE void fill_gradient(const ShiftConcatBackwardParams<T>& params,
+                                         const PlaneRing<accumulator_t<T>>& ring, const Piece& piece,
+                                         int64_t y) {
   using A = accumulator_t<T>;
   const Strides& grad = params.grad_output_strides;
   const Strides& out = params.output_strides;
@@ -23,9 +23,9 @@ template <MaskSource kSource, ActivationKind kActivation, typename T>
   fill_ring(
       ring, params.extent, piece, y,
       [&](int64_t x, int64_t c) __attribute__((always_inline)) {
-        const lanes_t<A> value = load(gradient + x * grad.x + c);
+        const Group<A> value = load<kGroup>(gradient + x * grad.x + c);
         if constexpr (kSource == MaskSource::output) {
-          return activation_gradient<kActivation>(lanes_t<A>(load(output + x * out.x + c)), value,
+          return activation_gradient<kActivation>(load<kGroup>(output + x * out.x + c), value,
                                                   slopes_of<kActivation, A>(params.activation, c));
         }
         return value;
@@ -43,10 +43,10 @@ template <MaskSource kSource, ActivationKind kActivation, typename T>
 // Sums the readers of an intrinsic channel. A reader's gradient that belongs to pixel x saw the intrinsic
 // value of pixel x, whatever its shift. `rows` are the planes of the rows y - reach to y + reach.
 template <MaskSource kSource, ActivationKind kActivation, typename T>
-[[gnu::always_inline]] inline void sum_readers(const ShiftConcatBackwardParams<T>& params,
-                                               const accumulator_t<T>* const* rows, int64_t reach,
-                                               int64_t pitch, int64_t whole, int64_t channel,
-                                               const accumulator_t<T>* seen, accumulator_t<T>* sums) {
+GHOSTSR_ALWAYS_INLINE void sum_readers(const ShiftConcatBackwardParams<T>& params,
+                                       const accumulator_t<T>* const* rows, int64_t reach, int64_t pitch,
+                                       int64_t whole, int64_t channel, const accumulator_t<T>* seen,
+                                       accumulator_t<T>* sums) {
   using A = accumulator_t<T>;
   const int64_t begin = params.reader_begin[channel];
   const int64_t end = params.reader_begin[channel + 1];
@@ -56,13 +56,13 @@ template <MaskSource kSource, ActivationKind kActivation, typename T>
     const A* gradient = rows[reach - origin.dy] + reader * pitch + reach - origin.dx;
     const A gain = static_cast<A>(origin.gain * params.residual_scale);
     const A bias = static_cast<A>(origin.bias * params.residual_scale);
-    const lanes_t<A> slope = lanes_t<A>{} + slope_of<kActivation, A>(params.activation, reader);
-    for (int64_t x = 0; x < whole; x += kLanes) {
-      lanes_t<A> value = load(gradient + x) * gain;
+    const Plane<A> slope = Plane<A>{} + slope_of<kActivation, A>(params.activation, reader);
+    for (int64_t x = 0; x < whole; x += kPlaneLanes) {
+      Plane<A> value = load<kPlaneLanes>(gradient + x) * gain;
       if constexpr (kSource == MaskSource::intrinsic) {
-        value = activation_gradient<kActivation>(load(seen + x) * gain + bias, value, slope);
+        value = activation_gradient<kActivation>(load<kPlaneLanes>(seen + x) * gain + bias, value, slope);
       }
-      store(sums + x, index == begin ? value : load(sums + x) + value);
+      store<kPlaneLanes>(sums + x, index == begin ? value : load<kPlaneLanes>(sums + x) + value);
     }
   }
 }
@@ -92,7 +92,7 @@ void backward_rows(const ShiftConcatBackwardParams<T>& params, int64_t begin, in
         to_planes(
             channels, piece.pixels, kPlanePixels, seen,
             [&](int64_t x, int64_t c)
-                __attribute__((always_inline)) { return load(intrinsic + x * in.x + c); },
+                __attribute__((always_inline)) { return load<kGroup>(intrinsic + x * in.x + c); },
             [&](int64_t x, int64_t c) __attribute__((always_inline)) { return A(intrinsic[x * in.x + c]); });
         clear_planes(seen, channels, kPlanePixels, piece.pixels, piece.whole);
       }
@@ -129,7 +129,7 @@ void backward_dense_rows(const ShiftConcatBackwardParams<T>& params, int64_t beg
   const Strides& to = params.grad_intrinsic_strides;
   const T* signs = kSource == MaskSource::output ? params.output : params.intrinsic;
   const Strides& seen = kSource == MaskSource::output ? params.output_strides : params.intrinsic_strides;
-  const int64_t whole = params.intrinsic_channels - params.intrinsic_channels % kLanes;
+  const int64_t whole = params.intrinsic_channels - params.intrinsic_channels % kGroup;
   for (int64_t index = begin; index < end; ++index) {
     const int64_t n = index / params.extent.height;
     const int64_t y = index % params.extent.height;
@@ -138,13 +138,13 @@ void backward_dense_rows(const ShiftConcatBackwardParams<T>& params, int64_t beg
       const T* sign =
           kSource == MaskSource::none ? nullptr : signs + n * seen.batch + y * seen.y + x * seen.x;
       T* result = params.grad_intrinsic + n * to.batch + y * to.y + x * to.x;
-      for (int64_t channel = 0; channel < whole; channel += kLanes) {
-        lanes_t<A> value = load(gradient + channel) * scale;
+      for (int64_t channel = 0; channel < whole; channel += kGroup) {
+        Group<A> value = load<kGroup>(gradient + channel) * scale;
         if constexpr (kSource != MaskSource::none) {
-          value = activation_gradient<kActivation>(load(sign + channel) * sign_scale, value,
+          value = activation_gradient<kActivation>(load<kGroup>(sign + channel) * sign_scale, value,
                                                    slopes_of<kActivation, A>(params.activation, channel));
         }
-        store(result + channel, value);
+        store<kGroup>(result + channel, value);
       }
       for (int64_t channel = whole; channel < params.intrinsic_channels; ++channel) {
         A value = A(gradient[channel]) * scale;

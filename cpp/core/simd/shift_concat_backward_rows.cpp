@@ -1,6 +1,6 @@
+#include "core/shift_concat.h"
 #include "core/simd/dispatch.h"
-#include "core/simd/kernels.h"
-#include "core/simd/lanes.h"
+#include "core/simd/slopes.h"
 
 // One row of one channel at a time: the fast path of contiguous maps, and the general path of any strides.
 
@@ -25,24 +25,23 @@ struct Reader {
 };
 
 template <MaskSource kSource, ActivationKind kActivation, bool kUnit, typename T>
-[[gnu::always_inline]] inline void add_reader(const Reader<T>& reader, const T* intrinsic,
-                                              int64_t gradient_step, int64_t output_step,
-                                              int64_t intrinsic_step, int64_t tile_begin,
-                                              accumulator_t<T>* sums) {
+GHOSTSR_ALWAYS_INLINE void add_reader(const Reader<T>& reader, const T* intrinsic, int64_t gradient_step,
+                                      int64_t output_step, int64_t intrinsic_step, int64_t tile_begin,
+                                      accumulator_t<T>* sums) {
   using A = accumulator_t<T>;
   int64_t x = reader.begin;
   if constexpr (kUnit) {
-    const lanes_t<A> slope = lanes_t<A>{} + reader.slope;
-    for (; x + kLanes <= reader.end; x += kLanes) {
-      lanes_t<A> gradient = load(reader.gradient + x) * reader.gain;
+    const Group<A> slope = Group<A>{} + reader.slope;
+    for (; x + kGroup <= reader.end; x += kGroup) {
+      Group<A> gradient = load<kGroup>(reader.gradient + x) * reader.gain;
       if constexpr (kSource == MaskSource::output) {
-        gradient = activation_gradient<kActivation>(lanes_t<A>(load(reader.output + x)), gradient, slope);
+        gradient = activation_gradient<kActivation>(load<kGroup>(reader.output + x), gradient, slope);
       } else if constexpr (kSource == MaskSource::intrinsic) {
-        gradient = activation_gradient<kActivation>(load(intrinsic + x) * reader.gain + reader.bias, gradient,
-                                                    slope);
+        gradient = activation_gradient<kActivation>(load<kGroup>(intrinsic + x) * reader.gain + reader.bias,
+                                                    gradient, slope);
       }
-      auto* sum = reinterpret_cast<lanes_t<A>*>(sums + (x - tile_begin));
-      *sum += gradient;
+      A* const sum = sums + (x - tile_begin);
+      store<kGroup>(sum, load<kGroup>(sum) + gradient);
     }
   }
   for (; x < reader.end; ++x) {

@@ -1,6 +1,6 @@
+#include "core/shift_concat.h"
 #include "core/simd/dispatch.h"
-#include "core/simd/kernels.h"
-#include "core/simd/lanes.h"
+#include "core/simd/slopes.h"
 
 // All channels of a pixel together: the path of channels_last maps.
 
@@ -26,9 +26,8 @@ struct RowPointers {
 };
 
 template <ActivationKind kActivation, typename T>
-[[gnu::always_inline]] inline void finish_element(const ShiftConcatParams<T>& params,
-                                                  const RowPointers<T>& row, int64_t y, int64_t x,
-                                                  int64_t channel) {
+GHOSTSR_ALWAYS_INLINE void finish_element(const ShiftConcatParams<T>& params, const RowPointers<T>& row,
+                                          int64_t y, int64_t x, int64_t channel) {
   using A = accumulator_t<T>;
   const ChannelOrigin& origin = params.origins[channel];
   const int64_t source_y = y + origin.dy;
@@ -49,22 +48,22 @@ template <ActivationKind kActivation, typename T>
 // Eight neighbouring output channels. `base` points at what pixel x = 0 reads.
 template <typename T>
 struct Block {
-  const T* base[kLanes];
-  lanes_t<accumulator_t<T>> gain;
-  lanes_t<accumulator_t<T>> bias;
-  lanes_t<accumulator_t<T>> slope;
+  const T* base[kGroup];
+  Group<accumulator_t<T>> gain;
+  Group<accumulator_t<T>> bias;
+  Group<accumulator_t<T>> slope;
   bool run;  // the eight channels read eight neighbouring intrinsic ones
 };
 
 template <ActivationKind kActivation, typename T>
-[[gnu::always_inline]] inline Block<T> make_block(const ShiftConcatParams<T>& params,
-                                                  const RowPointers<T>& row, int64_t y, int64_t channel) {
+GHOSTSR_ALWAYS_INLINE Block<T> make_block(const ShiftConcatParams<T>& params, const RowPointers<T>& row,
+                                          int64_t y, int64_t channel) {
   using A = accumulator_t<T>;
   const Strides& in = params.intrinsic_strides;
   Block<T> block;
   block.slope = slopes_of<kActivation, A>(params.activation, channel);
   block.run = true;
-  for (int64_t lane = 0; lane < kLanes; ++lane) {
+  for (int64_t lane = 0; lane < kGroup; ++lane) {
     const ChannelOrigin& origin = params.origins[channel + lane];
     int64_t source_y = y + origin.dy;
     // A row outside the map is replaced by one inside, and what it gave is overwritten afterwards.
@@ -78,8 +77,8 @@ template <ActivationKind kActivation, typename T>
 }
 
 template <typename T>
-[[gnu::always_inline]] inline void fetch_for_writing(const T* output, int64_t output_step, int64_t begin,
-                                                     int64_t end, int64_t width, int64_t channels) {
+GHOSTSR_ALWAYS_INLINE void fetch_for_writing(const T* output, int64_t output_step, int64_t begin, int64_t end,
+                                             int64_t width, int64_t channels) {
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
   for (int64_t x = begin; x < (end < width ? end : width); ++x) {
     for (int64_t channel = 0; channel < channels; channel += kLine) {
@@ -89,21 +88,21 @@ template <typename T>
 }
 
 template <bool kRun, bool kAffine, bool kResidual, ActivationKind kActivation, typename T>
-[[gnu::always_inline]] inline void finish_tile(const Block<T>& block, const T* residual,
-                                               int64_t residual_step, T* output, int64_t output_step,
-                                               int64_t input_step, int64_t begin, int64_t end) {
+GHOSTSR_ALWAYS_INLINE void finish_tile(const Block<T>& block, const T* residual, int64_t residual_step,
+                                       T* output, int64_t output_step, int64_t input_step, int64_t begin,
+                                       int64_t end) {
   using A = accumulator_t<T>;
-  const T* const base[kLanes] = {block.base[0], block.base[1], block.base[2], block.base[3],
+  const T* const base[kGroup] = {block.base[0], block.base[1], block.base[2], block.base[3],
                                  block.base[4], block.base[5], block.base[6], block.base[7]};
   for (int64_t x = begin; x < end; ++x) {
-    lanes_t<A> value = kRun ? load(base[0] + x * input_step) : gather(base, x * input_step);
+    Group<A> value = kRun ? load<kGroup>(base[0] + x * input_step) : gather<A, kGroup>(base, x * input_step);
     if constexpr (kAffine) {
       value = value * block.gain + block.bias;
     }
     if constexpr (kResidual) {
-      value = load(residual + x * residual_step) + value;
+      value = load<kGroup>(residual + x * residual_step) + value;
     }
-    store(output + x * output_step, activate<kActivation>(value, block.slope));
+    store<kGroup>(output + x * output_step, activate<kActivation>(value, block.slope));
   }
 }
 
@@ -118,11 +117,11 @@ void finish_row(const ShiftConcatParams<T>& params, const RowPointers<T>& row, i
   const int64_t first = reach;
   const int64_t last = width - reach > first ? width - reach : first;
   Block<T> blocks[kRowBlocks];
-  for (int64_t chunk = 0; chunk < channels; chunk += kRowBlocks * kLanes) {
-    const int64_t chunk_end = chunk + kRowBlocks * kLanes < channels ? chunk + kRowBlocks * kLanes : channels;
-    const int64_t chunk_blocks = (chunk_end - chunk) / kLanes;
+  for (int64_t chunk = 0; chunk < channels; chunk += kRowBlocks * kGroup) {
+    const int64_t chunk_end = chunk + kRowBlocks * kGroup < channels ? chunk + kRowBlocks * kGroup : channels;
+    const int64_t chunk_blocks = (chunk_end - chunk) / kGroup;
     for (int64_t index = 0; index < chunk_blocks; ++index) {
-      blocks[index] = make_block<kActivation>(params, row, y, chunk + index * kLanes);
+      blocks[index] = make_block<kActivation>(params, row, y, chunk + index * kGroup);
     }
     for (int64_t begin = first; begin < last; begin += kTilePixels) {
       const int64_t end = begin + kTilePixels < last ? begin + kTilePixels : last;
@@ -130,7 +129,7 @@ void finish_row(const ShiftConcatParams<T>& params, const RowPointers<T>& row, i
                         chunk_end - chunk);
       for (int64_t index = 0; index < chunk_blocks; ++index) {
         const Block<T>& block = blocks[index];
-        const int64_t channel = chunk + index * kLanes;
+        const int64_t channel = chunk + index * kGroup;
         const T* residual = kResidual ? row.residual + channel : nullptr;
         T* output = row.output + channel;
         if (block.run) {
@@ -141,7 +140,7 @@ void finish_row(const ShiftConcatParams<T>& params, const RowPointers<T>& row, i
                                                               end);
         }
       }
-      for (int64_t channel = chunk + chunk_blocks * kLanes; channel < chunk_end; ++channel) {
+      for (int64_t channel = chunk + chunk_blocks * kGroup; channel < chunk_end; ++channel) {
         for (int64_t x = begin; x < end; ++x) {
           finish_element<kActivation>(params, row, y, x, channel);
         }

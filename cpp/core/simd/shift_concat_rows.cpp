@@ -1,6 +1,6 @@
+#include "core/shift_concat.h"
 #include "core/simd/dispatch.h"
-#include "core/simd/kernels.h"
-#include "core/simd/lanes.h"
+#include "core/simd/slopes.h"
 
 // One row of one channel at a time: the fast path of contiguous maps, and the general path of any strides.
 
@@ -28,16 +28,16 @@ struct Range {
 };
 
 // The x for which x + dx lies inside the map.
-[[gnu::always_inline]] inline Range inside(int64_t width, int64_t dx) {
+GHOSTSR_ALWAYS_INLINE Range inside(int64_t width, int64_t dx) {
   const int64_t begin = dx < 0 ? -dx : 0;
   const int64_t end = dx > 0 ? width - dx : width;
   return begin < width && begin < end ? Range{begin, end} : Range{width, width};
 }
 
 template <bool kUnit, ActivationKind kActivation, typename T>
-[[gnu::always_inline]] inline void finish_row(const RowFinish<kActivation, T>& finish, const T* input,
-                                              int64_t input_step, const T* residual, int64_t residual_step,
-                                              T* output, int64_t output_step, Range range) {
+GHOSTSR_ALWAYS_INLINE void finish_row(const RowFinish<kActivation, T>& finish, const T* input,
+                                      int64_t input_step, const T* residual, int64_t residual_step, T* output,
+                                      int64_t output_step, Range range) {
   using A = accumulator_t<T>;
   const int64_t in = kUnit ? 1 : input_step;
   const int64_t res = kUnit ? 1 : residual_step;

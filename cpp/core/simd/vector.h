@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "core/activation.h"
 #include "core/half.h"
+#include "core/simd/sizes.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -47,6 +47,9 @@ namespace GHOSTSR_SIMD_LEVEL {
 
 // Floats of a register.
 inline constexpr int kLanes = GHOSTSR_SIMD_LANES;
+
+template <typename A>
+using Group = Vector<A, kGroup>;
 
 template <int lanes, typename T>
 GHOSTSR_ALWAYS_INLINE Vector<T, lanes> load_raw(const T* from) {
@@ -132,6 +135,29 @@ GHOSTSR_ALWAYS_INLINE Vector<A, lanes> gather(const T* const* base, std::ptrdiff
   } else {
     static_assert(lanes == 4);
     return Vector<A, 4>{at(0), at(1), at(2), at(3)};
+  }
+}
+
+// Turns the vectors of a square's rows into those of its columns.
+template <typename A>
+GHOSTSR_ALWAYS_INLINE void transpose(Group<A> (&square)[kGroup]) {
+  Group<A> pairs[kGroup];
+  for (int row = 0; row < kGroup; row += 2) {
+    pairs[row] = __builtin_shufflevector(square[row], square[row + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+    pairs[row + 1] = __builtin_shufflevector(square[row], square[row + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+  }
+  Group<A> fours[kGroup];
+  for (int half = 0; half < kGroup; half += kGroup / 2) {
+    for (int odd = 0; odd < 2; ++odd) {
+      const Group<A>& upper = pairs[half + odd];
+      const Group<A>& lower = pairs[half + odd + 2];
+      fours[half + 2 * odd] = __builtin_shufflevector(upper, lower, 0, 1, 8, 9, 4, 5, 12, 13);
+      fours[half + 2 * odd + 1] = __builtin_shufflevector(upper, lower, 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+  }
+  for (int row = 0; row < kGroup / 2; ++row) {
+    square[row] = __builtin_shufflevector(fours[row], fours[row + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    square[row + 4] = __builtin_shufflevector(fours[row], fours[row + 4], 4, 5, 6, 7, 12, 13, 14, 15);
   }
 }
 

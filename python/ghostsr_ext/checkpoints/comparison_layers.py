@@ -69,8 +69,7 @@ def replace_by_comparison_layers(model: nn.Module, description: Mapping[str, Any
         intrinsic, size = settings["intrinsic_channels"], settings["size"]
         if not 0 < intrinsic < dense.out_channels or size not in range(1, 17, 2):
             raise InputError(f"depthwise layer {name}: {settings} fits no layer")
-        primary = _like(dense, dense.in_channels, intrinsic)
-        primary.activation, primary.residual_scale = "none", 1.0
+        primary = FusedConv2d(dense.in_channels, intrinsic, **convolution_arguments(dense))
         layer = DepthwiseGhostConv2d(
             primary,
             dense.out_channels - intrinsic,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ghostsr_ext.conversion.distillation import PolishReport, polish
-from ghostsr_ext.conversion.network import METHODS, Method, convert
+from ghostsr_ext.conversion.network import convert
+from ghostsr_ext.conversion.options import METHODS, Method
 from ghostsr_ext.conversion.report import ConversionReport, LayerReport, SkippedLayer
 from ghostsr_ext.conversion.selection import LayerPredicate
 

@@ -167,7 +167,7 @@ def allot_ratios(choices: Mapping[str, Sequence[Choice]], to_save: int) -> dict[
     each multiply-add it saves is taken first; a layer may take several steps of the grid at once.
 
     Args:
-        choices: For each layer its choices, dense first, by ascending ratio.
+        choices: The choices of each layer, dense first, by ascending ratio.
         to_save: Multiply-adds to save.
 
     Returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,10 @@ from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
 
 _BATCH = 4
-_RATES = (0.005, 0.00125)
+_RATES = (0.005, 0.00125, 0.0003)
+_FIRST_LOOK = 24
+_FAR_WORSE = 2.0
+_NEAR = 0.25
 _WARM_UP = 20
 _MOMENT_INPUTS = 8
 _HELD_OUT = 1 / 8
@@ -35,6 +39,9 @@ class PolishReport:
             inputs, in the units of the output.
         error_after: The same afterwards.
         kept: Whether the result was kept, because its error is smaller.
+        rate: The largest rate of the last attempt.
+        self_ensemble: Whether the mean over flips and turns of the dense network's output was
+            wanted.
     """
 
     steps: int
@@ -42,6 +49,8 @@ class PolishReport:
     error_before: float
     error_after: float
     kept: bool
+    rate: float
+    self_ensemble: bool
 
 
 def polish(
@@ -56,9 +65,10 @@ def polish(
 ) -> PolishReport:
     """Train the convolutions of ``model`` to give the pictures that ``dense`` gives.
 
-    No high-resolution pictures are needed. Shifts stay as they are. For an ``SRModel`` the wanted
-    picture is the mean over the eight flips and turns of the dense network's (its self-ensemble),
-    which is a better picture than a single one, and inputs are flipped and turned as well.
+    No high-resolution pictures are needed. Shifts stay as they are. For an ``SRModel`` inputs are
+    flipped and turned, and the wanted picture is the mean over the eight flips and turns of the
+    dense network's (its self-ensemble), which is a better picture than a single one; unless the
+    mean is far from the single one, as with networks that invent details.
 
     Args:
         model: The converted network; it is changed.
@@ -70,9 +80,10 @@ def polish(
         progress: Called after each step with the part that is done, 0 to 1.
 
     Returns:
-        What was reached. If the error on held-out inputs has not fallen after all steps, they are
-        taken again at a lower rate; if it has not fallen then, or after ``minutes``, ``model`` is
-        left as it was.
+        What was reached. If the error on held-out inputs has risen far early on, or has not fallen
+        half way or at the end, the steps are taken again, or go on for the ``minutes`` that are
+        left, from the start and at a lower rate; if it has not fallen then, ``model`` is left as it
+        was.
 
     Raises:
         InputError: Not exactly one positive budget, too few inputs, or nothing to train.
@@ -107,7 +118,7 @@ def _polish(
     started: float,
 ) -> PolishReport:
     task = _Task(model, dense, inputs, seed)
-    before = task.error()
+    before = after = task.error()
     original = {name: value.clone() for name, value in model.state_dict().items()}
 
     def done(number: int) -> float:
@@ -117,15 +128,66 @@ def _polish(
             progress(min(part, 1.0))
         return part
 
-    number, after, kept = 0, before, False
-    for rate in _RATES if minutes is None else _RATES[:1]:
-        number += task.train(rate, done)
+    taken, kept, rate = 0, False, _RATES[0]
+    for rate in _RATES:
+        taken += task.train(rate, done, math.inf if rate == _RATES[-1] else before)
         after = task.error()
         kept = after < before
         if kept:
             break
         model.load_state_dict(original)
-    return PolishReport(number, time.perf_counter() - started, before, after, kept)
+        if minutes is not None and done(0) >= 1:
+            break
+    seconds = time.perf_counter() - started
+    return PolishReport(taken, seconds, before, after, kept, rate, task.wanted.ensemble)
+
+
+class _Wanted:
+    """What a network shall give for the inputs of one pass, flipped and turned.
+
+    For an ``SRModel`` it is the mean over the eight symmetries of what the dense network gives, if
+    that is near to what it gives for the input alone, next to how far the other network is. With
+    a network that invents its details, the mean is a blurred picture of another kind; what it
+    gives for each turned input is wanted then.
+    """
+
+    def __init__(
+        self, model: nn.Module, dense: nn.Module, inputs: Tensor, arguments: Mapping[str, Any]
+    ) -> None:
+        self._dense, self._inputs, self._arguments = dense, inputs, arguments
+        self.symmetric = isinstance(dense, SRModel)
+        self.ensemble = self.symmetric and self._is_near(model)
+        if self.ensemble:
+            self._upright = _mean_over_symmetries(dense, inputs, arguments)
+        else:
+            with torch.no_grad():
+                outputs = [dense(batch, **arguments) for batch in inputs.split(_BATCH)]
+            self._upright = torch.cat(outputs)
+        self._turned: dict[tuple[int, int], Tensor] = {}
+
+    def __getitem__(self, index: slice) -> Tensor:
+        return self._upright[index]
+
+    def batch(self, index: Tensor, turn: int) -> tuple[Tensor, Tensor]:
+        """Return some inputs, turned, and what is wanted for them."""
+        inputs = _turned(self._inputs[index], turn)
+        if self.ensemble or turn == 0:
+            return inputs, _turned(self._upright[index], turn)
+        keys = [(number, turn) for number in index.tolist()]
+        if any(key not in self._turned for key in keys):
+            with torch.no_grad():
+                outputs = self._dense(inputs, **self._arguments)
+            self._turned.update(zip(keys, outputs, strict=True))
+        return inputs, torch.stack([self._turned[key] for key in keys])
+
+    @torch.no_grad()
+    def _is_near(self, model: nn.Module) -> bool:
+        some = self._inputs[:_BATCH]
+        alone = self._dense(some, **self._arguments)
+        mean = _mean_over_symmetries(self._dense, some, self._arguments)
+        found = model(some, **self._arguments)
+        apart = float((mean - alone).square().mean())
+        return apart < _NEAR * float((found - alone).square().mean())
 
 
 class _Task:
@@ -135,42 +197,59 @@ class _Task:
         self._model = model
         self._inputs = inputs
         self._seed = seed
-        self._symmetric = isinstance(dense, SRModel)
         self._passes = forward_arguments(dense)
-        self._wanted = [
-            _wanted(dense, inputs, arguments, self._symmetric) for arguments in self._passes
-        ]
+        self._wanted = [_Wanted(model, dense, inputs, arguments) for arguments in self._passes]
         self._held_out = max(1, round(len(inputs) * _HELD_OUT))
         errors = self._errors(len(inputs))
         self._weights = [
             1 / (error + _EVEN_OUT * error.mean()).clamp_min(_TINY) for error in errors
         ]
 
+    @property
+    def wanted(self) -> _Wanted:
+        """What is wanted at the default scale."""
+        return self._wanted[0]
+
     def error(self) -> float:
         """Mean squared difference to what is wanted, on the inputs that are held out."""
         means = [error.double().mean() for error in self._errors(self._held_out)]
         return float(torch.stack(means).mean())
 
-    def train(self, rate: float, done: Callable[[int], float]) -> int:
-        """Take steps until ``done``, which gets their number, returns 1; returns the number."""
+    def train(self, rate: float, done: Callable[[int], float], most: float) -> int:
+        """Take steps until ``done``, which gets their number, returns 1.
+
+        Args:
+            rate: The largest rate.
+            done: Returns the part that is done.
+            most: The error on held-out inputs at which steps are given up half way; early on they
+                are at a few times as much.
+
+        Returns:
+            The number of steps taken.
+        """
         optimizer = EigenbasisAdam(self._model, self._run)
         generator = torch.Generator().manual_seed(self._seed)
         batches = _batches(self._held_out, len(self._inputs), generator)
-        number, part = 0, 0.0
+        number, part, begun, half_way = 0, 0.0, done(0), False
         while part < 1:
             turn = number % len(self._passes)
-            index = next(batches)
-            batch, target = self._inputs[index], self._wanted[turn][index]
-            if self._symmetric:
-                symmetry = int(torch.randint(8, (), generator=generator))
-                batch, target = _turned(batch, symmetry), _turned(target, symmetry)
+            index, wanted = next(batches), self._wanted[turn]
+            symmetry = int(torch.randint(8, (), generator=generator)) if wanted.symmetric else 0
+            batch, target = wanted.batch(index, symmetry)
             optimizer.zero_grad()
             output = self._model(batch, **self._passes[turn])
             difference = (output - target).square().mean(dim=(1, 2, 3))
             (difference * self._weights[turn][index]).mean().backward()
             number += 1
-            optimizer.step(rate * min(1.0, number / _WARM_UP) * (1 - part))
+            left = (1 - part) / (1 - begun)
+            optimizer.step(rate * min(1.0, number / _WARM_UP) * left)
             part = done(number)
+            if number == _FIRST_LOOK and not self.error() < _FAR_WORSE * most:
+                break
+            if part >= (1 + begun) / 2 and not half_way:
+                half_way = True
+                if not self.error() < most:
+                    break
         optimizer.zero_grad()
         return number
 
@@ -192,14 +271,14 @@ def _batches(first: int, stop: int, generator: torch.Generator) -> Iterator[Tens
 
 
 @torch.no_grad()
-def _wanted(
-    dense: nn.Module, inputs: Tensor, arguments: Mapping[str, Any], symmetric: bool
-) -> Tensor:
-    turns = range(8) if symmetric else range(1)
+def _mean_over_symmetries(dense: nn.Module, inputs: Tensor, arguments: Mapping[str, Any]) -> Tensor:
     parts = []
     for batch in inputs.split(_BATCH):
-        outputs = [_turned(dense(_turned(batch, t), **arguments), t, back=True) for t in turns]
-        parts.append(torch.stack(outputs).mean(0))
+        total = torch.zeros(())
+        for turn in range(8):
+            output = dense(_turned(batch, turn), **arguments)
+            total = total + _turned(output, turn, back=True)
+        parts.append(total / 8)
     return torch.cat(parts)
 
 

@@ -15,6 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ghostsr_ext import ops
 from ghostsr_ext.conversion.clustering import factorise
 from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.conversion.statistics import (
@@ -120,7 +121,10 @@ def _find_pairs(
         fits = first.module.out_channels == second.module.in_channels
         if first.name in wanted and plain and fits and first.uses == second.uses:
             pair = Pair(first, second)
-            if _reads_alone(model, pair, example):
+            # By one kernel, whatever is prepared by then: outputs are compared to the bit.
+            with ops.convolution_path("aten"):
+                alone = _reads_alone(model, pair, example)
+            if alone:
                 pairs.append(pair)
     return pairs
 
@@ -222,7 +226,14 @@ def _narrowed(
     arguments = convolution_arguments(layer)
     result: nn.Conv2d
     if isinstance(layer, FusedConv2d):
-        result = FusedConv2d(in_channels, out_channels, **arguments, **epilogue_arguments(layer))
+        epilogue = epilogue_arguments(layer)
+        if epilogue.get("prelu_parameters", 1) > 1:
+            epilogue["prelu_parameters"] = out_channels
+        result = FusedConv2d(in_channels, out_channels, **arguments, **epilogue)
+        if result.prelu_weight is not None and layer.prelu_weight is not None:
+            slopes = layer.prelu_weight
+            every = outputs is None or len(slopes) == 1
+            result.prelu_weight.data = (slopes if every else slopes[outputs]).detach().clone()
     else:
         result = nn.Conv2d(in_channels, out_channels, **arguments)
     result.to(weight.device, weight.dtype)

@@ -57,7 +57,7 @@ class Watched:
     """What was seen.
 
     Attributes:
-        calls: Of convolutions, in their order.
+        calls: The calls of convolutions, in their order.
         handled: Convolutions whose weights or biases the network reads or writes outside of them.
     """
 

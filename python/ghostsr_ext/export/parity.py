@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ghostsr_ext.errors import GhostsrError
@@ -29,6 +30,13 @@ class Parity:
     def largest(self) -> float:
         """The largest difference of all, for values in 0..255."""
         return max(self.differences)
+
+
+@torch.no_grad()
+def own_rounding(network: LoweredNetwork) -> float:
+    """Return how far torch itself is in float32 from float64, for values in 0..255."""
+    image = network.example(*network.sizes()[0])
+    return float((network(image) - network.expected(image)).abs().max()) * 255 / network.white
 
 
 def check_parity(

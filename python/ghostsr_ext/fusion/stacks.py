@@ -21,7 +21,7 @@ class _Chain:
 
     Attributes:
         nodes: The concatenations.
-        pieces: For each of them what it adds.
+        pieces: What each of them adds.
     """
 
     nodes: list[fx.Node]

@@ -34,7 +34,6 @@ _BT709, _BT470BG, _SMPTE170M, _SMPTE240M, _FCC, _BT2020 = 1, 5, 6, 7, 4, 9
 _KNOWN_MATRICES = (_BT709, _FCC, _BT470BG, _SMPTE170M, _SMPTE240M, _BT2020)
 _LIMITED, _FULL = 1, 2
 _UNSPECIFIED = 2
-_ATTACHED_PICTURE = 1024
 # What a container says of itself and its making; the new one says it anew.
 _TECHNICAL = frozenset(
     (
@@ -430,7 +429,9 @@ def _reformatted(frame: Any, pixel_format: str, colors: _Colors, *, to_rgb: bool
 
 
 def _is_cover(stream: Any) -> bool:
-    return bool(int(stream.disposition) & _ATTACHED_PICTURE)
+    from av.stream import Disposition
+
+    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def _words(metadata: dict[str, str]) -> dict[str, str]:

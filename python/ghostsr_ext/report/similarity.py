@@ -19,7 +19,8 @@ class SimilarPair:
         channel: One map.
         other: The other one; ``channel`` at (y, x) is compared with it at (y + dy, x + dx).
         shift: (dy, dx), in pixels, the one at which they are most alike.
-        correlation: Of their values, in -1..1; 1 for a shifted copy, up to brightness and contrast.
+        correlation: Correlation of their values, in -1..1; it is 1 for a shifted copy, whatever its
+            brightness and contrast.
     """
 
     channel: int

@@ -94,7 +94,7 @@ class ConversionConfig(Section):
     )
     layers: list[str] | None = Field(
         default=None,
-        description="The convolutions to convert; left out: what the network declares.",
+        description="The convolutions to convert; by default those that the network declares.",
     )
     pictures: Count = Field(
         default=64, description="Training patches that the calibration looks at."
@@ -157,7 +157,7 @@ class DataConfig(Section):
     )
     workers: CountFromZero = Field(default=0, description="Processes that cut patches.")
     cache: FilePath | None = Field(
-        default=None, description="Folder of decoded pictures; left out: the user's cache folder."
+        default=None, description="Folder of decoded pictures; by default the user's cache folder."
     )
     on_unreadable: Literal["fail", "skip"] = Field(
         default="fail", description="What a broken or too small picture does."
@@ -203,7 +203,10 @@ class TrainingConfig(Section):
     steps: Count = 300_000
     batch_size: Count = Field(default=16, description="Patches in a step, over all processes.")
     accumulation: Count = Field(default=1, description="Parts in which a process takes its share.")
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw", "muon"] = Field(
+        default="adam",
+        description="muon orthogonalises the steps of convolutions, at Adam's learning rate.",
+    )
     lr: Positive = 1e-4
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     epsilon: Positive = 1e-8

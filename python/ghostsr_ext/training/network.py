@@ -16,18 +16,18 @@ from ghostsr_ext.models import SRModel, create_model, model_from_config
 from ghostsr_ext.nn import GhostConv2d, freeze_shifts, ghost_layers
 from ghostsr_ext.training.config import Config
 from ghostsr_ext.training.data import PatchBatches
-from ghostsr_ext.training.value_range import set_value_range
+from ghostsr_ext.training.value_range import OriginalRange, set_value_range, to_unit_range
 
 
-def load_unit_range(path: str) -> tuple[SRModel, float]:
-    """Read a network and rewrite it for values in 0..1; also return the range that it had."""
+def load_unit_range(path: str) -> tuple[SRModel, OriginalRange]:
+    """Read a network and rewrite it for values in 0..1; also return where it came from."""
     model = load_model(path)
-    value_range = model.value_range
-    return set_value_range(model, 1.0), value_range
+    original = to_unit_range(model)
+    return model, original
 
 
-def build_dense(config: Config) -> tuple[SRModel, float]:
-    """Return the network of ``config.model`` for values in 0..1, and the range that it had.
+def build_dense(config: Config) -> tuple[SRModel, OriginalRange]:
+    """Return the network of ``config.model`` for values in 0..1, and where it came from.
 
     Raises:
         InputError: The preset, its arguments or the file is wrong.
@@ -47,7 +47,7 @@ def build_dense(config: Config) -> tuple[SRModel, float]:
         model = model_from_config({**model.config, **changed})
     if config.model.pretrained is not None:
         _take_tensors(model, config.model.pretrained)
-    return model, value_range
+    return model, OriginalRange(value_range, "ends")
 
 
 def _take_tensors(model: SRModel, path: Path) -> None:
@@ -73,8 +73,8 @@ def convert_network(dense: SRModel, config: Config, batches: PatchBatches) -> SR
     """Return the GhostSR network that ``config.conversion`` makes of a dense one.
 
     Args:
-        dense: For values in 0..1; not changed.
-        config: Of the run.
+        dense: A network for values in 0..1; it is not changed.
+        config: Configuration of the run.
         batches: Where the calibration takes its pictures from.
 
     Raises:
@@ -138,8 +138,8 @@ def _forget(layer: GhostConv2d) -> None:
     layer.set_tables(source, torch.zeros(layer.ghost_channels, 2, dtype=torch.int64))
 
 
-def exported(model: SRModel, value_range: float) -> SRModel:
+def exported(model: SRModel, original: OriginalRange) -> SRModel:
     """Return a copy with its shifts as tables and its value range restored."""
     copied = copy.deepcopy(model)
     freeze_shifts(copied)
-    return set_value_range(copied, value_range).eval()
+    return set_value_range(copied, original.white, original.carrier).eval()

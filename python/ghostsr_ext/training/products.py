@@ -17,11 +17,12 @@ from ghostsr_ext.training.config import Config
 from ghostsr_ext.training.distributed import Processes
 from ghostsr_ext.training.network import exported
 from ghostsr_ext.training.validation import Measurement
+from ghostsr_ext.training.value_range import OriginalRange
 
 
 def save_product(
     network: SRModel,
-    value_range: float,
+    original: OriginalRange,
     path: Path,
     *,
     config: Config,
@@ -32,18 +33,18 @@ def save_product(
     """Write a network with how it was trained and what it reaches.
 
     Args:
-        network: For values in 0..1; not changed.
-        value_range: The range of values that the file's network is for.
+        network: A network for values in 0..1; it is not changed.
+        original: The value range of the network that it came from, which the file's gets again.
         path: Where to; an older one is replaced.
-        config: Of the run.
+        config: Configuration of the run.
         group: The processes that shared the work.
         step: After which step.
-        measurements: Of the network.
+        measurements: Measurements of the network.
 
     Raises:
         GhostsrError: The file cannot be written.
     """
-    network = exported(network, value_range)
+    network = exported(network, original)
     training = {
         "step": step,
         "steps": config.training.steps,

@@ -16,6 +16,7 @@ from ghostsr_ext.training.network import build_dense, convert_network, load_unit
 from ghostsr_ext.training.run_folder import RunFolder
 from ghostsr_ext.training.shifts import start_shifts
 from ghostsr_ext.training.trainer import Trainer
+from ghostsr_ext.training.value_range import OriginalRange
 
 
 def start_run(
@@ -26,11 +27,11 @@ def start_run(
     *,
     fresh: bool,
     decoded: Callable[[int, int], None],
-) -> tuple[Trainer, float, PatchBatches]:
+) -> tuple[Trainer, OriginalRange, PatchBatches]:
     """Build what a run trains with; the first process makes the starting network for all of them.
 
     Args:
-        config: Of the run.
+        config: Configuration of the run.
         run: Its folder, which gets the starting network and the teacher.
         group: The processes that share the work.
         device: Where this one trains.
@@ -43,7 +44,7 @@ def start_run(
     Raises:
         InputError: The network, a picture or the teacher is wrong.
     """
-    dense, value_range = build_dense(config)
+    dense, original = build_dense(config)
     batches = _make_batches(config, group, dense, decoded)
     if group.broadcast(fresh or not run.initial.exists()) and group.first:
         model = dense
@@ -56,7 +57,7 @@ def start_run(
     model = load_model(run.initial)
     start_shifts(model, config.shifts)
     trainer = Trainer(config, model, _teacher(config, run, model), device, group)
-    return trainer, value_range, batches
+    return trainer, original, batches
 
 
 def _teacher(config: Config, run: RunFolder, model: SRModel) -> SRModel | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from ghostsr_ext.training.config import Config
 from ghostsr_ext.training.data import Batch
 from ghostsr_ext.training.distributed import Processes
 from ghostsr_ext.training.losses import FeatureTap, feature_loss, pixel_loss
+from ghostsr_ext.training.muon import MuonAdam
 from ghostsr_ext.training.schedules import freeze_step, lr_factor, noisy, tau
 from ghostsr_ext.training.shifts import freeze_as, learned, logits_of, set_selection
 
@@ -53,9 +54,9 @@ class Trainer:
     """Optimises a network by the steps of a configuration.
 
     Args:
-        config: Of the run.
-        model: For values in 0..1, with its shifts started. It is changed in place.
-        teacher: For values in 0..1, or None.
+        config: Configuration of the run.
+        model: A network for values in 0..1, with its shifts started. It is changed in place.
+        teacher: A network for values in 0..1, or None.
         device: Where to compute.
         processes: Who shares each batch.
 
@@ -206,8 +207,12 @@ class Trainer:
         if logits:
             factor = self._config.shifts.lr_factor
             groups.append({"params": logits, "lr": settings.lr * factor, "weight_decay": 0.0})
-        kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-        return kind(
+        kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
+            "adam": torch.optim.Adam,
+            "adamw": torch.optim.AdamW,
+            "muon": partial(MuonAdam, self.model),
+        }
+        return kinds[settings.optimizer](
             groups,
             lr=settings.lr,
             betas=settings.betas,

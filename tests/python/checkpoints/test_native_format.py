@@ -6,7 +6,7 @@ import pytest
 import torch
 from ghostsr_ext.checkpoints import load_model, save_model
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.models import CARN, EDSR, RDN, VDSR, SRModel
+from ghostsr_ext.models import CARN, EDSR, RDN, VDSR, RRDBNet, SRModel, SRVGGNetCompact
 from ghostsr_ext.nn import GhostConv2d
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -69,6 +69,8 @@ def ghost_file(tmp_path: Path) -> Path:
         EDSR(scale=3, blocks=1, features=4, mean=None, tail="direct"),
         RDN(scale=2, blocks=2, layers=2, growth=4, features=6, tail="nearest"),
         CARN(scale=(2, 4), features=8, groups=4, recursive=True),
+        RRDBNet(scale=1, blocks=1, features=6, growth=4),
+        SRVGGNetCompact(scale=3, layers=2, features=6),
         VDSR(layers=4, features=4, bias=False),
     ],
     ids=lambda model: type(model).__name__,

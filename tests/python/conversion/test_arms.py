@@ -6,7 +6,7 @@ from ghostsr_ext.checkpoints import load_model, save_model
 from ghostsr_ext.conversion import convert
 from ghostsr_ext.depthwise import DepthwiseGhostConv2d
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.models import CARN, EDSR, RDN, VDSR
+from ghostsr_ext.models import CARN, EDSR, RDN, VDSR, SRVGGNetCompact
 from ghostsr_ext.nn import GhostConv2d
 from ghostsr_ext.profiling import cost
 from torch import nn
@@ -123,6 +123,52 @@ def test_a_polish_trains_depthwise_filters():
     converted, _ = convert(dense, 0.5, calibration=images, ghost_op="depthwise")
     taps = converted.body[0].conv1.cheap.weight.flatten(1)
     assert int((taps != 0).sum(1).min()) > 1
+
+
+@pytest.fixture
+def compact():
+    model = SRVGGNetCompact(scale=2, layers=3, features=8)
+    with torch.no_grad():
+        for conv in model.convs:
+            conv.prelu_weight.uniform_(-0.5, 1.5)
+    return model
+
+
+def test_slopes_of_each_channel_go_with_the_channels_that_are_kept(compact):
+    pruned, report = convert(compact, 0.5, method="prune")
+    kept = report.layers[0].intrinsic
+    narrowed = pruned.get_submodule(report.layers[0].name)
+    dense = compact.get_submodule(report.layers[0].name)
+    assert torch.equal(narrowed.prelu_weight, dense.prelu_weight[kept])
+
+
+def test_a_network_with_an_outer_entry_for_each_channel_is_not_pruned():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.PReLU(8),
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.Conv2d(8, 3, 3, padding=1),
+    )
+    with pytest.raises(InputError, match="does not run with fewer channels"):
+        convert(model, 0.5, method="prune", calibration=torch.rand(2, 3, 16, 16), layers=["1"])
+
+
+def test_depthwise_ghosts_end_with_the_slopes_of_each_channel(compact):
+    ghost, _ = convert(compact, 0.5, method="filters")
+    layer = ghost.convs[1]
+    features = torch.randn(1, 8, 6, 6)
+    depthwise = DepthwiseGhostConv2d.from_shifts(layer)
+    torch.testing.assert_close(depthwise(features), layer(features))
+
+
+@pytest.mark.parametrize("arguments", [{"method": "prune"}, {"ghost_op": "depthwise"}])
+def test_prelu_networks_of_both_save_and_load(compact, arguments, tmp_path):
+    converted, _ = convert(compact, 0.5, **arguments)
+    save_model(converted, tmp_path / "arm.safetensors")
+    image = torch.rand(1, 3, 10, 10)
+    loaded = load_model(tmp_path / "arm.safetensors")
+    torch.testing.assert_close(loaded(image), converted.eval()(image))
 
 
 @pytest.mark.parametrize("arguments", [{"method": "prune"}, {"ghost_op": "depthwise"}])

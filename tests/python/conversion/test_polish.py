@@ -88,9 +88,60 @@ def test_a_polish_that_went_too_fast_is_tried_again_more_slowly(dense, images, m
     monkeypatch.setattr(distillation, "_RATES", (1e3, 0.005))
     ghost, _ = convert(dense, method="filters")
     report = polish(ghost, dense, images, steps=10)
-    assert report.steps == 20
+    assert report.steps == 15
     assert report.kept
     assert report.error_after < report.error_before
+
+
+@pytest.fixture
+def diverging(monkeypatch):
+    monkeypatch.setattr(distillation, "_RATES", (1e3, 0.005))
+    monkeypatch.setattr(distillation, "_FIRST_LOOK", 5)
+
+
+def test_steps_that_go_far_too_fast_are_given_up_early(dense, images, diverging):
+    ghost, _ = convert(dense, method="filters")
+    report = polish(ghost, dense, images, steps=40)
+    assert report.steps == 45
+    assert report.rate == 0.005
+    assert report.kept
+
+
+def test_the_minutes_that_are_left_are_used_at_a_lower_rate(dense, images, diverging):
+    ghost, _ = convert(dense, method="filters")
+    report = polish(ghost, dense, images, minutes=0.05)
+    assert report.rate == 0.005
+    assert report.kept
+
+
+class _Inventing(EDSR):
+    """Gives other details for a picture that is turned."""
+
+    def upscale(self, image, scale):
+        ramp = torch.linspace(-40, 40, image.shape[-1]).repeat_interleave(scale)
+        return super().upscale(image, scale) + ramp * image.mean(dim=(1, 2, 3), keepdim=True)
+
+
+def test_a_network_that_invents_details_is_not_averaged_over_its_symmetries(images):
+    torch.manual_seed(2)
+    dense = _Inventing(blocks=1, features=8, residual_scale=1.0)
+    ghost, _ = convert(dense, method="filters")
+    report = polish(ghost, dense, images, steps=40)
+    assert not report.self_ensemble
+    assert report.error_after < 0.7 * report.error_before
+
+
+def test_a_network_that_hardly_changes_with_its_input_turned_is_averaged(dense, images):
+    with torch.no_grad():
+        dense.body[0].conv2.weight.mul_(0.01)
+        for layer in (dense.head, dense.body[0].conv1, dense.body_end, dense.tail):
+            layer.weight.copy_((layer.weight + layer.weight.flip(2)) / 2)
+            layer.weight.copy_((layer.weight + layer.weight.flip(3)) / 2)
+            layer.weight.copy_((layer.weight + layer.weight.transpose(2, 3)) / 2)
+    ghost, _ = convert(dense, method="filters")
+    with torch.no_grad():
+        ghost.tail.bias.add_(20)
+    assert polish(ghost, dense, images, steps=2).self_ensemble
 
 
 def test_the_same_seed_gives_the_same_weights(dense, images):

@@ -104,6 +104,20 @@ def test_an_output_in_another_range_is_compared_in_that_range(example, tmp_path)
     assert parity.largest < 1e-3
 
 
+def test_a_network_that_rounds_more_itself_is_allowed_more(tmp_path) -> None:
+    network = EDSR(scale=2, blocks=1, features=8).eval()
+    with torch.no_grad():
+        # Two features of 10^5 whose difference is what counts.
+        network.head.bias += 1e5
+        network.tail.weight -= network.tail.weight.mean(dim=1, keepdim=True)
+
+    parity = export_model(network, tmp_path / "net.pt2")
+
+    assert parity.largest > 0.005
+    with pytest.raises(GhostsrError, match=r"0\.005 is accepted"):
+        export_model(network, tmp_path / "other.pt2", tolerance=0.005)
+
+
 class Pair(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         return image, image

@@ -49,7 +49,8 @@ def test_the_value_range_of_the_source_does_not_matter(make_config, tmp_path):
 
     model, _ = build_dense(configured(make_config, path, scale=2))
 
-    torch.testing.assert_close(model.head.weight, source.head.weight * 255)
+    torch.testing.assert_close(model.head.weight, source.head.weight)
+    torch.testing.assert_close(model.head.bias, source.head.bias / 255)
 
 
 def test_a_network_without_a_fitting_tensor_is_refused(make_config, tmp_path):

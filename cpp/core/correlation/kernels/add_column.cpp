@@ -1,20 +1,18 @@
 #include "core/correlation/spectra.h"
-#include "core/simd/lanes.h"
+#include "core/simd/vector.h"
 
 namespace ghostsr::GHOSTSR_SIMD_LEVEL {
 namespace {
 
-static_assert(kSpectrumChannels == kLanes);
+using L = Group<float>;
 
-using L = lanes_t<float>;
-
-// Rows of the 8x8 products that are made at once: four complex accumulators leave room for the factors in
-// sixteen registers.
-constexpr int kRows = 4;
+// Rows of the 8x8 products that are made at once: their complex accumulators leave room for the factors in
+// sixteen registers, or in the thirty-two of AVX-512.
+constexpr int kRows = kLanes == 16 ? 8 : 4;
 
 struct Block {
-  L re[kLanes];
-  L im[kLanes];
+  L re[kGroup];
+  L im[kGroup];
 };
 
 // scale * sum over tiles of conj(first) * second', for some rows of the block.
@@ -23,12 +21,12 @@ struct Block {
   L re[kRows] = {};
   L im[kRows] = {};
   for (int64_t tile = 0; tile < tiles; ++tile) {
-    const L second_re = load(second);
-    const L second_im = load(second + kLanes);
-#pragma GCC unroll 4
+    const L second_re = load<kGroup>(second);
+    const L second_im = load<kGroup>(second + kGroup);
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const float first_re = first[row + r];
-      const float first_im = first[row + r + kLanes];
+      const float first_im = first[row + r + kGroup];
       re[r] += first_re * second_re;
       im[r] += first_re * second_im;
       re[r] += first_im * second_im;
@@ -54,7 +52,7 @@ struct Block {
     const int64_t angle = wrapped(ky * lag, grid.size);
     const float c = grid.cosine[angle];
     const float s = grid.sine[angle];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const L product_re = products[ky].re[row + r];
       const L product_im = products[ky].im[row + r];
@@ -81,14 +79,14 @@ void add_column(const SpectrumGrid& grid, const SpectrumColumn& column, double* 
   Block products[kLargeTile];
   for (int64_t ky = 0; ky < count; ++ky) {
     const float scale = outer && (ky == 0 || ky == n / 2) ? own : 2 * own;
-    for (int row = 0; row < kLanes; row += kRows) {
+    for (int row = 0; row < kGroup; row += kRows) {
       multiply(column.first + ky * column.frequency_stride, column.second + ky * column.frequency_stride,
                column.tiles, scale, row, products[ky]);
     }
   }
   for (int64_t ly = -column.reach_y; ly <= column.reach_y; ++ly) {
     Block inverse;
-    for (int row = 0; row < kLanes; row += kRows) {
+    for (int row = 0; row < kGroup; row += kRows) {
       invert(grid, products, count, ly, row, inverse);
     }
     for (int64_t lx = -column.reach_x; lx <= column.reach_x; ++lx) {
@@ -96,11 +94,10 @@ void add_column(const SpectrumGrid& grid, const SpectrumColumn& column, double* 
       // In the outer columns the sine is zero: half of a column has no imaginary part to give.
       const float c = grid.cosine[angle];
       const float s = grid.sine[angle];
-      for (int64_t row = 0; row < kLanes; ++row) {
+      for (int64_t row = 0; row < kGroup; ++row) {
         const L value = c * inverse.re[row] - s * inverse.im[row];
-        auto* sum = reinterpret_cast<lanes_t<double>*>(sums);
-        *sum += __builtin_convertvector(value, lanes_t<double>);
-        sums += kLanes;
+        store<kGroup>(sums, load<kGroup>(sums) + __builtin_convertvector(value, Group<double>));
+        sums += kGroup;
       }
     }
   }

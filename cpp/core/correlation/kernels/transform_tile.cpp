@@ -1,12 +1,10 @@
 #include "core/correlation/spectra.h"
-#include "core/simd/lanes.h"
+#include "core/simd/vector.h"
 
 namespace ghostsr::GHOSTSR_SIMD_LEVEL {
 namespace {
 
-static_assert(kSpectrumChannels == kLanes);
-
-using L = lanes_t<float>;
+using L = Group<float>;
 
 struct Complex {
   L re;
@@ -76,15 +74,15 @@ void load_row(const TileWindow& window, const float* const* maps, int64_t y, Col
   const bool read = row >= window.row_begin && row < window.row_end;
   for (int64_t x = 0; x < n; ++x) {
     const bool inside = read && x >= columns.begin && x < columns.end;
-    line[x].*part = inside ? gather(maps, row * window.row_stride + window.left + x) : L{};
+    line[x].*part = inside ? gather<float, kGroup>(maps, row * window.row_stride + window.left + x) : L{};
   }
 }
 
 template <int n>
 void transform(const SpectrumGrid& grid, const TileWindow& window, Complex* rows, float* spectrum,
                int64_t frequency_stride) {
-  const float* maps[kLanes];
-  for (int64_t lane = 0; lane < kLanes; ++lane) {
+  const float* maps[kGroup];
+  for (int64_t lane = 0; lane < kGroup; ++lane) {
     const int64_t channel = lane < window.channels ? lane : window.channels - 1;
     maps[lane] = window.maps + channel * window.channel_stride;
   }
@@ -107,8 +105,8 @@ void transform(const SpectrumGrid& grid, const TileWindow& window, Complex* rows
     transform_line<n>(grid, rows + kx * n, frequencies);
     const int64_t count = column_frequencies(n, kx);
     for (int64_t ky = 0; ky < count; ++ky) {
-      store(spectrum, frequencies[ky].re);
-      store(spectrum + kLanes, frequencies[ky].im);
+      store<kGroup>(spectrum, frequencies[ky].re);
+      store<kGroup>(spectrum + kGroup, frequencies[ky].im);
       spectrum += frequency_stride;
     }
   }

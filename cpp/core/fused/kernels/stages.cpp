@@ -12,6 +12,7 @@ namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL {
 static void fence() { stream_fence(); }
 
 extern const Stages table;
-const Stages table = {pack, transform_input, multiply, transform_output, finish_row, fence, kKernelRows};
+constinit const Stages table = {pack,       transform_input, multiply,   transform_output,
+                                finish_row, fence,           kKernelRows};
 
 }  // namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL

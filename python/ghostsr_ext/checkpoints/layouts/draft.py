@@ -24,7 +24,7 @@ class Draft:
         choices: Hyperparameters that the tensors do not show, each with its possible values, the
             usual one first; they are settled by trying them.
         evidence: One sentence for each decision: which keys decided what.
-        file_names: For each tensor of the network its key in the file.
+        file_names: The key in the file of each tensor of the network.
         constants: Tensors of the network that have no key in the file.
     """
 
