@@ -164,6 +164,10 @@ def build(name: str) -> nn.Module:
     }
     torch.manual_seed(sum(map(ord, name)))
     network: nn.Module = found(**arguments)
+    # Some start with branches that give nothing.
+    for parameter in network.parameters():
+        if not bool(parameter.any()):
+            nn.init.normal_(parameter, std=0.1)
     return network.eval()
 
 
@@ -245,7 +249,20 @@ def examine(name: str, folder: Path, load_elsewhere: Callable[[Path, Tensor], Te
             f"{report.residuals} residuals, {report.stacked} concatenations"
         )
     operators = locality(dense).operators
-    return Row(name, words, difference, converted, ", ".join(operators) or "yes")
+    return Row(name, words, difference, converted, _what_looks_far(operators))
+
+
+_FAR = {
+    "attention": {"_softmax"},
+    "pooling": {"mean", "sum", "adaptive_max_pool2d", "max"},
+    "Fourier transform": {"_fft_r2c"},
+    "normalisation": {"native_group_norm"},
+}
+
+
+def _what_looks_far(operators: tuple[str, ...]) -> str:
+    kinds = [kind for kind, names in _FAR.items() if names & set(operators)]
+    return f"no: {', '.join(kinds or operators)}" if operators else "yes"
 
 
 def train_one_step(network: nn.Module, batch: Tensor) -> None:
