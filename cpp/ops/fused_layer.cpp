@@ -4,6 +4,7 @@
 
 #include "ops/dispatch.h"
 #include "ops/layout.h"
+#include "ops/map_memory.h"
 
 namespace ghostsr::ops {
 namespace {
@@ -24,7 +25,7 @@ OptionalTensor dense(const OptionalTensor& tensor) {
 Tensor run_fused(const Tensor& input, const FusedLayer& layer) {
   const fused::Shape& shape = layer.shape;
   Tensor output =
-      empty_map({shape.batch, shape.out_channels(), shape.out_height(), shape.out_width()}, true, input);
+      cpu_map({shape.batch, shape.out_channels(), shape.out_height(), shape.out_width()}, true, input);
   if (output.numel() == 0) {
     return output;
   }
@@ -45,12 +46,7 @@ Tensor run_fused(const Tensor& input, const FusedLayer& layer) {
       .output = mutable_data_of<float>(output),
   };
   const auto workers = static_cast<int>(torch::stable::get_num_threads());
-  Tensor workspace;
-  const auto take = [&](size_t floats) {
-    workspace = empty_vector({static_cast<int64_t>(floats)}, input);
-    return mutable_data_of<float>(workspace);
-  };
-  fused::run(arguments, workers, take, [](int64_t count, FunctionRef<void(int64_t, int64_t)> body) {
+  fused::run(arguments, workers, workspace, [](int64_t count, FunctionRef<void(int64_t, int64_t)> body) {
     torch::stable::parallel_for(0, count, 1, body);
   });
   return output;

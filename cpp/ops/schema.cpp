@@ -10,6 +10,8 @@ STABLE_TORCH_LIBRARY(ghostsr, library) {
       "int[2] stride, int[2] padding, int[2] dilation, int groups, bool[3] output_mask) "
       "-> (Tensor, Tensor, Tensor)");
   library.def("layer_cache() -> Tensor");
+  library.def("release_memory() -> int");
+  library.def("empty_map(Tensor like, SymInt channels) -> Tensor");
   library.def("cached_bytes(Tensor cache) -> int");
   library.def("choose_convolution_path(str path) -> str");
   library.def(

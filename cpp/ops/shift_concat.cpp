@@ -10,6 +10,7 @@
 #include "ops/dispatch.h"
 #include "ops/ghost_sums.h"
 #include "ops/layout.h"
+#include "ops/map_memory.h"
 #include "ops/shift_concat.h"
 #include "ops/tables.h"
 #include "ops/threads.h"
@@ -21,8 +22,8 @@ Tensor run_shift_concat(const Tensor& given, const ChannelPlan& plan, const Acti
   const Tensor intrinsic = laid_out(given, channels_last);
   const OptionalTensor residual = laid_out(given_residual, channels_last);
   const auto channels = static_cast<int64_t>(plan.origins.size());
-  Tensor output = empty_map({intrinsic.size(0), channels, intrinsic.size(2), intrinsic.size(3)},
-                            channels_last, intrinsic);
+  Tensor output =
+      cpu_map({intrinsic.size(0), channels, intrinsic.size(2), intrinsic.size(3)}, channels_last, intrinsic);
   if (output.numel() == 0) {
     return output;
   }
@@ -89,9 +90,9 @@ std::tuple<Tensor, Tensor, Tensor> shift_concat_backward_cpu(
   // Results must not alias one another, not even empty ones.
   Tensor grad_intrinsic = empty_vector({0}, grad_output);
   if (output_mask[0]) {
-    grad_intrinsic = empty_map(
-        {grad_output.size(0), gradient.intrinsic_channels, grad_output.size(2), grad_output.size(3)},
-        maps.channels_last, grad_output);
+    grad_intrinsic =
+        cpu_map({grad_output.size(0), gradient.intrinsic_channels, grad_output.size(2), grad_output.size(3)},
+                maps.channels_last, grad_output);
   }
   if (output_mask[0] && grad_intrinsic.numel() > 0) {
     dispatch_floating(grad_output.scalar_type(), [&]<typename T>(T) {

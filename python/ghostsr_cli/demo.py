@@ -19,7 +19,10 @@ def demo_command(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Serve a page to this machine: drop a picture, see two enlargements with a slider."""
+    """Serve a page that compares enlargements.
+
+    It is served to this machine only: drop a picture and see two enlargements with a slider.
+    """
     from ghostsr_ext.default_models import default_models, resolve_model
     from ghostsr_ext.demo import create_demo, launch_demo
 

@@ -29,6 +29,9 @@ def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
     Raises:
         InputError: It is neither a name nor a file.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        found = type(name_or_path).__name__
+        raise InputError(f"model: found {found}; a path, or the name of a network, is allowed")
     text = os.fspath(name_or_path)
     models = default_models()
     if isinstance(name_or_path, str) and text in models:

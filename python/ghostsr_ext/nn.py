@@ -103,6 +103,14 @@ class FusedConv2d(nn.Conv2d):
             "prelu_weight", _prelu_weight(activation, prelu_parameters, self.weight)
         )
 
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew, as ``torch.nn.Conv2d`` and ``torch.nn.PReLU`` do."""
+        super().reset_parameters()
+        # The base class draws its own before there are others.
+        prelu_weight = self._parameters.get("prelu_weight")
+        if prelu_weight is not None:
+            nn.init.constant_(prelu_weight, 0.25)
+
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         """Convolve [N, C_in, H, W] to [N, C_out, H', W'], the shape that ``residual`` must have.
 
@@ -346,6 +354,17 @@ class GhostConv2d(nn.Module):
             padded, weight, bias, tables["source"], *selection, **arguments
         )
 
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew, as a new layer does; the tables stay as they are."""
+        nn.Conv2d.reset_parameters(self)  # type: ignore[arg-type]
+        for parameter, value in ((self.gain, 1.0), (self.ghost_bias, 0.0)):
+            if parameter is not None:
+                nn.init.constant_(parameter, value)
+        if self.prelu_weight is not None:
+            nn.init.constant_(self.prelu_weight, 0.25)
+        if self.logits is not None:
+            nn.init.uniform_(self.logits, -1 / 3, 1 / 3)
+
     def _selection(self, logits: Tensor) -> tuple[Tensor, Tensor | None, float]:
         """Return the logits, the noise and the temperature of training."""
         if self.estimator == "straight-through" and not self.noise:
@@ -395,7 +414,7 @@ class GhostConv2d(nn.Module):
             ValueError: A table has the wrong shape or an entry out of range.
         """
         if order is None:
-            order = torch.arange(self.out_channels)
+            order = torch.arange(self.out_channels, device=self.order.device)
         self._check_tables(source, shift, order)
         if self.logits is not None:
             self.logits.copy_(self._logits_selecting(shift.to(self.logits.device)))
@@ -424,7 +443,9 @@ class GhostConv2d(nn.Module):
                 raise ValueError(
                     f"shift: found {reach}; at most max_shift = {self.max_shift} is allowed"
                 )
-        if not torch.equal(order.sort().values.cpu(), torch.arange(outputs, dtype=order.dtype)):
+        if not torch.equal(
+            order.sort().values.cpu(), torch.arange(outputs, dtype=order.dtype, device="cpu")
+        ):
             raise ValueError(
                 f"order: found {order.tolist()}; a permutation of 0..{outputs - 1} is needed"
             )

@@ -644,3 +644,40 @@ def test_ghost_count_of_an_exact_part_is_exact(hundreds, percent):
 )
 def test_ghost_count_rounds_down(outputs, ratio, expected):
     assert ghost_count(outputs, ratio) == expected
+
+
+@pytest.mark.parametrize("kind", [FusedConv2d, GhostConv2d])
+def test_parameters_drawn_anew_are_those_of_a_new_layer(kind):
+    options = {"activation": "prelu"} | ({"affine": True} if kind is GhostConv2d else {})
+    torch.manual_seed(5)
+    new = kind(4, 8, 3, **options)
+    layer = kind(4, 8, 3, **options)
+    for parameter in layer.parameters():
+        nn.init.constant_(parameter, 7.0)
+
+    torch.manual_seed(5)
+    layer.reset_parameters()
+
+    for (name, parameter), expected in zip(layer.named_parameters(), new.parameters(), strict=True):
+        assert torch.equal(parameter, expected), name
+
+
+def test_torchs_defaults_do_not_reach_into_a_layer():
+    layer = GhostConv2d(4, 8, 3, padding=1, affine=True, device="cpu", dtype=torch.float32)
+    input = torch.randn(1, 4, 6, 6)
+    source, shift = torch.arange(4).flip(0), torch.ones(4, 2, dtype=torch.int64)
+    dense = FusedConv2d(4, 8, 3, activation="prelu", device="cpu", dtype=torch.float32)
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        layer.set_tables(source, shift)
+        layer.freeze_shifts().learn_shifts()
+        layer.load_state_dict(layer.state_dict())
+        outputs = [layer.eval()(input), layer.freeze_shifts()(input), dense(input)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+
+    for tensor in (*layer.parameters(), *layer.buffers(), *outputs):
+        assert tensor.device.type == "cpu"
+        assert tensor.dtype in (torch.float32, torch.int64)

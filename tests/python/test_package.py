@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ghostsr_ext
 import pytest
+import torch
 
 
 def run_python(program):
@@ -75,6 +76,34 @@ def test_help_names_what_to_begin_with():
     text = pydoc.plain(pydoc.render_doc(ghostsr_ext))
     for name in ("Upscaler", "load_model", "convert", "save_model"):
         assert name in text
+
+
+TABLE = torch.empty(0, dtype=torch.int64)
+CONVOLUTION = (torch.ones(1, 1, 4, 4), torch.ones(1, 1, 3, 3), None, TABLE, TABLE.view(0, 2))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ghostsr_ext.convert("edsr.pth"), "model: found 'edsr.pth'; a network is needed"),
+        (lambda: ghostsr_ext.fuse("edsr.pth"), "module: found str"),
+        (lambda: ghostsr_ext.load_model("x9"), "model x9: does not exist; a file or one of x2"),
+        (lambda: ghostsr_ext.load_model(9), "model: found int; a path"),
+        (lambda: ghostsr_ext.load_model("x2", device="cuda:99"), "device: found 'cuda:99'"),
+        (lambda: ghostsr_ext.save_model("edsr.pth", "a.safetensors"), "model: found str"),
+        (lambda: ghostsr_ext.create_model("edsrr"), "did you mean 'edsr'"),
+        (lambda: ghostsr_ext.Upscaler("x2", dtype="float16"), "dtype: found 'float16'"),
+        (lambda: ghostsr_ext.GhostConv2d(8, 8, 3, activation="gelu"), 'activation: found "gelu"'),
+        (
+            lambda: ghostsr_ext.ops.ghost_conv(*CONVOLUTION, padding="same"),
+            "padding: found 'same'; integers are allowed",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_a_value_error_of_one_sentence(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
 
 
 RIGHT = """

@@ -80,6 +80,8 @@ def save_model(
         InputError: ``path`` exists or cannot be written, ``metadata`` is not JSON-able, or the
             architecture is not registered.
     """
+    if not isinstance(model, SRModel):
+        raise InputError(f"model: found {type(model).__name__}; an SRModel is allowed")
     if not path_suffix_is_safetensors(path):
         raise InputError(f"output {path}: the name must end in .safetensors")
     description = {

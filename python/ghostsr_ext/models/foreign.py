@@ -21,6 +21,8 @@ from ghostsr_ext.text import printable
 INSTALLATION = 'pip install "ghostsr[spandrel]"'
 
 _LEAST_EXAMPLE = 16
+# Those that may read the strength of the noise from one more channel, and spandrel's choice of it.
+_DENOISERS, _NOISE = ("DnCNN", "DRUNet"), 15 / 255
 
 
 class SpandrelNetwork(SRModel):
@@ -87,8 +89,10 @@ class SpandrelNetwork(SRModel):
         self._least = requirements.minimum
         self._square = requirements.square
         self._call: Callable[[nn.Module, Tensor], Tensor] = descriptor._call_fn
-        # Functions of their own, which make a map of noise levels or cut patches, take one picture.
-        self._singly = getattr(self._call, "__name__", "") != "<lambda>"
+        first = next((m for m in self.network.modules() if isinstance(m, nn.Conv2d)), None)
+        if name in _DENOISERS and first is not None and first.in_channels == self.channels + 1:
+            # spandrel's own function makes the map for one picture alone.
+            self._call = _with_noise_map
 
     @property
     def receptive_field(self) -> int:
@@ -105,9 +109,7 @@ class SpandrelNetwork(SRModel):
         height, width = image.shape[2:]
         # The architectures' own code takes views of maps, which not every layout allows.
         image = _padded(image.contiguous(), *self._size(height, width))
-        pictures = image.split(1) if self._singly else (image,)
-        outputs = [self._call(self.network, picture) for picture in pictures]
-        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        output = self._call(self.network, image)
         return output[:, :, : height * scale, : width * scale]
 
     def example(self) -> Tensor:
@@ -170,6 +172,11 @@ def _colour(name: str, descriptor: Any) -> Literal["rgb", "y"]:
         f"spandrel's {name}: takes {channels[0]} channels and gives {channels[1]}; 3 and 3 (RGB) "
         "or 1 and 1 (luma) are allowed"
     )
+
+
+def _with_noise_map(network: nn.Module, image: Tensor) -> Tensor:
+    output: Tensor = network(torch.cat([image, torch.full_like(image[:, :1], _NOISE)], dim=1))
+    return output
 
 
 def _padded(image: Tensor, height: int, width: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ghostsr_ext import ops
 from ghostsr_ext.activations import Activation
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
@@ -89,14 +90,8 @@ class ChannelStack:
         elif isinstance(last_reader, FusedConv2d | GhostConv2d):
             channels = last_reader.in_channels
         if channels and _may_be_written(first):
-            batch, _, height, width = first.shape
-            self._room = torch.empty(
-                (batch, channels, height, width),
-                dtype=first.dtype,
-                device=first.device,
-                memory_format=torch.channels_last,
-            )
-            self.joined = first.new_empty((batch, 0, height, width))
+            self._room = ops.empty_map(first, channels)
+            self.joined = self._room[:, :0]
             self.append(first)
 
     def append(self, features: Tensor) -> None:

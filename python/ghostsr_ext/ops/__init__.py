@@ -20,6 +20,7 @@ from ghostsr_ext.ops.layer_cache import (  # noqa: E402
     layer_cache,
     packed_weight_bytes,
 )
+from ghostsr_ext.ops.memory import empty_map, release_memory  # noqa: E402
 from ghostsr_ext.ops.shift_concat import shift_concat, shift_concat_backward  # noqa: E402
 from ghostsr_ext.ops.shift_selection import (  # noqa: E402
     select_shift,
@@ -33,10 +34,12 @@ __all__ = [
     "convolution",
     "convolution_backward",
     "convolution_path",
+    "empty_map",
     "ghost_conv",
     "ghost_conv_learned",
     "layer_cache",
     "packed_weight_bytes",
+    "release_memory",
     "select_shift",
     "shift_concat",
     "shift_concat_backward",

@@ -75,6 +75,11 @@ def said(
     if stride not in (1, (1, 1)):
         arguments["stride"] = stride
     if padding not in (0, (0, 0)):
+        if isinstance(padding, str):
+            raise ValueError(
+                f"padding: found {padding!r}; integers are allowed (FusedConv2d and GhostConv2d "
+                'take "same" and "valid")'
+            )
         arguments["padding"] = padding
     if dilation not in (1, (1, 1)):
         arguments["dilation"] = dilation
@@ -167,13 +172,13 @@ def _casting_kernel(name: str, device: str) -> Callable[..., Any]:
         given = dict(zip(argument_names, args, strict=False)) | kwargs
         values = {key: cast(key, value, dtype) for key, value in given.items()}
         with torch._C._ExcludeDispatchKeyGuard(key_set):
-            return _promoting(operator, values)
+            return _promoting(operator, values, given)
 
     return kernel
 
 
-def _promoting(operator: Callable[..., Any], values: dict[str, Any]) -> Any:
-    """Call the operator; a residual of float64 is added as torch adds it, into float64."""
+def _promoting(operator: Callable[..., Any], values: dict[str, Any], given: dict[str, Any]) -> Any:
+    """Call the operator on cast values; a float64 residual is added as torch adds it."""
     from ghostsr_ext.reference import activate
 
     residual = values.get("residual")
@@ -185,7 +190,7 @@ def _promoting(operator: Callable[..., Any], values: dict[str, Any]) -> Any:
         for name in ("activation", "negative_slope", "prelu_weight")
         if name in values
     }
-    if isinstance(weight := ending.get("prelu_weight"), Tensor):
+    if isinstance(weight := given.get("prelu_weight"), Tensor):
         ending["prelu_weight"] = weight.double()
     del values["residual"]
     return activate(residual + operator(**values), **{"activation": "none", **ending})

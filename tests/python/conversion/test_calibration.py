@@ -226,3 +226,57 @@ def test_a_residual_counts_for_what_a_rectifier_lets_through(monkeypatch):
         ghost, _ = convert(dense, 0.5, calibration=images, polish_minutes=0, layers=["layer"])
         errors.append((ghost.rectified(images) - wanted).square().mean())
     assert errors[0] < errors[1]
+
+
+class _Activated(nn.Module):
+    """A layer behind which something else applies the activation."""
+
+    def __init__(self, activation):
+        super().__init__()
+        self.entry = nn.Conv2d(2, 8, 3, padding=1)
+        self.first = nn.Conv2d(8, 16, 3, padding=1)
+        self.activation = activation
+        self.exit = nn.Conv2d(16, 2, 3, padding=1)
+
+    def activated(self, image):
+        return self.activation(self.first(self.entry(image)))
+
+    def forward(self, image):
+        return self.exit(self.activated(image))
+
+
+def _slopes():
+    prelu = nn.PReLU(16)
+    with torch.no_grad():
+        prelu.weight.copy_(torch.linspace(-0.2, 0.4, 16))
+    return prelu
+
+
+@pytest.mark.parametrize("affine", [False, True], ids=["plain", "affine"])
+@pytest.mark.parametrize("activation", [nn.LeakyReLU(0.2), _slopes(), nn.ReLU(), nn.GELU()])
+def test_what_an_activation_passes_on_is_fitted_better(activation, affine, monkeypatch):
+    dense = _Activated(activation).requires_grad_(False)
+    images = torch.randn(6, 2, 24, 24)
+    wanted = dense.activated(images)
+    errors = []
+    for followed in (True, False):
+        if not followed:
+            monkeypatch.setattr(_Stage, "_activation", None)
+        ghost, _ = convert(dense, calibration=images, polish_steps=0, affine=affine)
+        features = ghost.first(ghost.entry(images))
+        if getattr(ghost.first, "activation", "none") == "none":
+            features = ghost.activation(features)
+        errors.append((features - wanted).square().mean())
+    assert errors[0] < errors[1]
+
+
+def test_with_gains_a_layer_of_several_uses_is_fitted_no_worse():
+    """On maps whose mean is large against their spread."""
+    dense = _Recursive().requires_grad_(False)
+    dense.entry.bias.fill_(5.0)
+    images = torch.randn(6, 2, 20, 20)
+    plain, affine = (
+        convert(dense, calibration=images, polish_steps=0, affine=affine)[0]
+        for affine in (False, True)
+    )
+    assert _error(affine, dense, images) < 1.05 * _error(plain, dense, images)

@@ -8,12 +8,23 @@ As a program it prints the table of ``docs/networks.md``::
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from ghostsr_ext.checkpoints import load_model, save_model
+from ghostsr_ext.conversion import convert
+from ghostsr_ext.errors import InputError
+from ghostsr_ext.models.foreign import SpandrelNetwork, foreign_architecture
+from ghostsr_ext.models.locality import locality
+from ghostsr_ext.nn import ghost_layers
+from torch import Tensor, nn
 
 # Keyword arguments of the architecture's class, whose name is spandrel's.
 _WINDOWED: Mapping[str, Any] = {
@@ -56,7 +67,6 @@ ARCHITECTURES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "DRCT": ("DRCT", {**_WINDOWED, "embed_dim": 20, "gc": 8}),
     "DRUNet": ("DRUNet", {"in_nc": 4, "out_nc": 3, "nc": [8, 16, 24, 32], "nb": 2}),
     "ESRGAN": ("RRDBNet", {"num_filters": 16, "num_blocks": 2, "scale": 2}),
-    "FBCNN": ("FBCNN", {"nc": [8, 16, 24, 32], "nb": 2}),
     "FDAT": (
         "FDAT",
         {
@@ -136,7 +146,6 @@ ARCHITECTURES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "Uformer",
         {"embed_dim": 8, "depths": [1] * 9, "num_heads": [1, 1, 2, 2, 2, 2, 2, 1, 1]},
     ),
-    "LaMa": ("LaMa", {}),
 }
 """Class and arguments of each network, by spandrel's name of the architecture or of a variant."""
 
@@ -156,3 +165,164 @@ def build(name: str) -> nn.Module:
     torch.manual_seed(sum(map(ord, name)))
     network: nn.Module = found(**arguments)
     return network.eval()
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the package does with one network.
+
+    Attributes:
+        name: Of the network.
+        fused: What fusing it did, in a few words.
+        difference: Largest difference of the fused output, over the output's range.
+        converted: "yes", or why convolutions cannot become ghost layers.
+        tiles: "yes", or what looks at the whole map.
+    """
+
+    name: str
+    fused: str
+    difference: float
+    converted: str
+    tiles: str
+
+
+def examine(name: str, folder: Path, load_elsewhere: Callable[[Path, Tensor], Tensor]) -> Row:
+    """Take a network through all that the package does; raises AssertionError where that is wrong.
+
+    Args:
+        name: One of ``ARCHITECTURES``.
+        folder: For files.
+        load_elsewhere: Loads a file in another process and runs the network there.
+    """
+    plain = build(name)
+    state = {key: value.clone() for key, value in plain.state_dict().items()}
+    torch.save(state, folder / f"{name}.pth")
+    architecture = foreign_architecture(state)
+    assert architecture is not None
+    dense = SpandrelNetwork(name=architecture, tensors=state).eval()
+    fused = load_model(folder / f"{name}.pth")
+    example = dense.example()
+    # Of a size that no network asks for.
+    image = torch.rand(1, dense.channels, example.shape[2] + 5, example.shape[3] + 9)
+    with torch.no_grad():
+        expected, output = dense(image), fused(image)
+    extent = expected.max() - expected.min()
+    difference = float((output - expected).abs().max() / extent)
+    assert difference < 1e-4, f"fused: differs by {difference:.2g} of the output's range"
+
+    crops = torch.rand(3, dense.channels, *example.shape[2:])
+    converted = "yes"
+    names = [n for n, m in fused.named_modules() if isinstance(m, nn.Conv2d) and m.groups == 1]
+    # Each layer takes its time.
+    some = names[1:-1][:: max(1, len(names) // 5)]
+    for method in ("kmeans", "calibrated"):
+        try:
+            ghost, _ = convert(
+                fused,
+                method=method,
+                layers=some,
+                calibration=crops if method == "calibrated" else None,
+                polish_steps=0 if method == "calibrated" else None,
+                unsuitable="convert",
+                example=example,
+            )
+        except InputError as error:
+            converted = str(error).splitlines()[0]
+            break
+        path = folder / f"{name}_{method}.safetensors"
+        save_model(ghost, path)
+        with torch.no_grad():
+            wanted = ghost.eval()(image)
+        found = load_elsewhere(path, image)
+        wrong = float((found - wanted).abs().max() / (wanted.max() - wanted.min()))
+        assert wrong < 1e-4, f"{method}: loaded elsewhere, differs by {wrong:.2g} of the range"
+        train_one_step(ghost, torch.cat([example, example]))
+    report = getattr(fused, "fusion_report", None)
+    words = "by its own reader"
+    if report is not None:
+        words = (
+            f"{report.layers} layers, {report.activations} activations, "
+            f"{report.residuals} residuals, {report.stacked} concatenations"
+        )
+    operators = locality(dense).operators
+    return Row(name, words, difference, converted, ", ".join(operators) or "yes")
+
+
+def train_one_step(network: nn.Module, batch: Tensor) -> None:
+    """Train, and check that gradients reach the ghost layers and change them."""
+    network.train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
+    before = {name: layer.weight.clone() for name, layer in ghost_layers(network).items()}
+    loss = (network(batch) - torch.rand_like(batch[:, :1, :1, :1])).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    moved = [
+        not torch.equal(layer.weight, before[name]) for name, layer in ghost_layers(network).items()
+    ]
+    assert any(moved), "training moves no ghost layer"
+
+
+class OtherProcess:
+    """A process of its own, in which files are loaded and networks run."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, path: Path, image: Tensor) -> Tensor:
+        """Load the network of ``path`` there and return what it makes of ``image``."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        torch.save(image, path.with_suffix(".input"))
+        self._process.stdin.write(f"{path}\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline().strip()
+        assert answer == "done", f"loaded elsewhere: {answer}"
+        output: Tensor = torch.load(path.with_suffix(".output"), weights_only=True)
+        return output
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate()
+
+
+def serve() -> None:
+    """Answer an ``OtherProcess``."""
+    for line in sys.stdin:
+        path = Path(line.strip())
+        try:
+            image = torch.load(path.with_suffix(".input"), weights_only=True)
+            with torch.no_grad():
+                torch.save(load_model(path)(image), path.with_suffix(".output"))
+            print("done", flush=True)
+        except Exception as error:
+            print(repr(error).replace("\n", " "), flush=True)
+
+
+def main() -> None:
+    """Print the table."""
+    warnings.simplefilter("ignore")
+    print("| architecture | fused | difference | ghost layers | in tiles |")
+    print("|---|---|---|---|---|")
+    other = OtherProcess()
+    for name in sys.argv[1:] or ARCHITECTURES:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                row = examine(name, Path(folder), other)
+            except (AssertionError, InputError, RuntimeError) as error:
+                print(f"| {name} | {type(error).__name__}: {error} |", flush=True)
+                continue
+        print(
+            f"| {row.name} | {row.fused} | {row.difference:.0e} | {row.converted} | {row.tiles} |",
+            flush=True,
+        )
+    other.close()
+
+
+if __name__ == "__main__":
+    serve() if "--serve" in sys.argv else main()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from ghost_layer_cases import make_layer
-from ghostsr_ext import ops
+from ghostsr_ext import ops, reference
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
 
 KEPT = {"logits", "noise"}
@@ -96,3 +96,26 @@ def test_float64_is_left_alone():
 
     with torch.autocast("cpu", torch.bfloat16):
         assert ops.ghost_conv(**arguments).dtype == torch.float64
+
+
+@pytest.mark.parametrize("activation", ["none", "relu", "prelu"])
+@pytest.mark.parametrize("kind", ["fixed", "learned", "epilogue"])
+def test_a_residual_of_float64_is_added_as_torch_adds_it(kind, activation):
+    layer = make_layer(residual=True, activation=activation)
+    arguments = _float32(getattr(layer, kind)())
+    arguments["residual"] = residual = arguments["residual"].double()
+    operator = {"fixed": ops.ghost_conv, "learned": ops.ghost_conv_learned}.get(
+        kind, ops.shift_concat
+    )
+
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = operator(**arguments)
+        plain = operator(
+            **arguments | {"residual": None, "activation": "none", "prelu_weight": None}
+        )
+
+    assert actual.dtype == torch.float64
+    expected = reference.activate(
+        residual + plain, activation, prelu_weight=layer.tensors.get("prelu_weight")
+    )
+    torch.testing.assert_close(actual, expected)

@@ -1,0 +1,159 @@
+#include "ops/map_memory.h"
+
+#include <torch/csrc/stable/ops.h>
+
+#include <array>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string>
+
+#include "ops/boxed.h"
+#include "ops/checks.h"
+#include "ops/layout.h"
+
+namespace ghostsr::ops {
+namespace {
+
+constexpr size_t kAlignment = 64;
+
+// Smaller blocks stay with the C library in any case.
+constexpr size_t kSmallestPooled = 64 * 1024;
+
+// Of all blocks that are kept and not in use. Some maps of a network at a time, at the tile sizes that fit
+// the caches; what is freed beyond it goes back to the system.
+constexpr size_t kMostKept = size_t{256} << 20U;
+
+// A kept block serves requests down to this part of its size.
+constexpr double kLeastUsed = 0.75;
+
+// A thread's workspace is freed with it; a larger one is freed with its call.
+constexpr size_t kLargestKeptWorkspace = size_t{16} << 20U;
+
+void* allocate(size_t bytes) {
+  void* block = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
+  if (block == nullptr) {
+    throw std::bad_alloc();
+  }
+  return block;
+}
+
+class Pool {
+ public:
+  // Returns a block of at least so many bytes, and sets `bytes` to its size.
+  void* take(size_t& bytes) {
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = kept_.lower_bound(bytes);
+      if (found != kept_.end() &&
+          static_cast<double>(bytes) >= kLeastUsed * static_cast<double>(found->first)) {
+        bytes = found->first;
+        void* block = found->second;
+        kept_bytes_ -= bytes;
+        kept_.erase(found);
+        return block;
+      }
+    }
+    try {
+      return allocate(bytes);
+    } catch (const std::bad_alloc&) {
+      release();
+      return allocate(bytes);
+    }
+  }
+
+  void give_back(void* block, size_t bytes) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (kept_bytes_ + bytes <= kMostKept) {
+        kept_.emplace(bytes, block);
+        kept_bytes_ += bytes;
+        return;
+      }
+    }
+    std::free(block);
+  }
+
+  // Frees what is kept, and returns its bytes.
+  size_t release() {
+    std::multimap<size_t, void*> blocks;
+    {
+      const std::lock_guard lock(mutex_);
+      blocks.swap(kept_);
+      kept_bytes_ = 0;
+    }
+    size_t bytes = 0;
+    for (const auto& [size, block] : blocks) {
+      bytes += size;
+      std::free(block);
+    }
+    return bytes;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::multimap<size_t, void*> kept_;
+  size_t kept_bytes_ = 0;
+};
+
+// Never destroyed: maps may be freed while the process ends.
+Pool& pool() {
+  static auto* const kept = new Pool();
+  return *kept;
+}
+
+Tensor empty_map_like(const Tensor& like, int64_t channels) {
+  check_map("like", like);
+  if (channels < 0) {
+    fail("channels: found " + std::to_string(channels) + "; at least 0 is needed");
+  }
+  return cpu_map({like.size(0), channels, like.size(2), like.size(3)}, true, like);
+}
+
+int64_t release_memory() { return static_cast<int64_t>(pool().release()); }
+
+}  // namespace
+
+Tensor cpu_map(const IntList& size, bool channels_last, const Tensor& like) {
+  const std::array<size_t, 4> order =
+      channels_last ? std::array<size_t, 4>{1, 3, 2, 0} : std::array<size_t, 4>{3, 2, 1, 0};
+  IntList strides(4);
+  int64_t elements = 1;
+  for (const size_t axis : order) {
+    strides[axis] = elements;
+    elements *= size[axis];
+  }
+  size_t bytes = static_cast<size_t>(elements) * like.element_size();
+  if (bytes < kSmallestPooled) {
+    return empty_map(size, channels_last, like);
+  }
+  void* block = pool().take(bytes);
+  const torch::stable::Device cpu(torch::headeronly::DeviceType::CPU);
+  return torch::stable::from_blob(block, size, strides, cpu, like.scalar_type(),
+                                  [bytes](void* data) { pool().give_back(data, bytes); });
+}
+
+float* workspace(size_t floats) {
+  struct Free {
+    void operator()(float* block) const { std::free(block); }
+  };
+  thread_local std::unique_ptr<float, Free> kept;
+  thread_local size_t kept_floats = 0;
+  if (kept_floats < floats || kept_floats * sizeof(float) > kLargestKeptWorkspace) {
+    kept.reset();
+    kept_floats = 0;
+    kept.reset(static_cast<float*>(allocate(floats * sizeof(float))));
+    kept_floats = floats;
+  }
+  return kept.get();
+}
+
+STABLE_TORCH_LIBRARY_IMPL(ghostsr, CompositeExplicitAutograd, library) {
+  library.impl("release_memory", GHOSTSR_BOX(&release_memory));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(ghostsr, CPU, library) { library.impl("empty_map", GHOSTSR_BOX(&empty_map_like)); }
+
+}  // namespace ghostsr::ops
