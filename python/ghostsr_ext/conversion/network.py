@@ -183,18 +183,8 @@ def convert(
         Rules(max_shift, macs, fitted) if unsuitable == "leave" else None,
         form,
     )
-    chosen, skipped = _choose(job, layers, RATIOS[-1] if options.by_budget else ghost_ratio)
-    ratios = {entry.name: ghost_ratio for entry in chosen}
-    if options.by_budget:
-        assert calibration is not None
-        ratios = ratios_by_budget(job, chosen, target_macs, max_drop, calibration)
-        spared = [entry.name for entry in chosen if not ratios[entry.name]]
-        skipped.extend(SkippedLayer(name, "the budget does not need it") for name in spared)
-        chosen = [entry for entry in chosen if ratios[entry.name]]
-    if options.method == "prune":
-        outcome = _prune(job, chosen, ghost_ratio, example)
-    else:
-        outcome = _make_ghosts(job, chosen, ratios, ghost_op)
+    chosen, skipped, ratios = _choose_ratios(job, options, layers, calibration)
+    outcome = _replace_layers(job, options, chosen, ratios, example)
     outcome.polished = _polish(job, model, options, calibration)
     # Before it is traced, so that what cannot run is blamed on the conversion.
     output_error(model, converted, example)
@@ -242,6 +232,36 @@ def _untimed(values: dict[str, Any]) -> dict[str, Any]:
         for key, value in values.items()
         if key != "seconds"
     }
+
+
+def _choose_ratios(
+    job: Job,
+    options: Options,
+    layers: Sequence[str] | LayerPredicate | None,
+    calibration: Calibration | None,
+) -> tuple[list[TracedConvolution], list[SkippedLayer], dict[str, float]]:
+    """Return the layers to convert, those that stay dense, and the ratio of each."""
+    if not options.by_budget:
+        chosen, skipped = _choose(job, layers, options.ghost_ratio)
+        return chosen, skipped, {entry.name: options.ghost_ratio for entry in chosen}
+    assert calibration is not None
+    chosen, skipped = _choose(job, layers, RATIOS[-1])
+    ratios = ratios_by_budget(job, chosen, options.target_macs, options.max_drop, calibration)
+    spared = [entry.name for entry in chosen if not ratios[entry.name]]
+    skipped.extend(SkippedLayer(name, "the budget does not need it") for name in spared)
+    return [entry for entry in chosen if ratios[entry.name]], skipped, ratios
+
+
+def _replace_layers(
+    job: Job,
+    options: Options,
+    chosen: Sequence[TracedConvolution],
+    ratios: Mapping[str, float],
+    example: Tensor,
+) -> Outcome:
+    if options.method == "prune":
+        return _prune(job, chosen, options.ghost_ratio, example)
+    return _make_ghosts(job, chosen, ratios, options.ghost_op)
 
 
 def _prune(
