@@ -75,11 +75,18 @@ __device__ __forceinline__ accumulator_t<T> ghost_gradient(const GhostSumArgumen
   return activation_gradient(gradient.activation, seen, value, link.slope);
 }
 
+// Blocks for a multiprocessor that the sums of so many columns ask for; a wide window of doubles fills the
+// registers of one.
+template <typename T, int kColumns>
+constexpr int kSumBlocks = kColumns <= 3    ? kBlocksAsked<T>
+                           : sizeof(T) == 8 ? 1
+                                            : 2;
+
 // kRows by kColumns sums at a time: the gradient of a pixel times the intrinsic pixels of that window, which
 // slides down a column and stays in registers. The sums of a window with more rows take as many sweeps over
 // the part.
 template <typename T, int kRows, int kColumns>
-__global__ void __launch_bounds__(kThreads, kColumns > 3 ? 2 : kBlocksAsked<T>)
+__global__ void __launch_bounds__(kThreads, kSumBlocks<T, kColumns>)
     ghost_sum(const GhostSumArguments<T> arguments, const StripTiling tiling) {
   using A = accumulator_t<T>;
   __shared__ A shared[kRows * kColumns][kWalkers][kWarpLanes];

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ def build_info() -> dict[str, Any]:
     """
     return {
         **_native.build_info(),
+        # Builds by CMake alone do not know it.
+        "version": version("ghostsr"),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),

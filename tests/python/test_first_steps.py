@@ -13,8 +13,8 @@ from ghostsr_ext.imaging import read_image, write_image
 from ghostsr_ext.sample_pictures import picture_folder
 
 DOCUMENTS = ("README.md", "docs/quick-start.md")
-# What builds the package (the wheel stands for it), and what runs until it is stopped.
-LEFT_OUT = ("make ", "pip ", "ghostsr demo")
+# What builds the package (the wheel stands for it), runs until it is stopped, or changes a shell.
+LEFT_OUT = ("make ", "pip ", "ghostsr demo", "ghostsr --install-completion")
 
 pytestmark = pytest.mark.slow
 

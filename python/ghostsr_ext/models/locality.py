@@ -37,7 +37,7 @@ abs add addcmul alias arange avg_pool2d bitwise_and cat celu clamp clamp_max cla
 constant_pad_nd convolution convolution_overrideable copy cos detach div elu empty empty_like
 empty_strided eq erf exp expand fill full full_like ge gelu ghost_conv
 ghost_conv_learned gt hardsigmoid hardswish
-hardtanh leaky_relu lift_fresh linspace log lt max_pool2d_with_indices maximum minimum
+hardtanh leaky_relu lift_fresh linspace log lt max_pool2d_with_indices maximum minimum mish
 mkldnn_convolution mul native_batch_norm ne neg new_empty new_full new_ones new_zeros
 _native_batch_norm_legit_no_training ones ones_like pixel_shuffle pixel_unshuffle pow
 _prelu_kernel reciprocal reflection_pad2d relu replication_pad2d resolve_conj resolve_neg rsqrt

@@ -78,28 +78,11 @@ ARCHITECTURES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
             "mid_dim": 16,
         },
     ),
-    "FFTformer": ("FFTformer", {"dim": 8, "num_blocks": [1, 1, 1], "num_refinement_blocks": 1}),
-    "GRL": (
-        "GRL",
-        {
-            "img_size": 16,
-            "embed_dim": 16,
-            "upscale": 2,
-            "upsampler": "pixelshuffle",
-            "depths": [2, 2],
-            "num_heads_window": [1, 1],
-            "num_heads_stripe": [1, 1],
-            "mlp_ratio": 2.0,
-        },
-    ),
     "HAT": ("HAT", {**_WINDOWED, "num_feat": 16, "compress_ratio": 2, "squeeze_factor": 4}),
-    "HVICIDNet": ("CIDNet", {"channels": [8, 8, 16, 32], "heads": [1, 2, 4, 8]}),
-    "IPT": ("IPT", {"patch_size": 12, "n_feats": 8, "num_layers": 1, "scale": [2]}),
     "KBNet": (
         "KBNet_s",
         {"width": 8, "middle_blk_num": 1, "enc_blk_nums": [1, 1], "dec_blk_nums": [1, 1]},
     ),
-    "MixDehazeNet": ("MixDehazeNet", {"embed_dims": [8, 16, 24, 16, 8]}),
     "MMRealSR": (
         "MMRRDBNet_test",
         {
@@ -136,16 +119,10 @@ ARCHITECTURES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ),
     "SAFMN": ("SAFMN", {"dim": 16, "n_blocks": 2, "upscaling_factor": 2}),
     "SAFMNBCIE": ("SAFMN_BCIE", {"dim": 16, "n_blocks": 2, "num_layers": 2}),
-    "SCUNet": ("SCUNet", {"config": [1, 1, 1, 1, 1, 1, 1], "dim": 64}),
-    "SeemoRe": ("SeemoRe", {"scale": 2, "num_experts": 3, "num_layers": 2, "embedding_dim": 24}),
     "SPAN": ("SPAN", {"num_in_ch": 3, "num_out_ch": 3, "feature_channels": 16, "upscale": 2}),
     "SwiftSRGAN": ("Generator", {"num_channels": 16, "num_blocks": 2, "upscale_factor": 2}),
     "Swin2SR": ("Swin2SR", _WINDOWED),
     "SwinIR": ("SwinIR", _WINDOWED),
-    "Uformer": (
-        "Uformer",
-        {"embed_dim": 8, "depths": [1] * 9, "num_heads": [1, 1, 2, 2, 2, 2, 2, 1, 1]},
-    ),
 }
 """Class and arguments of each network, by spandrel's name of the architecture or of a variant."""
 
@@ -164,6 +141,10 @@ def build(name: str) -> nn.Module:
     }
     torch.manual_seed(sum(map(ord, name)))
     network: nn.Module = found(**arguments)
+    # Some start with branches that give nothing.
+    for parameter in network.parameters():
+        if not bool(parameter.any()):
+            nn.init.normal_(parameter, std=0.1)
     return network.eval()
 
 
@@ -245,7 +226,20 @@ def examine(name: str, folder: Path, load_elsewhere: Callable[[Path, Tensor], Te
             f"{report.residuals} residuals, {report.stacked} concatenations"
         )
     operators = locality(dense).operators
-    return Row(name, words, difference, converted, ", ".join(operators) or "yes")
+    return Row(name, words, difference, converted, _what_looks_far(operators))
+
+
+_FAR = {
+    "attention": {"_softmax"},
+    "pooling": {"mean", "sum", "adaptive_max_pool2d", "max"},
+    "Fourier transform": {"_fft_r2c"},
+    "normalisation": {"native_group_norm"},
+}
+
+
+def _what_looks_far(operators: tuple[str, ...]) -> str:
+    kinds = [kind for kind, names in _FAR.items() if names & set(operators)]
+    return f"no: {', '.join(kinds or operators)}" if operators else "yes"
 
 
 def train_one_step(network: nn.Module, batch: Tensor) -> None:

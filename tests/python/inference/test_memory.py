@@ -65,6 +65,7 @@ def test_the_default_budget_is_bounded_on_the_cpu():
         (MemoryError(), True),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("ghostsr: out of memory"), True),
         (RuntimeError("sizes do not match"), False),
         (ValueError("not enough memory"), False),
     ],

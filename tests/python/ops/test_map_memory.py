@@ -110,6 +110,24 @@ def test_threads_never_share_a_map_in_use():
     assert not wrong
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda huge, table: ops.shift_concat(huge, table, table.view(0, 2)),
+        lambda huge, table: ops.ghost_conv(
+            huge, torch.ones(1, 1, 1, 1), None, table, table.view(0, 2)
+        ),
+        lambda huge, table: ops.empty_map(huge, 2),
+    ],
+    ids=["shift_concat", "ghost_conv", "empty_map"],
+)
+def test_exhausted_memory_is_called_so(call):
+    huge = torch.zeros(1).expand(1, 1, 4_000_000, 4_000_000)
+
+    with pytest.raises(RuntimeError, match=r"ghostsr: .*(allocate|out of) memory"):
+        call(huge, torch.empty(0, dtype=torch.int64))
+
+
 def test_a_warm_network_takes_no_memory_from_the_system():
     """Counted in page faults, which a busy machine does not disturb."""
     network = torch.nn.Sequential(*(FusedConv2d(32, 32, 3, padding=1) for _ in range(6)))
