@@ -22,12 +22,11 @@ void add_constant(Fingerprint& print, const Tensor& tensor) {
   for (const int64_t size : tensor.sizes()) {
     print.add(size);
   }
-  const bool dense = is_dense(tensor);
-  for (const int64_t stride : tensor.strides()) {
-    print.add(dense ? stride : -stride);
-  }
   // A copy of what has gaps or repeats itself; constants seldom do.
-  const Tensor read = dense ? tensor : torch::stable::contiguous(tensor);
+  const Tensor read = is_dense(tensor) ? tensor : torch::stable::contiguous(tensor);
+  for (const int64_t stride : read.strides()) {
+    print.add(stride);
+  }
   print.add(read.const_data_ptr(), static_cast<size_t>(read.numel()) * read.element_size());
 }
 

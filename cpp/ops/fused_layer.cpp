@@ -49,6 +49,7 @@ Tensor run_fused(const Tensor& input, const FusedLayer& layer) {
   fused::run(arguments, workers, workspace, [](int64_t count, FunctionRef<void(int64_t, int64_t)> body) {
     torch::stable::parallel_for(0, count, 1, body);
   });
+  end_workspace();
   return output;
 }
 

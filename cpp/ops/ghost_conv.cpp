@@ -86,17 +86,22 @@ Fingerprint fingerprint_of(const Layer& layer) {
 }
 
 std::shared_ptr<const LayerPlan> plan_of(const Layer& layer, LayerCache* cache) {
+  const auto fingerprint = [&] {
+    Fingerprint print = fingerprint_of(layer);
+    add_constant(print, *layer.tables.shift);
+    return print;
+  };
   Fingerprint print;
   if (cache != nullptr) {
-    print = fingerprint_of(layer);
-    add_constant(print, *layer.tables.shift);
+    print = fingerprint();
     if (auto plan = cache->plan(print)) {
       return plan;
     }
   }
   check_tables(layer.tables, layer.weight.size(0), layer.weight);
   auto plan = make_plan(layer, nullptr, print);
-  if (cache != nullptr) {
+  // Unless somebody wrote to a table before it was read for the plan.
+  if (cache != nullptr && fingerprint() == print) {
     cache->keep(plan);
   }
   return plan;
@@ -111,11 +116,15 @@ struct Selection {
 std::shared_ptr<const LayerPlan> plan_of(const Layer& layer, const Selection& selection, LayerCache* cache) {
   // Noise is another one in every call.
   const bool keeps = cache != nullptr && !selection.noise.has_value();
-  Fingerprint print;
-  if (keeps) {
-    print = fingerprint_of(layer);
+  const auto fingerprint = [&] {
+    Fingerprint print = fingerprint_of(layer);
     add_constant(print, selection.logits);
     print.add(&selection.tau, sizeof(selection.tau));
+    return print;
+  };
+  Fingerprint print;
+  if (keeps) {
+    print = fingerprint();
     if (auto plan = cache->plan(print)) {
       return plan;
     }
@@ -127,7 +136,7 @@ std::shared_ptr<const LayerPlan> plan_of(const Layer& layer, const Selection& se
   const std::vector<int64_t> shift =
       selected_shifts(selection.logits, selection.noise, selection.tau, ghosts, max_shift);
   auto plan = make_plan(layer, &shift, print);
-  if (keeps) {
+  if (keeps && fingerprint() == print) {
     cache->keep(plan);
   }
   return plan;

@@ -64,14 +64,16 @@ class Pool {
     }
   }
 
-  void give_back(void* block, size_t bytes) {
-    {
+  void give_back(void* block, size_t bytes) noexcept {
+    try {
       const std::lock_guard lock(mutex_);
       if (kept_bytes_ + bytes <= kMostKept) {
         kept_.emplace(bytes, block);
         kept_bytes_ += bytes;
         return;
       }
+    } catch (const std::bad_alloc&) {
+      // Not kept then.
     }
     std::free(block);
   }
@@ -104,6 +106,16 @@ Pool& pool() {
   return *kept;
 }
 
+struct Workspace {
+  struct Free {
+    void operator()(float* block) const { std::free(block); }
+  };
+  std::unique_ptr<float, Free> block;
+  size_t floats = 0;
+};
+
+thread_local Workspace kept_workspace;
+
 Tensor empty_map_like(const Tensor& like, int64_t channels) {
   check_map("like", like);
   if (channels < 0) {
@@ -121,11 +133,16 @@ Tensor cpu_map(const IntList& size, bool channels_last, const Tensor& like) {
       channels_last ? std::array<size_t, 4>{1, 3, 2, 0} : std::array<size_t, 4>{3, 2, 1, 0};
   IntList strides(4);
   int64_t elements = 1;
+  int64_t map_bytes = 0;
+  bool fits = true;
   for (const size_t axis : order) {
     strides[axis] = elements;
-    elements *= size[axis];
+    fits = fits && !__builtin_mul_overflow(elements, size[axis], &elements);
   }
-  size_t bytes = static_cast<size_t>(elements) * like.element_size();
+  if (!fits || __builtin_mul_overflow(elements, static_cast<int64_t>(like.element_size()), &map_bytes)) {
+    throw std::bad_alloc();
+  }
+  auto bytes = static_cast<size_t>(map_bytes);
   if (bytes < kSmallestPooled) {
     return empty_map(size, channels_last, like);
   }
@@ -136,18 +153,18 @@ Tensor cpu_map(const IntList& size, bool channels_last, const Tensor& like) {
 }
 
 float* workspace(size_t floats) {
-  struct Free {
-    void operator()(float* block) const { std::free(block); }
-  };
-  thread_local std::unique_ptr<float, Free> kept;
-  thread_local size_t kept_floats = 0;
-  if (kept_floats < floats || kept_floats * sizeof(float) > kLargestKeptWorkspace) {
-    kept.reset();
-    kept_floats = 0;
-    kept.reset(static_cast<float*>(allocate(floats * sizeof(float))));
-    kept_floats = floats;
+  if (kept_workspace.floats < floats) {
+    kept_workspace = {};
+    kept_workspace.block.reset(static_cast<float*>(allocate(floats * sizeof(float))));
+    kept_workspace.floats = floats;
   }
-  return kept.get();
+  return kept_workspace.block.get();
+}
+
+void end_workspace() {
+  if (kept_workspace.floats * sizeof(float) > kLargestKeptWorkspace) {
+    kept_workspace = {};
+  }
 }
 
 STABLE_TORCH_LIBRARY_IMPL(ghostsr, CompositeExplicitAutograd, library) {

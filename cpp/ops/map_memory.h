@@ -12,7 +12,10 @@ namespace ghostsr::ops {
 // freed, up to a bound for the whole process.
 Tensor cpu_map(const IntList& size, bool channels_last, const Tensor& like);
 
-// Memory for one call, of this thread, valid until its next call.
+// Memory for one call, of this thread, valid until its next call or the end of it.
 float* workspace(size_t floats);
+
+// Frees the thread's workspace if it is too large to be kept for the next call.
+void end_workspace();
 
 }  // namespace ghostsr::ops

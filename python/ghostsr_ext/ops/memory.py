@@ -17,7 +17,8 @@ def release_memory() -> int:
 
     The maps that the operators make on a CPU lie in blocks that are used again, since taking large
     ones from the system costs a network of small maps a quarter of its time. At most 256 MiB that
-    are not in use are kept in a process.
+    are not in use are kept in a process. Such a map is a tensor like any other, except that its
+    storage cannot be resized.
     """
     released: int = _release_memory()
     return released

@@ -128,6 +128,15 @@ def test_exhausted_memory_is_called_so(call):
         call(huge, torch.empty(0, dtype=torch.int64))
 
 
+@pytest.mark.parametrize("channels", [1, 2**60, 2**62 + 1])
+def test_a_size_beyond_64_bits_is_no_small_one(channels):
+    huge = torch.zeros(1).expand(1, 1, 2**18, 2**44 + 1)
+    assert huge.numel() * 4 % 2**64 == 2**20
+
+    with pytest.raises(RuntimeError, match="ghostsr: out of memory"):
+        ops.empty_map(huge, channels)
+
+
 def test_a_warm_network_takes_no_memory_from_the_system():
     """Counted in page faults, which a busy machine does not disturb."""
     network = torch.nn.Sequential(*(FusedConv2d(32, 32, 3, padding=1) for _ in range(6)))
