@@ -4,6 +4,8 @@
 
 #include <array>
 #include <cstdlib>
+#include <iterator>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -23,7 +25,7 @@ constexpr size_t kAlignment = 64;
 constexpr size_t kSmallestPooled = 64 * 1024;
 
 // Of all blocks that are kept and not in use. Some maps of a network at a time, at the tile sizes that fit
-// the caches; what is freed beyond it goes back to the system.
+// the caches; what is kept longest goes back to the system when more is freed.
 constexpr size_t kMostKept = size_t{256} << 20U;
 
 // A kept block serves requests down to this part of its size.
@@ -46,14 +48,16 @@ class Pool {
   void* take(size_t& bytes) {
     {
       const std::lock_guard lock(mutex_);
-      const auto found = kept_.lower_bound(bytes);
-      if (found != kept_.end() &&
+      const auto found = by_size_.lower_bound(bytes);
+      if (found != by_size_.end() &&
           static_cast<double>(bytes) >= kLeastUsed * static_cast<double>(found->first)) {
-        bytes = found->first;
-        void* block = found->second;
+        const Blocks::iterator block = found->second;
+        void* data = block->data;
+        bytes = block->bytes;
         kept_bytes_ -= bytes;
-        kept_.erase(found);
-        return block;
+        by_size_.erase(found);
+        kept_.erase(block);
+        return data;
       }
     }
     try {
@@ -64,39 +68,61 @@ class Pool {
     }
   }
 
-  void give_back(void* block, size_t bytes) noexcept {
+  void give_back(void* data, size_t bytes) noexcept {
+    Blocks freed;
     try {
+      freed.push_front({data, bytes});
       const std::lock_guard lock(mutex_);
-      if (kept_bytes_ + bytes <= kMostKept) {
-        kept_.emplace(bytes, block);
+      if (bytes <= kMostKept) {
+        // Maps of other sizes than before are in use now; the oldest blocks make room for theirs.
+        while (kept_bytes_ + bytes > kMostKept) {
+          kept_bytes_ -= kept_.back().bytes;
+          by_size_.erase(by_size_.lower_bound(kept_.back().bytes));  // the oldest of its size
+          freed.splice(freed.end(), kept_, std::prev(kept_.end()));
+        }
+        by_size_.emplace(bytes, freed.begin());
+        kept_.splice(kept_.begin(), freed, freed.begin());
         kept_bytes_ += bytes;
-        return;
       }
     } catch (const std::bad_alloc&) {
-      // Not kept then.
+      if (freed.empty()) {
+        std::free(data);
+      }
     }
-    std::free(block);
+    free_all(freed);
   }
 
   // Frees what is kept, and returns its bytes.
   size_t release() {
-    std::multimap<size_t, void*> blocks;
+    Blocks freed;
     {
       const std::lock_guard lock(mutex_);
-      blocks.swap(kept_);
+      freed.swap(kept_);
+      by_size_.clear();
       kept_bytes_ = 0;
     }
+    return free_all(freed);
+  }
+
+ private:
+  struct Block {
+    void* data;
+    size_t bytes;
+  };
+  using Blocks = std::list<Block>;
+
+  static size_t free_all(const Blocks& blocks) {
     size_t bytes = 0;
-    for (const auto& [size, block] : blocks) {
-      bytes += size;
-      std::free(block);
+    for (const Block& block : blocks) {
+      bytes += block.bytes;
+      std::free(block.data);
     }
     return bytes;
   }
 
- private:
   std::mutex mutex_;
-  std::multimap<size_t, void*> kept_;
+  Blocks kept_;                                      // the last one given back first
+  std::multimap<size_t, Blocks::iterator> by_size_;  // of one size, the oldest first
   size_t kept_bytes_ = 0;
 };
 

@@ -65,6 +65,30 @@ def test_no_more_than_the_bound_is_kept():
     assert ops.release_memory() == 256 << 20
 
 
+def test_what_is_kept_follows_the_sizes_in_use():
+    maps = [ops.empty_map(torch.empty(1, 1, 1024, 1024), 16) for _ in range(6)]
+    del maps
+    small = ops.empty_map(torch.empty(1, 1, 512, 512), 16)
+    size, address = small.nbytes, small.data_ptr()
+    del small
+
+    small = ops.empty_map(torch.empty(1, 1, 512, 512), 16)
+
+    assert small.data_ptr() == address
+    assert ops.release_memory() == 3 * 64 << 20
+    del small
+    assert ops.release_memory() == size
+
+
+def test_a_map_larger_than_the_bound_is_not_kept():
+    small = ops.empty_map(torch.empty(1, 1, 512, 512), 16)
+    size = small.nbytes
+    del small
+    ops.empty_map(torch.empty(1, 1, 4096, 4096), 5)
+
+    assert ops.release_memory() == size
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_an_empty_map_is_channels_last(dtype):
     result = ops.empty_map(torch.empty(2, 3, 40, 50, dtype=dtype), 20)
