@@ -10,8 +10,10 @@ from ghostsr_ext.datasets import open_picture_set
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.evaluation import default_protocol, evaluate
 from ghostsr_ext.imaging import imresize, luma, rgb_to_ycbcr, write_image, ycbcr_to_rgb
+from ghostsr_ext.inference import upscaler
 from ghostsr_ext.metrics import Protocol, compare
 from ghostsr_ext.models import SRModel
+from ghostsr_ext.models.locality import Locality
 from torch import nn
 
 RNG = np.random.default_rng(0)
@@ -209,7 +211,7 @@ def test_a_picture_that_does_not_fit_in_memory_is_reported_with_advice(pictures,
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(Enlarger, "upscale", exhausted)
-    monkeypatch.setattr(Enlarger, "receptive_field", 0)
+    monkeypatch.setattr(upscaler, "locality", lambda _: Locality(0, (), 1))
 
     with pytest.raises(GhostsrError, match=r"a\.png: not enough memory on cpu; pass a tile"):
         evaluate(Enlarger(), pictures, 2, tile=None)
