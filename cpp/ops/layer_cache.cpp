@@ -1,5 +1,6 @@
 #include "ops/layer_cache.h"
 
+#include <pthread.h>
 #include <torch/csrc/stable/ops.h>
 
 #include <array>
@@ -52,7 +53,27 @@ class Registry {
     return adopt(number);
   }
 
+  // Of the registry and of all its caches.
+  void lock() {
+    mutex_.lock();
+    for_each_cache([](LayerCache& cache) { cache.lock(); });
+  }
+  void unlock() {
+    for_each_cache([](LayerCache& cache) { cache.unlock(); });
+    mutex_.unlock();
+  }
+
  private:
+  template <typename Function>
+  void for_each_cache(const Function& function) {
+    for (const auto& [number, cache] : owned_) {
+      function(*cache);
+    }
+    for (const auto& [number, cache] : adopted_) {
+      function(*cache.first);
+    }
+  }
+
   std::shared_ptr<LayerCache> adopt(Number number) {
     if (const auto found = adopted_.find(number); found != adopted_.end()) {
       order_.splice(order_.begin(), order_, found->second.second);
@@ -76,7 +97,12 @@ class Registry {
 
 // Never destroyed: handles may be freed while the process ends.
 Registry& registry() {
-  static auto* const kept = new Registry();
+  static auto* const kept = [] {
+    auto* made = new Registry();
+    // A child would wait for ever for a lock that another thread held.
+    pthread_atfork([] { registry().lock(); }, [] { registry().unlock(); }, [] { registry().unlock(); });
+    return made;
+  }();
   return *kept;
 }
 

@@ -43,6 +43,10 @@ class LayerCache {
 
   int64_t bytes() const;
 
+  // Around a fork of the process.
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
  private:
   mutable std::mutex mutex_;
   std::shared_ptr<const PackedWeight> packed_weight_;

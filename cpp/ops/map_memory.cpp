@@ -1,5 +1,6 @@
 #include "ops/map_memory.h"
 
+#include <pthread.h>
 #include <torch/csrc/stable/ops.h>
 
 #include <array>
@@ -92,6 +93,9 @@ class Pool {
     free_all(freed);
   }
 
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
   // Frees what is kept, and returns its bytes.
   size_t release() {
     Blocks freed;
@@ -128,7 +132,12 @@ class Pool {
 
 // Never destroyed: maps may be freed while the process ends.
 Pool& pool() {
-  static auto* const kept = new Pool();
+  static auto* const kept = [] {
+    auto* made = new Pool();
+    // A child would wait for ever for a lock that another thread held.
+    pthread_atfork([] { pool().lock(); }, [] { pool().unlock(); }, [] { pool().unlock(); });
+    return made;
+  }();
   return *kept;
 }
 

@@ -2,7 +2,9 @@
 
 import copy
 import gc
+import os
 import pickle
+import signal
 import threading
 
 import pytest
@@ -201,6 +203,36 @@ def test_threads_that_change_a_layer_and_use_it_get_its_old_or_its_new_result():
         thread.join()
 
     assert not wrong
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_forked_process_finds_no_lock_held():
+    handle, like, done = ops.layer_cache(), torch.empty(1, 1, 128, 128), threading.Event()
+
+    def use():
+        ops.cached_bytes(handle)
+        ops.empty_map(like, 4)
+
+    def run():
+        while not done.is_set():
+            use()
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    statuses = []
+    for _ in range(40):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            use()
+            os._exit(0)
+        statuses.append(os.waitpid(child, 0)[1])
+    done.set()
+    for thread in threads:
+        thread.join()
+
+    assert statuses == 40 * [0]
 
 
 def _layer():
