@@ -5,6 +5,7 @@ import torch
 from ghost_layer_cases import DENSE_LAYOUTS, LAYOUTS, make_layer
 from ghostsr_ext import ops
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.library import opcheck
 
 OPERATORS = torch.ops.ghostsr
@@ -221,3 +222,18 @@ def test_one_compiled_graph_serves_other_sizes():
             for size in ((3, 3, 12, 7), (5, 3, 21, 33)):
                 input = torch.randn(size)
                 torch.testing.assert_close(compiled(input), network(input), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_strides_of_an_empty_batch_are_the_real_ones(memory_format):
+    image = torch.empty(0, 8, 5, 6).to(memory_format=memory_format)
+    weight = torch.randn(4, 8, 3, 3)
+    source, shift = torch.zeros(4, dtype=torch.int64), torch.zeros(4, 2, dtype=torch.int64)
+    real = torch.ops.ghostsr.ghost_conv(image, weight, None, source, shift, padding=1)
+
+    with FakeTensorMode() as mode:
+        tensors = [mode.from_tensor(value) for value in (image, weight)]
+        tables = [mode.from_tensor(value) for value in (source, shift)]
+        fake = torch.ops.ghostsr.ghost_conv(*tensors, None, *tables, padding=1)
+
+    assert (fake.shape, fake.stride()) == (real.shape, real.stride())
