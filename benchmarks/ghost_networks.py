@@ -40,7 +40,7 @@ def make_network(
     """
     network = create_model(name, scale=scale)
     if form != "dense":
-        for layer in network.converted_by_default():
+        for layer in network.default_layers():
             network.set_submodule(layer, ghost_layer(network.get_submodule(layer), ghost_ratio))
     if form != "ours" and plain:
         for layer, module in list(network.named_modules()):
@@ -127,9 +127,9 @@ class DepthwiseGhosts(nn.Module):
     def __init__(self, layer: GhostConv2d) -> None:
         super().__init__()
         ghosts = layer.ghost_channels
-        self.reach = layer.max_shift
-        filters = torch.zeros(ghosts, 1, 2 * self.reach + 1, 2 * self.reach + 1)
-        dy, dx = (layer.shift + self.reach).unbind(1)
+        self.radius = layer.max_shift
+        filters = torch.zeros(ghosts, 1, 2 * self.radius + 1, 2 * self.radius + 1)
+        dy, dx = (layer.shift + self.radius).unbind(1)
         filters[torch.arange(ghosts), 0, dy, dx] = 1
         self.register_buffer("filters", filters)
         self.register_buffer("source", layer.source.clone())
@@ -139,7 +139,7 @@ class DepthwiseGhosts(nn.Module):
         """Return [N, I + G, H, W]."""
         ghosts = len(self.source)
         gathered = intrinsic[:, self.source]
-        ghost = functional.conv2d(gathered, self.filters, None, 1, self.reach, 1, ghosts)
+        ghost = functional.conv2d(gathered, self.filters, None, 1, self.radius, 1, ghosts)
         return torch.cat([intrinsic, ghost], 1)[:, self.order]
 
 
@@ -151,7 +151,7 @@ class SlicedGhosts(nn.Module):
 
     def __init__(self, layer: GhostConv2d) -> None:
         super().__init__()
-        self.reach = layer.max_shift
+        self.radius = layer.max_shift
         ghosts, intrinsic = layer.ghost_channels, layer.intrinsic_channels
         groups: dict[tuple[int, int], list[int]] = {}
         for ghost, (dy, dx) in enumerate(layer.shift.tolist()):
@@ -166,11 +166,11 @@ class SlicedGhosts(nn.Module):
     def forward(self, intrinsic: Tensor) -> Tensor:
         """Return [N, I + G, H, W]."""
         height, width = intrinsic.shape[2:]
-        padded = functional.pad(intrinsic, [self.reach] * 4)
+        padded = functional.pad(intrinsic, [self.radius] * 4)
         pieces = [intrinsic]
         for (dy, dx, _), source in zip(
             self.moves, self.source.split([count for *_, count in self.moves]), strict=True
         ):
-            top, left = self.reach + dy, self.reach + dx
+            top, left = self.radius + dy, self.radius + dx
             pieces.append(padded[:, source, top : top + height, left : left + width])
         return torch.cat(pieces, 1)[:, self.order]

@@ -38,7 +38,7 @@ def make_network(preset: str, *, ghost: bool) -> SRModel:
     torch.manual_seed(0)
     network = create_model(preset, scale=usual_scale(preset))
     if ghost:
-        for name in network.converted_by_default():
+        for name in network.default_layers():
             replace_module(network, network.get_submodule(name), _ghost_layer(network, name))
     return network.eval().requires_grad_(False)
 

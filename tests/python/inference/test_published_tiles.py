@@ -23,7 +23,7 @@ SIZES = ((64, 96), (97, 61), (70, 45))
 
 
 def differences(network, image, scale, dtype, tile):
-    """Grey levels that tiles are off by, everywhere."""
+    """Gray levels that tiles are off by, everywhere."""
     options = {"scale": scale, "dtype": dtype}
     whole = Upscaler(network, tile=None, **options)(image).astype(int)
     return np.abs(Upscaler(network, tile=tile, **options)(image) - whole)
