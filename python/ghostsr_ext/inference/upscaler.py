@@ -407,7 +407,7 @@ def _to_peak(image: NDArray[Any], white: float) -> NDArray[np.float64]:
 
 
 def _from_peak(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Change values in 0..255, in place, to those of a picture: a large tile's copies are costly."""
+    """Turn values in 0..255 into those of a picture, in place: large copies cost memory."""
     white = _white(dtype)
     values *= white / PEAK
     if dtype.kind == "u":
