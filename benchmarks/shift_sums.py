@@ -46,7 +46,7 @@ from ghostsr_ext.conversion.tracing import trace
 from ghostsr_ext.datasets import open_picture_set
 from ghostsr_ext.evaluation import evaluate
 from ghostsr_ext.models import SRModel
-from ghostsr_ext.nn import GhostConv2d, convolution_arguments
+from ghostsr_ext.nn import FusedConv2d, GhostConv2d, convolution_arguments
 from measuring import Clock, markdown_table, ratio, run_interleaved, write_json, write_section
 from torch import Tensor, nn
 from torch.nn import functional
@@ -63,6 +63,7 @@ _LAGS = candidate_offsets(2 * _SHIFT)
 _ROUNDS = 3
 _GRADIENTS = 8
 _RIDGE = 1e-4
+_SIDE = 128
 
 
 class ShiftSums(nn.Conv2d):
@@ -287,9 +288,7 @@ def refit(
 
 def fit_low_rank(dense: nn.Conv2d, statistics: Statistics) -> LowRank:
     """Fit two convolutions with the multiply-adds of a ghost layer by reduced-rank regression."""
-    taps = dense.in_channels * len(kernel_offsets(dense))
-    computed = round(dense.out_channels * (1 - GHOST_RATIO))
-    rank = computed * taps // (taps + dense.out_channels)
+    rank = low_rank(dense.out_channels)
     factor = factorise(statistics.gram, gains=True)
     wanted = statistics.cross[len(_OFFSETS) // 2]
     half = torch.linalg.solve_triangular(factor, wanted.T, upper=False).T
@@ -331,32 +330,37 @@ def converted(dense: SRModel, way: str, steps: int, data: Path) -> SRModel:
     return model
 
 
+def low_rank(channels: int) -> int:
+    """Return the channels between the two convolutions that cost what a ghost layer costs."""
+    taps = 9 * channels
+    return round(channels * (1 - GHOST_RATIO)) * taps // (taps + channels)
+
+
 def macs(way: str, channels: int) -> float:
-    """Return the multiply-adds of one position of a 3x3 layer, over those of the ghost layer."""
+    """Return the multiply-adds of a 3x3 layer, those of gains included, over its convolution's."""
     taps = 9 * channels
     computed = round(channels * (1 - GHOST_RATIO))
-    ghost = computed * taps
     if way == "low rank":
-        rank = ghost // (taps + channels)
-        return rank * (taps + channels) / ghost
+        return low_rank(channels) * (taps + channels) / (computed * taps)
     terms = int(way.split()[-1]) if way.startswith("sums") else 1
-    return 1 + (channels - computed) * terms / ghost
+    return 1 + (channels - computed) * terms / (computed * taps)
 
 
-def epilogue_time(channels: int, size: int, rounds: int) -> dict[int, Any]:
-    """Return the time of a layer whose ghosts read T channels each, over that of the ghost layer.
+def layer_times(channels: int, size: int, rounds: int) -> dict[str, str]:
+    """Return the processor time of a layer of each kind over that of the ghost layer, as text.
 
-    The operator makes T times as many ghosts, as many reads and gains as sums of T would be. It
-    also writes them, which sums would not, so the time is an upper bound.
+    For sums of T, the operator makes T times as many ghosts: as many reads and gains as the sums
+    need. It also writes them, which sums would not, so that time is an upper bound.
     """
-    computed = channels // 2
+    computed = round(channels * (1 - GHOST_RATIO))
     image = torch.randn(1, channels, size, size).to(memory_format=torch.channels_last)
     weight = torch.randn(computed, channels, 3, 3) / 30
+    generator = torch.Generator().manual_seed(0)
 
-    def layer(terms: int) -> Callable[[], object]:
-        ghosts = terms * computed
+    def ghosts_of(terms: int) -> Callable[[], object]:
+        ghosts = terms * (channels - computed)
         source = torch.arange(ghosts) % computed
-        shift = torch.randint(-1, 2, (ghosts, 2), generator=torch.Generator().manual_seed(0))
+        shift = torch.randint(-_SHIFT, _SHIFT + 1, (ghosts, 2), generator=generator)
         gain, bias = torch.rand(ghosts), torch.rand(ghosts)
         cache = ops.layer_cache()
         return lambda: ops.ghost_conv(
@@ -372,11 +376,17 @@ def epilogue_time(channels: int, size: int, rounds: int) -> dict[int, Any]:
             cache=cache,
         )
 
+    pair = nn.Sequential(
+        FusedConv2d(channels, low_rank(channels), 3, padding=1, bias=False),
+        FusedConv2d(low_rank(channels), channels, 1, activation="relu"),
+    ).eval()
+    runs: dict[str, Callable[[], object]] = {
+        way: ghosts_of(terms) for way, terms in zip(WAYS, (1, 2, 4), strict=False)
+    }
+    runs["low rank"] = lambda: pair(image)
     with torch.inference_mode():
-        seconds = run_interleaved(
-            {str(terms): layer(terms) for terms in (1, 2, 4)}, rounds, Clock.PROCESSOR
-        )
-    return {int(terms): str(ratio(found, seconds["1"])) for terms, found in seconds.items()}
+        seconds = run_interleaved(runs, rounds, Clock.PROCESSOR, warmup=3)
+    return {way: str(ratio(found, seconds[WAYS[0]])) for way, found in seconds.items()}
 
 
 def table(kept: dict[str, dict[str, Any]]) -> str:
@@ -395,6 +405,7 @@ def table(kept: dict[str, dict[str, Any]]) -> str:
                             f"{steps} steps": cell for steps, cell in zip(STEPS, cells, strict=True)
                         },
                         "MACs of a layer": f"{found['macs'][way]:.3f}",
+                        "time of a layer": found.get("times", {}).get(way, ""),
                     }
                 )
     return markdown_table(lines)
@@ -409,7 +420,7 @@ def main(
     way: Annotated[list[str] | None, typer.Option(help="Kinds; all by default.")] = None,
     steps: Annotated[list[int] | None, typer.Option(help="0 and 60 by default.")] = None,
     threads: Annotated[int, typer.Option(min=1)] = 1,
-    rounds: Annotated[int, typer.Option(help="Of the epilogue's timing; 0: none.")] = 0,
+    rounds: Annotated[int, typer.Option(help="Rounds of the layers' timing; 0 for none.")] = 0,
     markdown: Annotated[Path | None, typer.Option(help="Page to write the table into.")] = None,
 ) -> None:
     torch.set_num_threads(threads)
@@ -431,9 +442,10 @@ def main(
                 found[label] = {"psnr": psnr, "processor": spent}
                 print(file, label, found[label], flush=True)
                 write_json(rows, kept)
+        if rounds:
+            found["times"] = layer_times(dense.config["features"], _SIDE, rounds)
+            write_json(rows, kept)
     text = table(kept)
-    if rounds:
-        text += "\n" + str(epilogue_time(64, 128, rounds))
     print(text)
     if markdown is not None:
         write_section(markdown, "shift sums", text)

@@ -108,24 +108,15 @@ def calibrate(
             if stage.refit_dense():
                 refitted.append(stage.name)
             replace_module(model, stage, stage.dense)
-    for name, follower in followers.items():
-        results[name] = _without_gains(model, follower, *results[name], ratios[name], settings)
+    for stage in stages:
+        if stage.name in followers:
+            layer, fit = results[stage.name]
+            absorb_gains(model, layer, followers[stage.name])
+            fit = replace(fit, weight=layer.weight, bias=layer.bias, gain=None, ghost_bias=None)
+            plain = build_ghost_layer(stage.dense, fit, ratios[stage.name], settings)
+            replace_module(model, layer, plain)
+            results[stage.name] = (plain, fit)
     return results, refitted
-
-
-def _without_gains(
-    model: nn.Module,
-    follower: str,
-    layer: GhostConv2d,
-    fit: GhostFit,
-    ratio: float,
-    settings: GhostSettings,
-) -> tuple[GhostConv2d, GhostFit]:
-    absorb_gains(model, layer, follower)
-    fit = replace(fit, weight=layer.weight, bias=layer.bias, gain=None, ghost_bias=None)
-    plain = build_ghost_layer(layer, fit, ratio, settings)
-    replace_module(model, layer, plain)
-    return plain, fit
 
 
 class _Finished(Exception):  # noqa: N818
