@@ -122,7 +122,10 @@ class FusedConv2d(nn.Conv2d):
         if isinstance(padding, str) or self.padding_mode != "zeros":
             padded, padding = _pad(self, input)
         plain = padded.is_cpu and type(padded) is Tensor
-        source, shift = _NO_GHOSTS if plain else _no_ghosts(padded)
+        # A compiled graph would take the sizes of a global tensor for ones that may change, and
+        # ask at each call whether they equal those of the map.
+        shared = plain and not torch.compiler.is_compiling()
+        source, shift = _NO_GHOSTS if shared else _no_ghosts(padded)
         weight, bias = _weight_and_bias(self)
         activation = self.activation
         return ops.ghost_conv(

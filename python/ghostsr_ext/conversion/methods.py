@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ghostsr_ext.conversion.absorption import find_followers
 from ghostsr_ext.conversion.calibration import calibrate
 from ghostsr_ext.conversion.convolutions import Trace, TracedConvolution
 from ghostsr_ext.conversion.filters import fit_filters
@@ -86,8 +87,18 @@ def convert_layers(
     if job.method == "calibrated":
         assert job.inputs is not None
         between = layers_between(job.network, layers, job.rules)
+        followers = {}
+        if not job.settings.affine:
+            followers = find_followers(model, job.network, layers, job.inputs[:1])
         return calibrate(
-            model, layers, ratios, job.inputs, job.settings, job.progress, between=between
+            model,
+            layers,
+            ratios,
+            job.inputs,
+            job.settings,
+            job.progress,
+            between=between,
+            followers=followers,
         )
     results: dict[str, tuple[GhostConv2d, GhostFit]] = {}
     for done, entry in enumerate(layers, start=1):

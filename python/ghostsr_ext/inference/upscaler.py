@@ -381,8 +381,9 @@ class Upscaler:
             ) / len(SYMMETRIES)
             assert isinstance(output, Tensor)
         else:
-            output = self._forward(tensor).double()
-        output = output * (PEAK / self._network.value_range)
+            # A copy even of float64, since a network may give back what it was given.
+            output = self._forward(tensor).to(torch.float64, copy=True)
+        output.mul_(PEAK / self._network.value_range)
         result: NDArray[np.float64] = output[0].permute(1, 2, 0).cpu().numpy()
         return result
 
@@ -406,11 +407,13 @@ def _to_peak(image: NDArray[Any], white: float) -> NDArray[np.float64]:
 
 
 def _from_peak(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Turn values in 0..255 into those of a picture, in place: large copies cost memory."""
     white = _white(dtype)
-    values = values * (white / PEAK)
+    values *= white / PEAK
     if dtype.kind == "u":
-        values = np.floor(values + 0.5)
-    return values.clip(0, white).astype(dtype)
+        values += 0.5
+        np.floor(values, out=values)
+    return values.clip(0, white, out=values).astype(dtype)
 
 
 def _gray(pixels: NDArray[Any]) -> NDArray[Any]:
