@@ -84,6 +84,7 @@ def _make_batches(
             scale,
             config.data.patch,
             config.data.cache,
+            sizes=config.data.sizes,
             on_unreadable=config.data.on_unreadable,
             progress=decoded,
         )
