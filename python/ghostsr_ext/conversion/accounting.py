@@ -102,12 +102,6 @@ def depthwise_ratio(layer: nn.Conv2d, ghost_ratio: float, size: int) -> float:
     return ghosts / per_group
 
 
-def computed_channels(entry: TracedConvolution) -> int:
-    """Return how many channels the layer convolved to before the conversion."""
-    module = entry.module
-    return module.intrinsic_channels if isinstance(module, GhostConv2d) else module.out_channels
-
-
 def layer_report(
     entry: TracedConvolution,
     layer: GhostConv2d | DepthwiseGhostConv2d,

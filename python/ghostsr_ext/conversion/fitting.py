@@ -28,9 +28,17 @@ def fit_statistics(
 
     Args:
         layer: The dense convolution.
-        statistics: Of each of its groups, gathered with the ``max_shift`` of ``settings``.
-        ghost_ratio: In [0, 1).
+        statistics: The statistics of each group of the layer, gathered with the ``max_shift`` of
+            ``settings``.
+        ghost_ratio: The part of the output channels that becomes ghosts, in [0, 1).
         settings: Settings of the ghost layer.
+
+    Returns:
+        The channels, weights and biases of the ghost layer, and the squared error that they are
+        expected to have, over the variance of the wanted output.
+
+    Raises:
+        InputError: The inputs of the layer on these pictures are not finite.
     """
     affine = settings.affine
     count = intrinsic_per_group(layer, ghost_ratio)

@@ -26,6 +26,7 @@ class Job:
     Attributes:
         model: The network, in evaluation mode.
         network: Its convolutions.
+        macs: Multiply-adds of each of its layers, by name.
         method: How channels are chosen.
         settings: Settings of the ghost layers.
         inputs: What "calibrated" calibrates on.
@@ -37,6 +38,7 @@ class Job:
 
     model: nn.Module
     network: Trace
+    macs: Mapping[str, int]
     method: str
     settings: GhostSettings
     inputs: Tensor | None

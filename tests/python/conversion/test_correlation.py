@@ -11,18 +11,18 @@ def _maps(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def _expected(first, second, reach_y, reach_x):
+def _expected(first, second, max_lag_y, max_lag_x):
     """Sum the products position by position, in float64."""
     first, second = first.astype(np.float64), second.astype(np.float64)
     height, width = first.shape[2:]
-    around = np.pad(second, ((0, 0), (0, 0), (reach_y, reach_y), (reach_x, reach_x)))
+    around = np.pad(second, ((0, 0), (0, 0), (max_lag_y, max_lag_y), (max_lag_x, max_lag_x)))
     return np.array(
         [
             [
                 np.einsum("nihw,njhw->ij", first, around[:, :, y : y + height, x : x + width])
-                for x in range(2 * reach_x + 1)
+                for x in range(2 * max_lag_x + 1)
             ]
-            for y in range(2 * reach_y + 1)
+            for y in range(2 * max_lag_y + 1)
         ]
     )
 
@@ -114,8 +114,8 @@ GOOD = _maps(2, 3, 6, 6)
         (GOOD[:, :, :, ::2], GOOD[:, :, :, ::2], (1, 1), ValueError, "first: is not contiguous"),
         (GOOD, GOOD[:, ::-1], (1, 1), ValueError, "second: is not contiguous"),
         (GOOD, _maps(2, 3, 6, 7), (1, 1), ValueError, r"second: found shape \[2, 3, 6, 7\]"),
-        (GOOD, GOOD, (-1, 1), ValueError, "reach_y: found -1; 0 to 8"),
-        (GOOD, GOOD, (1, 9), ValueError, "reach_x: found 9; 0 to 8"),
+        (GOOD, GOOD, (-1, 1), ValueError, "max_lag_y: found -1; 0 to 8"),
+        (GOOD, GOOD, (1, 9), ValueError, "max_lag_x: found 9; 0 to 8"),
     ],
 )
 def test_wrong_arguments_are_named(first, second, reach, error, message):
