@@ -162,7 +162,8 @@ class EigenbasisAdam(torch.optim.Optimizer):
         mean: Tensor = state["mean"].lerp_(gradient, 1 - first_decay)
         square: Tensor = state["square"].lerp_(gradient.square(), 1 - second_decay)
         spread = (square / (1 - second_decay ** state["step"])).sqrt()
-        return mean / (1 - first_decay ** state["step"]) / (spread + group["eps"])
+        direction: Tensor = mean / (1 - first_decay ** state["step"]) / (spread + group["eps"])
+        return direction
 
 
 def _input_moments(

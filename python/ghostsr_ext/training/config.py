@@ -161,6 +161,11 @@ class DataConfig(Section):
     sampling: Literal["uniform", "area"] = Field(
         default="uniform", description="Every picture as likely as any other, or by its area."
     )
+    candidates: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=1,
+        description="Positions that are drawn in a picture for each patch, of which the patch of "
+        "most detail is taken; above 1 for photographs with much sky and blur.",
+    )
     workers: CountFromZero = Field(default=0, description="Processes that cut patches.")
     cache: FilePath | None = Field(
         default=None, description="Folder of decoded pictures; by default the user's cache folder."

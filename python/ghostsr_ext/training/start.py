@@ -99,6 +99,7 @@ def _make_batches(
         patch=config.data.patch,
         augment=config.data.augment,
         sampling=config.data.sampling,
+        candidates=config.data.candidates,
         colour=model.colour,
         enlarged=model.input_upscaled,
     )
