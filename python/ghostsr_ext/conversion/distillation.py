@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ghostsr_ext.conversion.convolutions import forward_arguments
 from ghostsr_ext.conversion.eigenbasis import EigenbasisAdam
-from ghostsr_ext.conversion.tracing import forward_arguments
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import GhostConv2d
