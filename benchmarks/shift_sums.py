@@ -29,6 +29,7 @@ from ghostsr_ext import ops
 from ghostsr_ext.checkpoints import load_model
 from ghostsr_ext.conversion import calibration, convert
 from ghostsr_ext.conversion.clustering import factorise
+from ghostsr_ext.conversion.convolutions import trace
 from ghostsr_ext.conversion.distillation import polish
 from ghostsr_ext.conversion.methods import layers_between
 from ghostsr_ext.conversion.pictures import calibration_inputs
@@ -42,7 +43,6 @@ from ghostsr_ext.conversion.statistics import (
     margin,
     surround,
 )
-from ghostsr_ext.conversion.tracing import trace
 from ghostsr_ext.datasets import open_picture_set
 from ghostsr_ext.evaluation import evaluate
 from ghostsr_ext.models import SRModel

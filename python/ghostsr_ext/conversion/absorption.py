@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ghostsr_ext.conversion.tracing import Trace, TracedConvolution, forward_arguments
+from ghostsr_ext.conversion.convolutions import Trace, TracedConvolution, forward_arguments
 from ghostsr_ext.conversion.watching import Convolution
 from ghostsr_ext.nn import GhostConv2d
 

@@ -10,13 +10,13 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
+from ghostsr_ext.conversion.conversion_report import LayerReport
+from ghostsr_ext.conversion.convolutions import TracedConvolution, forward_arguments
 from ghostsr_ext.conversion.picture_format import output_scale
-from ghostsr_ext.conversion.report import LayerReport
 from ghostsr_ext.conversion.tables import GhostFit
-from ghostsr_ext.conversion.tracing import TracedConvolution, forward_arguments
 from ghostsr_ext.depthwise import DepthwiseGhostConv2d
 from ghostsr_ext.models import SRModel
-from ghostsr_ext.models.tracing import trace_calls
+from ghostsr_ext.models.layer_calls import trace_calls
 from ghostsr_ext.nn import GhostConv2d, ghost_count
 from ghostsr_ext.profiling import macs_by_layer
 

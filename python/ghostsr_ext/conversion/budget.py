@@ -11,13 +11,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ghostsr_ext.conversion.convolutions import TracedConvolution, forward_arguments
 from ghostsr_ext.conversion.fitting import fit_statistics
-from ghostsr_ext.conversion.methods import Job, convert_layers
+from ghostsr_ext.conversion.methods import ConversionJob, convert_layers
 from ghostsr_ext.conversion.pictures import Calibration, calibration_inputs, mean_psnr
 from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.conversion.statistics import Statistics, gather_statistics, run_surrounded
 from ghostsr_ext.conversion.tables import build_ghost_layer
-from ghostsr_ext.conversion.tracing import TracedConvolution, forward_arguments
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.nn import ghost_count
 
@@ -45,7 +45,7 @@ class Choice:
 
 
 def ratios_by_budget(
-    job: Job,
+    job: ConversionJob,
     layers: Sequence[TracedConvolution],
     target_macs: float | None,
     max_drop: float | None,
@@ -113,7 +113,7 @@ def _found_in(
 
 @torch.no_grad()
 def measure_choices(
-    job: Job, layers: Sequence[TracedConvolution], inputs: Tensor
+    job: ConversionJob, layers: Sequence[TracedConvolution], inputs: Tensor
 ) -> dict[str, list[Choice]]:
     """Convert every layer alone, at every ratio, and measure what it costs the picture.
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from ghostsr_ext.conversion.absorption import absorb_gains
 from ghostsr_ext.conversion.activations import Activation, own_activation, passed_on
+from ghostsr_ext.conversion.convolutions import TracedConvolution, forward_arguments
 from ghostsr_ext.conversion.fitting import fit_statistics
 from ghostsr_ext.conversion.replacement import replace_module
-from ghostsr_ext.conversion.settings import GhostSettings, Progress
+from ghostsr_ext.conversion.settings import GhostSettings
 from ghostsr_ext.conversion.statistics import (
     Statistics,
     gather_statistics,
@@ -24,8 +25,8 @@ from ghostsr_ext.conversion.statistics import (
     surround,
 )
 from ghostsr_ext.conversion.tables import GhostFit, build_ghost_layer
-from ghostsr_ext.conversion.tracing import TracedConvolution, forward_arguments
 from ghostsr_ext.nn import GhostConv2d
+from ghostsr_ext.progress import ProgressCallback
 
 
 @torch.no_grad()
@@ -35,7 +36,7 @@ def calibrate(
     ratios: Mapping[str, float],
     inputs: Tensor,
     settings: GhostSettings,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     between: Sequence[TracedConvolution] = (),
     followers: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, tuple[GhostConv2d, GhostFit]], list[str]]:

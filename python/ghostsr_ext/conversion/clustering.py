@@ -83,7 +83,7 @@ class ShiftKernel:
         self._least_gain = _LEAST_GAIN if scaled else -torch.inf
         self.candidates, self.channels, size = s.cross.shape
         self._gram = s.gram
-        self._factor = factorise(s.gram, gains=affine)
+        self._factor = factorize(s.gram, gains=affine)
         self._cross = s.cross.permute(1, 0, 2).reshape(-1, size)
         half = torch.linalg.solve_triangular(self._factor, self._cross.T, upper=False)
         q = half.T @ half
@@ -230,7 +230,7 @@ def _mixture(
     return mixture / total[:, None, None]
 
 
-def factorise(gram: Tensor, *, gains: bool = False) -> Tensor:
+def factorize(gram: Tensor, *, gains: bool = False) -> Tensor:
     """Return the Cholesky factor of ``gram`` [D, D] with as small a ridge as will do.
 
     Args:

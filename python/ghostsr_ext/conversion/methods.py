@@ -9,19 +9,20 @@ from torch import Tensor, nn
 
 from ghostsr_ext.conversion.absorption import find_followers
 from ghostsr_ext.conversion.calibration import calibrate
+from ghostsr_ext.conversion.convolutions import Trace, TracedConvolution
 from ghostsr_ext.conversion.filters import fit_filters
 from ghostsr_ext.conversion.kmeans import fit_kmeans
 from ghostsr_ext.conversion.picture_format import PictureFormat
 from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.conversion.selection import Rules, obstacles
-from ghostsr_ext.conversion.settings import GhostSettings, Progress
+from ghostsr_ext.conversion.settings import GhostSettings
 from ghostsr_ext.conversion.tables import GhostFit, build_ghost_layer
-from ghostsr_ext.conversion.tracing import Trace, TracedConvolution
 from ghostsr_ext.nn import GhostConv2d
+from ghostsr_ext.progress import ProgressCallback
 
 
 @dataclass(frozen=True)
-class Job:
+class ConversionJob:
     """A conversion of one network.
 
     Attributes:
@@ -44,7 +45,7 @@ class Job:
     settings: GhostSettings
     inputs: Tensor | None
     seed: int
-    progress: Progress | None
+    progress: ProgressCallback | None
     rules: Rules | None = None
     form: PictureFormat | None = None
 
@@ -72,7 +73,10 @@ def layers_between(
 
 
 def convert_layers(
-    job: Job, model: nn.Module, layers: Sequence[TracedConvolution], ratios: Mapping[str, float]
+    job: ConversionJob,
+    model: nn.Module,
+    layers: Sequence[TracedConvolution],
+    ratios: Mapping[str, float],
 ) -> tuple[dict[str, tuple[GhostConv2d, GhostFit]], list[str]]:
     """Replace ``layers`` of ``model``.
 

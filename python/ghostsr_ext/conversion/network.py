@@ -20,8 +20,10 @@ from ghostsr_ext.conversion.accounting import (
     pruned_report,
 )
 from ghostsr_ext.conversion.budget import RATIOS, ratios_by_budget
+from ghostsr_ext.conversion.conversion_report import ConversionReport, SkippedLayer
+from ghostsr_ext.conversion.convolutions import TracedConvolution, example_input, trace
 from ghostsr_ext.conversion.distillation import PolishReport, polish
-from ghostsr_ext.conversion.methods import Job, convert_layers
+from ghostsr_ext.conversion.methods import ConversionJob, convert_layers
 from ghostsr_ext.conversion.options import (
     GhostOperation,
     Method,
@@ -35,20 +37,19 @@ from ghostsr_ext.conversion.picture_format import PictureFormat, picture_format
 from ghostsr_ext.conversion.pictures import Calibration, calibration_inputs
 from ghostsr_ext.conversion.pruning import prune
 from ghostsr_ext.conversion.replacement import replace_module
-from ghostsr_ext.conversion.report import ConversionReport, SkippedLayer
 from ghostsr_ext.conversion.selection import (
     LayerPredicate,
     Rules,
     select_layers,
     too_few_channels,
 )
-from ghostsr_ext.conversion.settings import GhostSettings, Progress
-from ghostsr_ext.conversion.tracing import TracedConvolution, example_input, trace
+from ghostsr_ext.conversion.settings import GhostSettings
 from ghostsr_ext.depthwise import DepthwiseGhostConv2d
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.fusion import fuse_in_place
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import GhostConv2d, ShiftScope
+from ghostsr_ext.progress import ProgressCallback
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -84,7 +85,7 @@ def convert(
     scale: int | None = None,
     value_range: float | None = None,
     example: Tensor | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[Model, ConversionReport]:
     """Return a copy of ``model`` with ghost layers in the place of dense convolutions.
 
@@ -178,7 +179,7 @@ def convert(
     picture = counted_picture(converted, example, scale)
     macs = picture.macs(converted)
     fitted = None if inputs is None else len(inputs) * _area(inputs) / _area(example)
-    job = Job(
+    job = ConversionJob(
         converted,
         network,
         macs,
@@ -242,7 +243,7 @@ def _untimed(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _choose_ratios(
-    job: Job,
+    job: ConversionJob,
     options: Options,
     layers: Sequence[str] | LayerPredicate | None,
     calibration: Calibration | None,
@@ -260,7 +261,7 @@ def _choose_ratios(
 
 
 def _replace_layers(
-    job: Job,
+    job: ConversionJob,
     options: Options,
     chosen: Sequence[TracedConvolution],
     ratios: Mapping[str, float],
@@ -272,7 +273,7 @@ def _replace_layers(
 
 
 def _prune(
-    job: Job, chosen: Sequence[TracedConvolution], ghost_ratio: float, example: Tensor
+    job: ConversionJob, chosen: Sequence[TracedConvolution], ghost_ratio: float, example: Tensor
 ) -> Outcome:
     try:
         pruned = prune(job.model, job.network, chosen, ghost_ratio, job.macs, example, job.inputs)
@@ -292,7 +293,7 @@ def _prune(
 
 
 def _make_ghosts(
-    job: Job,
+    job: ConversionJob,
     chosen: Sequence[TracedConvolution],
     ratios: Mapping[str, float],
     ghost_op: GhostOperation,
@@ -316,7 +317,7 @@ def _make_ghosts(
 
 
 def _polish(
-    job: Job, dense: nn.Module, options: Options, calibration: Calibration | None
+    job: ConversionJob, dense: nn.Module, options: Options, calibration: Calibration | None
 ) -> PolishReport | None:
     converted, inputs, seed = job.model, job.inputs, job.seed
     minutes, steps = options.polish_minutes, options.polish_steps
@@ -361,7 +362,7 @@ def _dense(entry: TracedConvolution) -> nn.Conv2d:
 
 
 def _choose(
-    job: Job, layers: Sequence[str] | LayerPredicate | None, ghost_ratio: float
+    job: ConversionJob, layers: Sequence[str] | LayerPredicate | None, ghost_ratio: float
 ) -> tuple[list[TracedConvolution], list[SkippedLayer]]:
     selected, skipped = select_layers(job.model, job.network, layers, job.rules)
     chosen: list[TracedConvolution] = []

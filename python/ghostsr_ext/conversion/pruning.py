@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ghostsr_ext import ops
-from ghostsr_ext.conversion.clustering import factorise
+from ghostsr_ext.conversion.clustering import factorize
+from ghostsr_ext.conversion.convolutions import Trace, TracedConvolution, forward_arguments
 from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.conversion.statistics import (
     Statistics,
@@ -25,7 +26,6 @@ from ghostsr_ext.conversion.statistics import (
     run_surrounded,
     surround,
 )
-from ghostsr_ext.conversion.tracing import Trace, TracedConvolution, forward_arguments
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.nn import FusedConv2d, convolution_arguments, epilogue_arguments
 
@@ -263,7 +263,7 @@ def _refit(model: nn.Module, layer: nn.Conv2d, dense: nn.Module, name: str, inpu
         total = [a + b for a, b in zip(total, found, strict=True)] if total else found
     weights, biases = [], []
     for group in total:
-        weights.append(torch.cholesky_solve(group.cross[0].T, factorise(group.gram)).T)
+        weights.append(torch.cholesky_solve(group.cross[0].T, factorize(group.gram)).T)
         biases.append(group.mean - weights[-1] @ group.patch_mean)
     layer.weight.copy_(torch.cat(weights).view_as(layer.weight))
     if layer.bias is not None:

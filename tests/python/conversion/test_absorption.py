@@ -4,7 +4,7 @@ import pytest
 import torch
 from ghostsr_ext.conversion import convert
 from ghostsr_ext.conversion.absorption import find_followers
-from ghostsr_ext.conversion.tracing import trace
+from ghostsr_ext.conversion.convolutions import trace
 from torch import nn
 
 

@@ -143,7 +143,7 @@ def test_where_no_scale_is_known_the_example_is_what_multiply_adds_are_counted_f
 class Undeclared(EDSR):
     """Says nothing of what is to be converted."""
 
-    def converted_by_default(self):
+    def default_layers(self):
         raise NotImplementedError
 
 
