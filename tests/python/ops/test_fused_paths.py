@@ -1,5 +1,7 @@
 """A layer computes the same on every path that ``ops.convolution_path`` can force."""
 
+import math
+
 import pytest
 import torch
 from fused_path_cases import (
@@ -11,8 +13,10 @@ from fused_path_cases import (
     WINOGRAD_OTHERS,
     WINOGRAD_WIDE,
 )
-from ghost_layer_cases import assert_close, in_float64, make_layer, values_and_gradients
+from ghost_layer_cases import LAYOUTS, assert_close, in_float64, make_layer, values_and_gradients
 from ghostsr_ext import ops, reference
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 
 def _cases(winograd, pointwise):
@@ -85,6 +89,61 @@ def test_the_error_stays_small_in_wide_layers(path, channels, options, force_pat
     error = (ops.ghost_conv(**arguments) - expected).square().mean().sqrt()
 
     assert error / expected.square().mean().sqrt() <= 2e-6
+
+
+@pytest.mark.parametrize("path", ["winograd", "pointwise"])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    options=st.fixed_dictionaries(
+        {
+            "batch": st.integers(0, 3),
+            "groups": st.integers(1, 4),
+            "ghosts": st.integers(0, 20),
+            "max_shift": st.integers(0, 3),
+            "bias": st.booleans(),
+            "affine": st.booleans(),
+            "ordered": st.booleans(),
+            "residual": st.booleans(),
+            "activation": st.sampled_from(["none", "relu"]),
+            "residual_scale": st.sampled_from([1.0, -0.5]),
+            "seed": st.integers(0, 1000),
+        }
+    ),
+    size=st.tuples(st.integers(1, 19), st.integers(1, 19)),
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    group_channels=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    input_layout=st.sampled_from(sorted(LAYOUTS)),
+    residual_layout=st.sampled_from(sorted(LAYOUTS)),
+    threads=st.integers(1, 3),
+)
+def test_any_layer_computes_the_same(
+    path, options, size, padding, group_channels, input_layout, residual_layout, threads, force_path
+):
+    # A filter of 3x3 must fit the padded map.
+    three = {"padding": padding, "size": tuple(max(side, 3) for side in size)}
+    layer = make_layer(
+        **options,
+        **(three if path == "winograd" else {**POINTWISE, "size": size}),
+        in_channels=group_channels[0] * options["groups"],
+        intrinsic=group_channels[1] * options["groups"],
+    )
+    arguments = layer.fixed(torch.float32, input=input_layout, residual=residual_layout)
+    expected = reference.ghost_conv(**in_float64(arguments))
+    force_path(path)
+    torch.set_num_threads(threads)
+
+    output = ops.ghost_conv(**arguments)
+
+    assert output.shape == expected.shape
+    if output.numel():
+        # A sum that cancels is as wrong as its terms are.
+        terms = arguments["weight"][0].numel()
+        scale = max(expected.abs().max().item(), math.sqrt(terms))
+        assert (output - expected).abs().max().item() <= 1e-5 * scale
 
 
 @pytest.mark.parametrize(("fused", "options"), _cases(WINOGRAD_OTHERS, POINTWISE_OTHERS))

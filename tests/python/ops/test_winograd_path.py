@@ -1,6 +1,5 @@
 """What Winograd's path does that the other paths do not."""
 
-import math
 import os
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import torch
 from fused_path_cases import WINOGRAD_WIDE
 from ghost_layer_cases import (
     EVERYTHING,
-    LAYOUTS,
     assert_close,
     in_float64,
     make_layer,
@@ -18,66 +16,12 @@ from ghost_layer_cases import (
 )
 from ghostsr_ext import ops, reference
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from torch.nn import functional
 
 
 def _run(path, layer, force_path, dtype=torch.float32, layout="channels_last"):
     force_path(path)
     return ops.ghost_conv(**layer.fixed(dtype, input=layout, residual=layout))
-
-
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(
-    options=st.fixed_dictionaries(
-        {
-            "batch": st.integers(0, 3),
-            "group_in_channels": st.integers(1, 20),
-            "group_intrinsic": st.integers(1, 20),
-            "groups": st.integers(1, 4),
-            "ghosts": st.integers(0, 20),
-            "size": st.tuples(st.integers(3, 19), st.integers(3, 19)),
-            "padding": st.tuples(st.integers(0, 2), st.integers(0, 2)),
-            "max_shift": st.integers(0, 3),
-            "bias": st.booleans(),
-            "affine": st.booleans(),
-            "ordered": st.booleans(),
-            "residual": st.booleans(),
-            "activation": st.sampled_from(["none", "relu"]),
-            "residual_scale": st.sampled_from([1.0, -0.5]),
-            "seed": st.integers(0, 1000),
-        }
-    ),
-    input_layout=st.sampled_from(sorted(LAYOUTS)),
-    residual_layout=st.sampled_from(sorted(LAYOUTS)),
-    threads=st.integers(1, 3),
-)
-def test_any_layer_computes_the_same_by_winograd(
-    options, input_layout, residual_layout, threads, force_path
-):
-    in_channels = options.pop("group_in_channels")
-    layer = make_layer(
-        in_channels=in_channels * options["groups"],
-        intrinsic=options.pop("group_intrinsic") * options["groups"],
-        **options,
-    )
-    arguments = layer.fixed(torch.float32, input=input_layout, residual=residual_layout)
-    expected = reference.ghost_conv(**in_float64(arguments))
-    force_path("winograd")
-    torch.set_num_threads(threads)
-
-    output = ops.ghost_conv(**arguments)
-
-    assert output.shape == expected.shape
-    if output.numel():
-        # A sum that cancels is as wrong as its terms are.
-        scale = max(expected.abs().max().item(), 3 * math.sqrt(in_channels))
-        assert (output - expected).abs().max().item() <= 1e-5 * scale
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "channel_slice"])
