@@ -368,7 +368,7 @@ def measure_reductions(page: Page) -> None:
     for published in REDUCTIONS:
         dense = _on_meta(published.preset, published.scale)
         before = cost(dense)
-        names = [*dense.converted_by_default(), *published.extra]
+        names = [*dense.default_layers(), *published.extra]
         after = cost(_with_ghosts(dense, names, 0.5))
         parameters = 100 * (1 - after.parameters / before.parameters)
         macs = 100 * (1 - after.macs / before.macs)

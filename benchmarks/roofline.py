@@ -20,9 +20,9 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from ghost_networks import NETWORKS, SCALES, make_network
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
 from measuring import markdown_table, write_json, write_section
+from plain_networks import NETWORKS, SCALES, make_network
 from torch import nn
 
 HR_SIZE = (720, 1280)
@@ -95,7 +95,7 @@ class Efficiency:
 @functools.cache
 def layer_shapes(name: str, scale: int, *, ghost: bool) -> list[LayerShape]:
     """Return the convolutions of a network for a 1280 x 720 picture, in the order of calls."""
-    network = make_network(name, scale, "ours" if ghost else "dense", plain=False).to("meta")
+    network = make_network(name, ghost=ghost, scale=scale, shuffled=True).to("meta")
     shapes: list[LayerShape] = []
 
     def record(layer: str) -> Any:

@@ -129,19 +129,19 @@ TEST(Pointwise, NanReachesItsOwnPixelAlone) {
   }
 }
 
-TEST(FusedWins, OnTheFusionsOfCascades) {
-  EXPECT_TRUE(fused_wins(shape_of(1, 256, 96, 96, 64, 0), true));
-  EXPECT_TRUE(fused_wins(shape_of(1, 64, 96, 96, 32, 32), true));
+TEST(ShouldUseFused, OnTheFusionsOfCascades) {
+  EXPECT_TRUE(should_use_fused(shape_of(1, 256, 96, 96, 64, 0), true));
+  EXPECT_TRUE(should_use_fused(shape_of(1, 64, 96, 96, 32, 32), true));
 }
 
-TEST(FusedWins, NotWherePaddingMakesMostOfTheOutputs) {
-  EXPECT_FALSE(fused_wins(shape_of(1, 64, 96, 96, 2, 0), true));
-  EXPECT_FALSE(fused_wins(shape_of(1, 64, 96, 96, 64, 0, 64), true));
+TEST(ShouldUseFused, NotWherePaddingMakesMostOfTheOutputs) {
+  EXPECT_FALSE(should_use_fused(shape_of(1, 64, 96, 96, 2, 0), true));
+  EXPECT_FALSE(should_use_fused(shape_of(1, 64, 96, 96, 64, 0, 64), true));
 }
 
-TEST(FusedWins, NotWhereLargeWeightsServeFewPixels) {
-  EXPECT_FALSE(fused_wins(shape_of(1, 512, 3, 3, 512, 0), true));
-  EXPECT_TRUE(fused_wins(shape_of(1, 512, 24, 24, 512, 0), true));
+TEST(ShouldUseFused, NotWhereLargeWeightsServeFewPixels) {
+  EXPECT_FALSE(should_use_fused(shape_of(1, 512, 3, 3, 512, 0), true));
+  EXPECT_TRUE(should_use_fused(shape_of(1, 512, 24, 24, 512, 0), true));
 }
 
 TEST(Pointwise, PaddingIsRefused) {

@@ -86,7 +86,7 @@ def test_small_pictures_are_made_at_a_scale_that_has_no_files(pictures):
 
 
 def test_vdsr_gets_luma_of_the_original_reduced_and_enlarged_in_floating_point(pictures):
-    model = Enlarger(colour="y", value_range=1.0, input_upscaled=True, offset=1 / 255)
+    model = Enlarger(color="y", value_range=1.0, input_upscaled=True, offset=1 / 255)
 
     result = evaluate(model, pictures, 2)
 
@@ -98,8 +98,8 @@ def test_vdsr_gets_luma_of_the_original_reduced_and_enlarged_in_floating_point(p
     assert result.images[1].psnr == pytest.approx(10 * math.log10(255**2 / mse), abs=1e-4)
 
 
-def test_a_luma_network_can_be_measured_in_colour_with_bicubic_chroma(pictures):
-    model = Enlarger(colour="y", input_upscaled=True)
+def test_a_luma_network_can_be_measured_in_color_with_bicubic_chroma(pictures):
+    model = Enlarger(color="y", input_upscaled=True)
 
     result = evaluate(model, pictures, 2, Protocol("rgb"))
 
@@ -176,7 +176,7 @@ def test_the_result_is_json_with_the_protocol_and_every_picture(pictures):
     assert document["psnr"] == result.psnr
     assert document["ssim"] == result.ssim
     assert [image["name"] for image in document["images"]] == ["a", "b"]
-    assert document["protocol"]["shave"] == 2
+    assert document["protocol"]["crop_border"] == 2
     assert document["dataset"] == "Two"
 
 

@@ -98,7 +98,7 @@ def _load_state_dict_by_assignment(layer):
     layer.load_state_dict(state, assign=True)
 
 
-def _optimiser_step(optimiser_type, **options):
+def _optimizer_step(optimiser_type, **options):
     def step(layer):
         optimiser = optimiser_type(layer.parameters(), lr=0.5, **options)
         layer(INPUT).square().sum().backward()
@@ -177,10 +177,10 @@ CHANGES = {
         _negate,
     )
 } | {
-    "step of SGD": _optimiser_step(torch.optim.SGD),
-    "step of Adam": _optimiser_step(torch.optim.Adam),
-    "step of fused Adam": _optimiser_step(torch.optim.Adam, fused=True),
-    "step of foreach SGD": _optimiser_step(torch.optim.SGD, foreach=True),
+    "step of SGD": _optimizer_step(torch.optim.SGD),
+    "step of Adam": _optimizer_step(torch.optim.Adam),
+    "step of fused Adam": _optimizer_step(torch.optim.Adam, fused=True),
+    "step of foreach SGD": _optimizer_step(torch.optim.SGD, foreach=True),
 }
 
 

@@ -84,7 +84,7 @@ def test_saving_of_ghost_networks_at_ratio_one_half(
 ) -> None:
     model = meta_model(preset, scale=scale)
     dense = cost(model)
-    ghost = cost(convert(model, model.converted_by_default() + more))
+    ghost = cost(convert(model, model.default_layers() + more))
     assert 100 * (ghost.parameters / dense.parameters - 1) == pytest.approx(parameters, abs=0.06)
     assert 100 * (ghost.macs / dense.macs - 1) == pytest.approx(macs, abs=0.06)
 
@@ -192,7 +192,7 @@ def test_description_says_what_the_network_is() -> None:
     assert content["architecture"] == "edsr"
     assert content["hyperparameters"]["features"] == 8
     assert content["scales"] == [2]
-    assert (content["value_range"], content["colour"]) == (255.0, "rgb")
+    assert (content["value_range"], content["color"]) == (255.0, "rgb")
     assert (content["ghost_layers"], content["convolutions"]) == (1, 6)
     assert content["receptive_field"] == 7
     assert content["cost"]["parameters"] == cost(model).parameters

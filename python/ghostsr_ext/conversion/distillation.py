@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ghostsr_ext.conversion.convolutions import forward_arguments
 from ghostsr_ext.conversion.eigenbasis import EigenbasisAdam
-from ghostsr_ext.conversion.tracing import forward_arguments
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
 
@@ -33,15 +33,15 @@ class PolishReport:
     """What a polish reached.
 
     Attributes:
-        steps: Of the optimiser.
-        seconds: Wall time.
-        error_before: Mean squared difference to the dense network's output on held-out calibration
-            inputs, in the units of the output.
-        error_after: The same afterwards.
+        steps: The number of steps that the optimiser took, over all attempts.
+        seconds: The wall time that all of it took.
+        error_before: The mean squared difference to what is wanted on held-out calibration inputs,
+            before the first step, in the units of the output.
+        error_after: The same difference after the last attempt.
         kept: Whether the result was kept, because its error is smaller.
         rate: The largest rate of the last attempt.
-        self_ensemble: Whether the mean over flips and turns of the dense network's output was
-            wanted.
+        self_ensemble: Whether the mean of the dense network's output over flips and turns was
+            wanted, and not its output alone.
     """
 
     steps: int
@@ -71,12 +71,13 @@ def polish(
     mean is far from the single one, as with networks that invent details.
 
     Args:
-        model: The converted network; it is changed.
-        dense: The network that it was made from.
-        inputs: Inputs of both [N, C, H, W], 2 or more.
-        minutes: Wall time to spend; the number of steps then depends on the machine.
-        steps: Steps to take, the same everywhere; exactly one of ``minutes`` and ``steps`` counts.
-        seed: Of the choice of inputs.
+        model: The converted network. It is changed.
+        dense: The network that it was made from. It is not changed.
+        inputs: Inputs of both networks [N, C, H, W], with N 2 or more.
+        minutes: The wall time to spend. The number of steps then depends on the machine.
+        steps: The number of steps to take, the same on every machine. Exactly one of ``minutes``
+            and ``steps`` must be given.
+        seed: Seed of the order of inputs and of their turns.
         progress: Called after each step with the part that is done, 0 to 1.
 
     Returns:
@@ -86,7 +87,8 @@ def polish(
         was.
 
     Raises:
-        InputError: Not exactly one positive budget, too few inputs, or nothing to train.
+        InputError: Not exactly one of ``minutes`` and ``steps`` is given, or it is not positive;
+            there are fewer than 2 inputs; or no parameter of ``model`` requires gradients.
     """
     if (minutes is None) == (steps is None):
         raise InputError("polish: exactly one of minutes and steps is needed")
@@ -219,10 +221,10 @@ class _Task:
         """Take steps until ``done``, which gets their number, returns 1.
 
         Args:
-            rate: The largest rate.
-            done: Returns the part that is done.
-            most: The error on held-out inputs at which steps are given up half way; early on they
-                are at a few times as much.
+            rate: The largest rate of the schedule.
+            done: Takes the number of steps and returns the part of the budget that is spent.
+            most: The error on held-out inputs from which on steps are given up half way. Early on
+                they are given up only at a multiple of it.
 
         Returns:
             The number of steps taken.

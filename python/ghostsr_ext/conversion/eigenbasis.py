@@ -113,8 +113,8 @@ def _input_moments(model: nn.Module, run: Callable[[], object]) -> dict[str, Ten
             if name in moments:
                 return
             # Near enough to the layer's own padding and stride for a scale.
-            reach = zip(layer.kernel_size, layer.dilation, strict=True)
-            padding = tuple(dilation * (size - 1) // 2 for size, dilation in reach)
+            axes = zip(layer.kernel_size, layer.dilation, strict=True)
+            padding = tuple(dilation * (size - 1) // 2 for size, dilation in axes)
             patches = functional.unfold(inputs[0], layer.kernel_size, layer.dilation, padding)
             flat = patches.transpose(1, 2).flatten(0, 1)
             some = torch.randperm(len(flat), generator=generator)[:_SAMPLED_PATCHES]

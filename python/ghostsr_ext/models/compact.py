@@ -87,6 +87,6 @@ class SRVGGNetCompact(SRModel):
         output: Tensor = self.shuffle(self.last(features)) + self.enlarge(image)
         return output
 
-    def converted_by_default(self) -> list[str]:
+    def default_layers(self) -> list[str]:
         """Return all convolutions but the first and the last."""
         return [f"convs.{layer}" for layer in range(1, len(self.convs))]

@@ -127,7 +127,7 @@ class RRDBNet(SRModel):
         output: Tensor = self.last(self.before_last(features))
         return output
 
-    def converted_by_default(self) -> list[str]:
+    def default_layers(self) -> list[str]:
         """Return all convolutions of the dense blocks."""
         return [
             f"{name}.{conv}"

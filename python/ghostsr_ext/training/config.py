@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ghostsr_ext.conversion import Method
 from ghostsr_ext.nn import MAX_SHIFT_LIMIT, ShiftEstimator, ShiftScope
@@ -125,7 +125,9 @@ class ShiftConfig(Section):
         default=1.0,
         description="Gumbel noise is added up to this part of all steps; 0 for no noise.",
     )
-    explored: Fraction = Field(
+    exploration_rate: Fraction = Field(
+        # Run folders of earlier versions call it so.
+        validation_alias=AliasChoices("exploration_rate", "explored"),
         default=1.0,
         description="Part of the ghosts that noise is added to in a step; the others use their "
         "first choice.",

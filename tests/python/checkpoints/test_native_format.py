@@ -86,6 +86,16 @@ def test_a_network_returns_from_its_file(model: SRModel, tmp_path: Path) -> None
         assert torch.equal(twin(image, scale), model.eval()(image, scale))
 
 
+def test_a_file_with_the_former_name_of_a_hyperparameter_is_read(tmp_path: Path) -> None:
+    def rename(tensors: dict[str, Any], content: dict[str, Any]) -> None:
+        content["model"]["colour"] = content["model"].pop("color")
+
+    path = tmp_path / "model.safetensors"
+    save_model(VDSR(layers=3, features=4, color="rgb"), path)
+    rewrite(path, rename)
+    assert load_model(path).color == "rgb"
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize(
     "options",

@@ -27,7 +27,7 @@ NAMES = list(small_models())
 
 
 def make_ghosts_that_shift_sideways(model: SRModel, max_shift: int) -> None:
-    for name in model.converted_by_default():
+    for name in model.default_layers():
         dense = model.get_submodule(name)
         assert isinstance(dense, nn.Conv2d)
         ghost = GhostConv2d(
@@ -128,7 +128,7 @@ def test_empty_batch_gives_an_empty_batch() -> None:
     assert model(torch.rand(0, 3, 4, 5)).shape == (0, 3, 8, 10)
 
 
-def test_mean_colour_of_a_network_that_adds_nothing_returns() -> None:
+def test_mean_color_of_a_network_that_adds_nothing_returns() -> None:
     model = EDSR(blocks=1, features=4, mean=[10.0, 20.0, 30.0])
     with torch.no_grad():
         model.tail.weight.zero_()
@@ -150,4 +150,4 @@ def test_a_network_without_declared_conversions_says_so() -> None:
 
     model = Plain(config={}, scales=(2,), value_range=1.0)
     with pytest.raises(NotImplementedError, match="Plain declares no convolutions"):
-        model.converted_by_default()
+        model.default_layers()

@@ -54,7 +54,7 @@ class BatchPlan:
         patch: Side in pixels of the small picture.
         augment: Whether patches are flipped and turned.
         sampling: "uniform" over pictures, or by "area".
-        colour: "rgb" or "y".
+        color: "rgb" or "y".
         enlarged: Whether the network wants bicubically enlarged patches.
     """
 
@@ -66,7 +66,7 @@ class BatchPlan:
     patch: int = 48
     augment: bool = True
     sampling: Literal["uniform", "area"] = "uniform"
-    colour: Literal["rgb", "y"] = "rgb"
+    color: Literal["rgb", "y"] = "rgb"
     enlarged: bool = False
 
     @property
@@ -120,8 +120,8 @@ class PatchBatches(Dataset[Batch]):
         high = store.high(index)[
             top * scale : (top + side) * scale, left * scale : (left + side) * scale
         ]
-        target = luma(high)[..., None] if self._plan.colour == "y" else high
-        return _normalised(_turned(low, turn)), _normalised(_turned(target, turn))
+        target = luma(high)[..., None] if self._plan.color == "y" else high
+        return _normalized(_turned(low, turn)), _normalized(_turned(target, turn))
 
     def _input(
         self, small: NDArray[np.uint8], top: int, left: int, scale: int
@@ -129,12 +129,12 @@ class PatchBatches(Dataset[Batch]):
         side = self._plan.patch
         if not self._plan.enlarged:
             crop = small[top : top + side, left : left + side]
-            return luma(crop)[..., None] if self._plan.colour == "y" else crop
+            return luma(crop)[..., None] if self._plan.color == "y" else crop
         above, before = max(0, top - _ENLARGEMENT_MARGIN), max(0, left - _ENLARGEMENT_MARGIN)
         wide = small[
             above : top + side + _ENLARGEMENT_MARGIN, before : left + side + _ENLARGEMENT_MARGIN
         ]
-        values = luma(wide)[..., None] if self._plan.colour == "y" else wide.astype(np.float64)
+        values = luma(wide)[..., None] if self._plan.color == "y" else wide.astype(np.float64)
         large = imresize(values, scale)
         top, left = (top - above) * scale, (left - before) * scale
         return large[top : top + side * scale, left : left + side * scale]
@@ -158,7 +158,7 @@ def _turned(patch: NDArray[np.generic], turn: int) -> NDArray[np.generic]:
     return np.rot90(flipped, turn % 4)
 
 
-def _normalised(patch: NDArray[np.generic]) -> NDArray[np.float32]:
+def _normalized(patch: NDArray[np.generic]) -> NDArray[np.float32]:
     values: NDArray[np.float32] = np.ascontiguousarray(patch).astype(np.float32)
     values /= np.float32(255)
     return values

@@ -21,7 +21,7 @@ from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.imaging import read_size
 from ghostsr_ext.training.data.store import FORMAT_VERSION, PictureStore, write_store
 
-Progress = Callable[[int, int], None]
+DecodingCallback = Callable[[int, int], None]
 """Called after each picture with the pictures done and the pictures in all."""
 
 
@@ -38,7 +38,7 @@ def open_cached(
     cache: Path | None = None,
     *,
     on_unreadable: Literal["fail", "skip"] = "fail",
-    progress: Progress | None = None,
+    progress: DecodingCallback | None = None,
 ) -> PictureStore:
     """Return the decoded pictures of several sets, made now or by an earlier run.
 
@@ -112,7 +112,7 @@ def _build(
     scale: int,
     patch: int,
     skip: bool,
-    progress: Progress | None,
+    progress: DecodingCallback | None,
 ) -> None:
     # Of processes that were killed; whoever is here holds the lock.
     for leftover in target.parent.glob(f".{target.name}.*"):
@@ -127,7 +127,7 @@ def _build(
 
 
 def _decoded(
-    pairs: Sequence[PicturePair], patch: int, skip: bool, progress: Progress | None
+    pairs: Sequence[PicturePair], patch: int, skip: bool, progress: DecodingCallback | None
 ) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
     usable = False
     for done, pair in enumerate(pairs, 1):

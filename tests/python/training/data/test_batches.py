@@ -124,7 +124,7 @@ def test_by_area_large_pictures_are_seen_more_often(store):
 
 
 def test_enlarged_patches_are_cut_from_the_enlarged_picture(store):
-    plan = BatchPlan(seed=0, batch_size=30, patch=6, augment=False, enlarged=True, colour="y")
+    plan = BatchPlan(seed=0, batch_size=30, patch=6, augment=False, enlarged=True, color="y")
     batch = PatchBatches([store], plan)[0]
     plain = PatchBatches([store], BatchPlan(seed=0, batch_size=30, patch=6, augment=False))[0]
     known = places(store, 6, 2)

@@ -23,9 +23,6 @@ from ghostsr_ext.report.pictures import Crop, crop_png, data_uri, make_crop, map
 from ghostsr_ext.report.scatter import scatter_svg
 from ghostsr_ext.report.similarity import ALIKE, similar_pairs
 
-Progress = Callable[[str], None]
-"""Called before each step with its name."""
-
 _FEATURE_SIDE = 96
 _GHOSTS_SHOWN = 32
 
@@ -43,7 +40,7 @@ def write_report(
     crops: int = 3,
     picture_folder: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Measure networks and write one HTML page that needs nothing beside it.
 
