@@ -15,6 +15,7 @@ from ghostsr_ext.conversion.convolutions import forward_arguments
 from ghostsr_ext.conversion.eigenbasis import EigenbasisAdam
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
+from ghostsr_ext.nn import GhostConv2d
 
 _BATCH = 4
 _RATES = (0.005, 0.00125, 0.0003)
@@ -22,10 +23,11 @@ _FIRST_LOOK = 24
 _FAR_WORSE = 2.0
 _NEAR = 0.25
 _WARM_UP = 20
-_MOMENT_INPUTS = 8
+_MOMENT_INPUTS, _MOMENT_POSITIONS = 8, 8192
 _HELD_OUT = 1 / 8
 _EVEN_OUT = 0.25
 _TINY = 1e-30
+_TRAINED = ("weight", "bias", "gain", "ghost_bias")
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,8 @@ class _Task:
         Returns:
             The number of steps taken.
         """
-        optimizer = EigenbasisAdam(self._model, self._run)
+        optimizer = EigenbasisAdam(self._model, [{"params": self._trained()}], lr=rate)
+        optimizer.renew(self._run, positions=_MOMENT_POSITIONS)
         generator = torch.Generator().manual_seed(self._seed)
         batches = _batches(self._held_out, len(self._inputs), generator)
         number, part, begun, half_way = 0, 0.0, done(0), False
@@ -244,7 +247,8 @@ class _Task:
             (difference * self._weights[turn][index]).mean().backward()
             number += 1
             left = (1 - part) / (1 - begun)
-            optimizer.step(rate * min(1.0, number / _WARM_UP) * left)
+            optimizer.param_groups[0]["lr"] = rate * min(1.0, number / _WARM_UP) * left
+            optimizer.step()
             part = done(number)
             if number == _FIRST_LOOK and not self.error() < _FAR_WORSE * most:
                 break
@@ -254,6 +258,15 @@ class _Task:
                     break
         optimizer.zero_grad()
         return number
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [
+            parameter
+            for layer in self._model.modules()
+            if isinstance(layer, nn.Conv2d | GhostConv2d)
+            for name, parameter in layer.named_parameters(recurse=False)
+            if name in _TRAINED and parameter.requires_grad and layer.weight.requires_grad
+        ]
 
     def _run(self) -> None:
         for arguments in self._passes:

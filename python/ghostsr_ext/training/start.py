@@ -84,6 +84,7 @@ def _make_batches(
             scale,
             config.data.patch,
             config.data.cache,
+            sizes=config.data.sizes,
             on_unreadable=config.data.on_unreadable,
             progress=decoded,
         )
@@ -98,6 +99,7 @@ def _make_batches(
         patch=config.data.patch,
         augment=config.data.augment,
         sampling=config.data.sampling,
+        candidates=config.data.candidates,
         color=model.color,
         enlarged=model.input_upscaled,
     )

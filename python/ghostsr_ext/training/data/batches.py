@@ -54,6 +54,8 @@ class BatchPlan:
         patch: Side in pixels of the small picture.
         augment: Whether patches are flipped and turned.
         sampling: "uniform" over pictures, or by "area".
+        candidates: Positions that are drawn in a picture for each patch; the patch of most detail
+            is taken.
         color: "rgb" or "y".
         enlarged: Whether the network wants bicubically enlarged patches.
     """
@@ -66,6 +68,7 @@ class BatchPlan:
     patch: int = 48
     augment: bool = True
     sampling: Literal["uniform", "area"] = "uniform"
+    candidates: int = 1
     color: Literal["rgb", "y"] = "rgb"
     enlarged: bool = False
 
@@ -113,8 +116,7 @@ class PatchBatches(Dataset[Batch]):
         scale = store.scale
         index = int(np.searchsorted(cumulative, generator.random(), side="right"))
         small = store.low(index)
-        top = int(generator.integers(small.shape[0] - side + 1))
-        left = int(generator.integers(small.shape[1] - side + 1))
+        top, left = self._position(small, generator)
         turn = int(generator.integers(8)) if self._plan.augment else 0
         low = self._input(small, top, left, scale)
         high = store.high(index)[
@@ -122,6 +124,20 @@ class PatchBatches(Dataset[Batch]):
         ]
         target = luma(high)[..., None] if self._plan.color == "y" else high
         return _normalized(_turned(low, turn)), _normalized(_turned(target, turn))
+
+    def _position(
+        self, small: NDArray[np.uint8], generator: np.random.Generator
+    ) -> tuple[int, int]:
+        """Draw positions, and return the one whose patch has most detail."""
+        side = self._plan.patch
+        ends = np.array(small.shape[:2]) - side + 1
+        drawn = [
+            (int(generator.integers(ends[0])), int(generator.integers(ends[1])))
+            for _ in range(self._plan.candidates)
+        ]
+        if len(drawn) == 1:
+            return drawn[0]
+        return max(drawn, key=lambda at: _detail(small[at[0] :, at[1] :][:side, :side]))
 
     def _input(
         self, small: NDArray[np.uint8], top: int, left: int, scale: int
@@ -151,6 +167,12 @@ def _cumulative(store: PictureStore, sampling: str) -> NDArray[np.float64]:
     # The last entry is 1 exactly, which no draw reaches.
     result: NDArray[np.float64] = total / total[-1]
     return result
+
+
+def _detail(patch: NDArray[np.uint8]) -> float:
+    """Mean squared difference of neighbours in the green channel."""
+    green = patch[..., 1].astype(np.float32)
+    return float(np.square(np.diff(green, axis=0)).mean() + np.square(np.diff(green)).mean())
 
 
 def _turned(patch: NDArray[np.generic], turn: int) -> NDArray[np.generic]:
