@@ -38,8 +38,10 @@ class _ChannelsLastModule(nn.Module):
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """Pickle by the network's own class: such a class has no name."""
-        _, (cls, *arguments), *state = super().__reduce_ex__(max(protocol, 2))
-        return _restored, (cls.__mro__[2], *arguments), *state
+        reduced = super().__reduce_ex__(max(protocol, 2))
+        assert isinstance(reduced, tuple)
+        _, (_, *arguments), *state = reduced
+        return _restored, (type(self).__mro__[2], *arguments), *state
 
 
 def _subclass(base: type[nn.Module]) -> type[nn.Module]:

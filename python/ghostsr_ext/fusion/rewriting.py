@@ -30,8 +30,10 @@ class FusedModule(nn.Module):
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """Pickle by the module's own class and the new forward: such a class has no name."""
-        _, (cls, *arguments), *state = super().__reduce_ex__(max(protocol, 2))
-        return _restored, (cls.__mro__[2], self._code, *arguments), *state
+        reduced = super().__reduce_ex__(max(protocol, 2))
+        assert isinstance(reduced, tuple)
+        _, (_, *arguments), *state = reduced
+        return _restored, (type(self).__mro__[2], self._code, *arguments), *state
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return the state dict, under the original's keys."""
