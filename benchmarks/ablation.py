@@ -58,7 +58,7 @@ ARMS = (
     Arm(
         "noise",
         "straight-through gradient, noise on every ghost",
-        ("shifts.estimator=straight-through", "shifts.explored=1"),
+        ("shifts.estimator=straight-through", "shifts.exploration_rate=1"),
     ),
     Arm("kmeans", "k-means start", ("conversion.method=kmeans",)),
     Arm(
@@ -84,7 +84,7 @@ CONFIDENCE = 2.0
 FREEZE_AT = 0.5
 
 
-def logit_rate(steps: int, reach: float = 1.25 * CONFIDENCE / 2) -> float:
+def logit_rate(steps: int, distance: float = 1.25 * CONFIDENCE / 2) -> float:
     """Return the learning rate of the logits over that of the weights.
 
     Adam moves a logit by about its rate a step. With this one, a shift can pass the first choice
@@ -92,10 +92,10 @@ def logit_rate(steps: int, reach: float = 1.25 * CONFIDENCE / 2) -> float:
 
     Args:
         steps: Of the run.
-        reach: How far a logit can move until shifts are frozen.
+        distance: How far a logit can move until shifts are frozen.
     """
     # The cosine schedule averages 0.82 over the first half.
-    return reach / (0.82 * LEARNING_RATE * FREEZE_AT * steps)
+    return distance / (0.82 * LEARNING_RATE * FREEZE_AT * steps)
 
 
 def base(weights: Path, data: Path, steps: int, threads: int) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def base(weights: Path, data: Path, steps: int, threads: int) -> dict[str, Any]:
         "conversion": {"method": "calibrated", "ghost_ratio": 0.5},
         "shifts": {
             "estimator": "reinmax",
-            "explored": 0.1,
+            "exploration_rate": 0.1,
             "confidence": CONFIDENCE,
             "lr_factor": logit_rate(steps),
             "freeze_at": FREEZE_AT,

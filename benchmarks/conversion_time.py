@@ -23,25 +23,33 @@ from ghostsr_ext.conversion.correlation import flatten, one_lag
 from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.models import create_model
 from ghostsr_ext.nn import GhostConv2d, convolution_arguments, epilogue_arguments
-from measuring import Clock, conditions, conditions_text, markdown_table, run_interleaved
+from measuring import (
+    Clock,
+    Rounds,
+    Threads,
+    conditions,
+    conditions_text,
+    markdown_table,
+    run_interleaved,
+)
 from torch import Tensor
 
 SIDE = 48
-REACH = 2
+MAX_SHIFT = 2
 
 
 def lags(*, itself: bool) -> list[tuple[int, int]]:
     """Return the lags that a 3x3 filter and shifts by one pixel need, without mirrored ones."""
-    reach = range(-REACH, REACH + 1)
-    every = [(dy, dx) for dy in reach for dx in reach]
+    offsets = range(-MAX_SHIFT, MAX_SHIFT + 1)
+    every = [(dy, dx) for dy in offsets for dx in offsets]
     return [lag for lag in every if not itself or lag >= (0, 0)]
 
 
 def by_products(first: Tensor, second: Tensor) -> None:
     """Correlate by one matrix product for each lag."""
-    row = first.shape[3] + REACH
-    flat_first = flatten(first, (REACH, REACH))
-    flat_second = flat_first if second is first else flatten(second, (REACH, REACH))
+    row = first.shape[3] + MAX_SHIFT
+    flat_first = flatten(first, (MAX_SHIFT, MAX_SHIFT))
+    flat_second = flat_first if second is first else flatten(second, (MAX_SHIFT, MAX_SHIFT))
     for dy, dx in lags(itself=second is first):
         one_lag(flat_first, flat_second, dy * row + dx)
 
@@ -54,7 +62,7 @@ def statistics_table(features: int, crops: int, rounds: int) -> str:
 
     def native(first: Tensor) -> None:
         _native.correlate_maps(
-            first.numpy(), inputs.numpy(), REACH, REACH, threads=torch.get_num_threads()
+            first.numpy(), inputs.numpy(), MAX_SHIFT, MAX_SHIFT, threads=torch.get_num_threads()
         )
 
     seconds = run_interleaved(
@@ -116,7 +124,7 @@ def layers_table(features: int, blocks: int, layers: int, crops: int) -> str:
         0.5,
         method="calibrated",
         calibration=images,
-        layers=model.converted_by_default()[:layers],
+        layers=model.default_layers()[:layers],
         polish_minutes=0,
         progress=progress,
     )
@@ -127,7 +135,7 @@ def finish_table(features: int, blocks: int) -> str:
     """Time what the final steps are made of, once each."""
     dense = create_model("edsr", features=features, blocks=blocks, scale=2).eval()
     ghost = create_model("edsr", features=features, blocks=blocks, scale=2).eval()
-    for name in ghost.converted_by_default():
+    for name in ghost.default_layers():
         layer = ghost.get_submodule(name)
         arguments = {**convolution_arguments(layer), **epilogue_arguments(layer)}
         replacement = GhostConv2d(layer.in_channels, layer.out_channels, **arguments)
@@ -160,8 +168,8 @@ def main(
     blocks: Annotated[int, typer.Option(min=1)] = 32,
     layers: Annotated[int, typer.Option(min=1)] = 4,
     crops: Annotated[int, typer.Option(min=2)] = 48,
-    threads: Annotated[int, typer.Option(min=1)] = 1,
-    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    threads: Threads = 1,
+    rounds: Rounds = 3,
 ) -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(0)

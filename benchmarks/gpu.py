@@ -25,10 +25,11 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from ghost_networks import NETWORKS, SCALES, PlainConv2d, ghost_layer, make_network
+from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import FusedConv2d
 from ghostsr_ext.ops import library
 from measuring import markdown_table, write_json
+from plain_networks import NETWORKS, SCALES, PlainNetwork, ghost_layer, make_network, plain_layer
 from torch import Tensor, nn
 
 FORMS = ("dense", "depthwise", "slices", "compiled", "ours")
@@ -145,24 +146,28 @@ def measure(
 def layer_forms(channels: int) -> dict[str, Callable[[], nn.Module]]:
     """Return the forms of a 3x3 layer with bias and ReLU."""
     dense = FusedConv2d(channels, channels, 3, padding=1, activation="relu").eval()
-    ghost = ghost_layer(dense, 0.5).eval()
+    ghost = ghost_layer(dense, shuffled=True).eval()
     return {
-        "dense": lambda: PlainConv2d(dense),
-        "depthwise": lambda: PlainConv2d(ghost),
-        "slices": lambda: PlainConv2d(ghost, "slices"),
-        "compiled": lambda: PlainConv2d(ghost),
+        "dense": lambda: plain_layer(dense),
+        "depthwise": lambda: plain_layer(ghost),
+        "slices": lambda: plain_layer(ghost, "slices"),
+        "compiled": lambda: plain_layer(ghost),
         "ours": lambda: ghost,
     }
 
 
 def network_forms(name: str, scale: int) -> dict[str, Callable[[], nn.Module]]:
     """Return the forms of a network."""
+
+    def ghost() -> SRModel:
+        return make_network(name, ghost=True, scale=scale, shuffled=True)
+
     return {
-        "dense": lambda: make_network(name, scale, "dense"),
-        "depthwise": lambda: make_network(name, scale, "naive"),
-        "slices": lambda: make_network(name, scale, "naive", ghosts_by="slices"),
-        "compiled": lambda: make_network(name, scale, "naive"),
-        "ours": lambda: make_network(name, scale, "ours"),
+        "dense": lambda: PlainNetwork(make_network(name, ghost=False, scale=scale)),
+        "depthwise": lambda: PlainNetwork(ghost()),
+        "slices": lambda: PlainNetwork(ghost(), "slices"),
+        "compiled": lambda: PlainNetwork(ghost()),
+        "ours": ghost,
     }
 
 

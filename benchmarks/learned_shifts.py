@@ -35,7 +35,7 @@ def arms(steps: int) -> tuple[Arm, ...]:
     kmeans = ("conversion.method=kmeans",)
     return (
         Arm("fixed", "calibrated, fixed", ("shifts.mode=fixed",)),
-        Arm("learned", "calibrated, learned, 2 % explored", ("shifts.explored=0.02",)),
+        Arm("learned", "calibrated, learned, 2 % explored", ("shifts.exploration_rate=0.02",)),
         Arm("explored", "calibrated, learned, 10 % explored"),
         Arm(
             "layer_fixed",

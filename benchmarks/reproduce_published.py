@@ -29,6 +29,7 @@ from ghostsr_ext.metrics import Protocol, compare
 from ghostsr_ext.models import SRModel, create_model
 from ghostsr_ext.nn import GhostConv2d
 from ghostsr_ext.profiling import cost
+from measuring import Threads
 from torch import nn
 
 DEFAULT_DATA = Path(os.environ.get("GHOSTSR_DATA", "../shared/data"))
@@ -368,7 +369,7 @@ def measure_reductions(page: Page) -> None:
     for published in REDUCTIONS:
         dense = _on_meta(published.preset, published.scale)
         before = cost(dense)
-        names = [*dense.converted_by_default(), *published.extra]
+        names = [*dense.default_layers(), *published.extra]
         after = cost(_with_ghosts(dense, names, 0.5))
         parameters = 100 * (1 - after.parameters / before.parameters)
         macs = 100 * (1 - after.macs / before.macs)
@@ -450,7 +451,7 @@ def _say(text: str) -> None:
 def main(
     data: Annotated[Path, typer.Option(help="The research data.")] = DEFAULT_DATA,
     output: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/results.md"),
-    threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 2,
+    threads: Threads = 2,
 ) -> None:
     """Measure everything and write the page."""
     torch.set_num_threads(threads)

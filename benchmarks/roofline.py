@@ -15,14 +15,13 @@ import functools
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from ghost_networks import NETWORKS, SCALES, make_network
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
-from measuring import markdown_table, write_json, write_section
+from measuring import JsonOutput, MarkdownOutput, markdown_table, write_json, write_section
+from plain_networks import NETWORKS, SCALES, make_network
 from torch import nn
 
 HR_SIZE = (720, 1280)
@@ -95,7 +94,7 @@ class Efficiency:
 @functools.cache
 def layer_shapes(name: str, scale: int, *, ghost: bool) -> list[LayerShape]:
     """Return the convolutions of a network for a 1280 x 720 picture, in the order of calls."""
-    network = make_network(name, scale, "ours" if ghost else "dense", plain=False).to("meta")
+    network = make_network(name, ghost=ghost, scale=scale, shuffled=True).to("meta")
     shapes: list[LayerShape] = []
 
     def record(layer: str) -> Any:
@@ -269,10 +268,8 @@ def main(
     layers: Annotated[
         str | None, typer.Option(help="Also print each layer of this network, on the H100.")
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the predictions here.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="Replace the section 'predictions' of this page.")
-    ] = None,
+    json: JsonOutput = None,
+    markdown: MarkdownOutput = None,
 ) -> None:
     """Predict, print the table, and write what is asked for."""
     efficiency = Efficiency(arithmetic, memory)

@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(kThreads) shift_concat_pixels(const ShiftConca
   int32_t offsets[kChunk<T>];
   int32_t shifts[kChunk<T>];  // dy in the upper half, dx in the lower
   bool run = runs_aligned;    // whether the channels lie together, so that one access reads them all
-  int32_t reach = 0;
+  int32_t radius = 0;
 #pragma unroll
   for (int index = 0; index < kChunk<T>; ++index) {
     const ChannelEpilogue<A>& link = own[index];
@@ -141,8 +141,8 @@ __global__ void __launch_bounds__(kThreads) shift_concat_pixels(const ShiftConca
     offsets[index] = static_cast<int32_t>(link.source + link.dy * in.y + link.dx * in.x);
     shifts[index] = link.dy * 65536 + (link.dx & 0xffff);
     run = run && offsets[index] == offsets[0] + index && shifts[index] == shifts[0];
-    reach = link.dy > reach ? link.dy : -link.dy > reach ? -link.dy : reach;
-    reach = link.dx > reach ? link.dx : -link.dx > reach ? -link.dx : reach;
+    radius = link.dy > radius ? link.dy : -link.dy > radius ? -link.dy : radius;
+    radius = link.dx > radius ? link.dx : -link.dx > radius ? -link.dx : radius;
   }
   run = run && offsets[0] % kChunk<T> == 0;
   const T* intrinsic = arguments.intrinsic + n * in.batch;
@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(kThreads) shift_concat_pixels(const ShiftConca
       return source_y >= 0 && source_y < height && source_x >= 0 && source_x < width;
     };
     A values[kChunk<T>];
-    if (y >= reach && y < height - reach && x >= reach && x < width - reach) {
+    if (y >= radius && y < height - radius && x >= radius && x < width - radius) {
       if (run) {
         unpack<T>(load_chunk(here + offsets[0]), values);
       } else {

@@ -33,7 +33,7 @@ class Block {
     products.resize(size(kComponents * blocking.output_component_floats));
     weight.assign(packed_size(shape.weight_size()), 0.01F);
     bias.assign(size(blocking.padded_intrinsic), 0.1F);
-    rows.assign(size(blocking.ring_rows * blocking.row_floats), 0.25F);
+    rows.assign(size(blocking.buffer_rows * blocking.row_floats), 0.25F);
     chunk.resize(size(std::ptrdiff_t{blocking.chunk_pixels} * channels + kGroup));
     output.resize(size(std::ptrdiff_t{kWidth} * channels));
     map =
@@ -43,8 +43,8 @@ class Block {
     tiles = TileRun{columns + 1, std::min(blocking.block_tiles, columns - 2), columns};
     v = ComponentMatrices{transformed.data(), blocking.padded_in, blocking.input_component_floats};
     m = ComponentMatrices{products.data(), blocking.padded_intrinsic, blocking.output_component_floats};
-    ring = RowRing{rows.data(), blocking.row_floats, blocking.ring_rows, blocking.reach,
-                   blocking.padded_intrinsic};
+    lines = LineBuffer{rows.data(), blocking.row_floats, blocking.buffer_rows, blocking.radius,
+                       blocking.padded_intrinsic};
   }
 
   double pixels() const { return 16.0 * tiles.count; }
@@ -59,7 +59,7 @@ class Block {
   TileRun tiles;
   ComponentMatrices v;
   ComponentMatrices m;
-  RowRing ring;
+  LineBuffer lines;
   std::vector<float> input;
   std::vector<float> patch;
   std::vector<float> transformed;
@@ -119,7 +119,7 @@ void output_transform(benchmark::State& state) {
   Block block(state);
   for (auto _ : state) {
     block.stages.transform_output(block.m, block.tiles, block.bias.data(),
-                                  {0, block.blocking.padded_intrinsic}, block.ring);
+                                  {0, block.blocking.padded_intrinsic}, block.lines);
     benchmark::ClobberMemory();
   }
   report(state, block.tiles.count,
@@ -158,7 +158,7 @@ void epilogue(benchmark::State& state) {
   const float* rows[3];
   for (int row = 0; row < 3; ++row) {
     rows[row] = block.rows.data() + row * block.blocking.row_floats +
-                std::ptrdiff_t{block.blocking.reach} * block.blocking.padded_intrinsic;
+                std::ptrdiff_t{block.blocking.radius} * block.blocking.padded_intrinsic;
   }
   for (auto _ : state) {
     block.stages.finish_row(epilogue, EpilogueRow{rows + 1, nullptr, block.output.data(), block.channels,
@@ -179,7 +179,7 @@ void pack_weight(benchmark::State& state) {
   std::vector<float> packed(packed_size({channels, channels}));
   for (auto _ : state) {
     pack(Weight{weight.data(), {channels, channels}, channels * channels * 9, channels * 9, 9, 3, 1},
-         packed.data());
+         packed.data(), [](std::int64_t count, auto body) { body(0, count); });
     benchmark::ClobberMemory();
   }
 }

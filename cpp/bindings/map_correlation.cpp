@@ -33,17 +33,17 @@ void check_maps(const char* name, const pybind11::array& maps) {
   }
 }
 
-void check_reach(const char* name, int64_t reach) {
-  if (reach < 0 || reach > kMaxCorrelationReach) {
-    throw pybind11::value_error(std::string(name) + ": found " + std::to_string(reach) + "; 0 to " +
-                                std::to_string(kMaxCorrelationReach) + " is allowed");
+void check_max_lag(const char* name, int64_t max_lag) {
+  if (max_lag < 0 || max_lag > kMaxLag) {
+    throw pybind11::value_error(std::string(name) + ": found " + std::to_string(max_lag) + "; 0 to " +
+                                std::to_string(kMaxLag) + " is allowed");
   }
 }
 
 }  // namespace
 
 pybind11::array_t<double> correlate_maps(const pybind11::array& first, const pybind11::array& second,
-                                         int64_t reach_y, int64_t reach_x, int64_t threads) {
+                                         int64_t max_lag_y, int64_t max_lag_x, int64_t threads) {
   check_maps("first", first);
   check_maps("second", second);
   for (const int axis : {0, 2, 3}) {
@@ -52,8 +52,8 @@ pybind11::array_t<double> correlate_maps(const pybind11::array& first, const pyb
                                   shape_text(first) + "; they may differ in their channels alone");
     }
   }
-  check_reach("reach_y", reach_y);
-  check_reach("reach_x", reach_x);
+  check_max_lag("max_lag_y", max_lag_y);
+  check_max_lag("max_lag_x", max_lag_x);
   if (threads < 1) {
     throw pybind11::value_error("threads: found " + std::to_string(threads) + "; 1 or more is allowed");
   }
@@ -62,10 +62,10 @@ pybind11::array_t<double> correlate_maps(const pybind11::array& first, const pyb
                             first.shape(1),
                             static_cast<const float*>(second.data()),
                             second.shape(1),
-                            reach_y,
-                            reach_x};
+                            max_lag_y,
+                            max_lag_x};
   pybind11::array_t<double> sums(
-      {2 * reach_y + 1, 2 * reach_x + 1, maps.first_channels, maps.second_channels});
+      {2 * max_lag_y + 1, 2 * max_lag_x + 1, maps.first_channels, maps.second_channels});
   double* to = sums.mutable_data();
   {
     const pybind11::gil_scoped_release unlocked;

@@ -29,7 +29,7 @@ ChannelPlan make_channel_plan(int64_t intrinsic_channels, int64_t ghosts, const 
           static_cast<int32_t>(shift[2 * ghost + 1]), static_cast<int32_t>(ghost),
           gain == nullptr ? 1.0 : gain[ghost],        ghost_bias == nullptr ? kNoBias : ghost_bias[ghost]};
       plan.ghost_outputs[ghost] = output;
-      plan.reach = std::max({plan.reach, std::abs(origin.dy), std::abs(origin.dx)});
+      plan.radius = std::max({plan.radius, std::abs(origin.dy), std::abs(origin.dx)});
     }
     ++plan.reader_begin[origin.source + 1];
   }

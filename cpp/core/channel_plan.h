@@ -12,7 +12,7 @@ struct ChannelPlan {
   std::vector<ChannelOrigin> origins;  // [intrinsic + ghosts], in output order
   std::vector<int64_t> ghost_outputs;  // [ghosts], the output channel of each ghost
   int64_t intrinsic_channels = 0;
-  int32_t reach = 0;    // largest |dy| or |dx|
+  int32_t radius = 0;   // largest |dy| or |dx|
   bool affine = false;  // whether any ghost has a gain or a bias
 
   // Output channels that read intrinsic channel c: readers[reader_begin[c] .. reader_begin[c + 1]).

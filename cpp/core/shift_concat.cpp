@@ -3,8 +3,8 @@
 #include <memory>
 
 #include "core/half.h"
+#include "core/simd/block_sizes.h"
 #include "core/simd/kernels.h"
-#include "core/simd/sizes.h"
 
 namespace ghostsr {
 namespace {
@@ -29,7 +29,7 @@ template <typename T>
 void backward_by_pixels(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end) {
   const int64_t outputs = params.reader_begin[params.intrinsic_channels];
   const auto workspace = std::make_unique_for_overwrite<accumulator_t<T>[]>(
-      backward_workspace(params.intrinsic_channels, outputs, params.reach));
+      backward_workspace(params.intrinsic_channels, outputs, params.radius));
   shift_kernels<T>(kernels()).backward_pixels(params, begin, end, workspace.get());
 }
 

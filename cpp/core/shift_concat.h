@@ -14,7 +14,7 @@ struct ShiftConcatParams {
   Extent extent;
   int64_t output_channels;
   const ChannelOrigin* origins;  // [output_channels]
-  int32_t reach;                 // largest |dy| or |dx| among them
+  int32_t radius;                // largest |dy| or |dx| among them
   const T* intrinsic;
   Strides intrinsic_strides;
   const T* residual;  // null when there is none
@@ -35,7 +35,7 @@ struct ShiftConcatBackwardParams {
   const ChannelOrigin* origins;
   const int64_t* readers;  // output channels that read c: readers[reader_begin[c] .. reader_begin[c + 1])
   const int64_t* reader_begin;  // [intrinsic_channels + 1]
-  int32_t reach;                // largest |dy| or |dx| among the origins
+  int32_t radius;               // largest |dy| or |dx| among the origins
   const T* grad_output;
   Strides grad_output_strides;
   Activation activation;

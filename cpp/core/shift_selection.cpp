@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "core/half.h"
+#include "core/simd/block_sizes.h"
 #include "core/simd/kernels.h"
-#include "core/simd/sizes.h"
 
 namespace ghostsr {
 namespace {
@@ -30,8 +30,8 @@ bool channels_innermost(const GhostSumParams<T>& params) {
 
 // The largest distance between a gradient and the intrinsic row or column that is multiplied with it.
 template <typename T>
-int64_t largest_reach(const GhostSumParams<T>& params) {
-  return params.kind == GhostSum::candidates ? std::max(params.max_shift, params.reach) : params.reach;
+int64_t largest_radius(const GhostSumParams<T>& params) {
+  return params.kind == GhostSum::candidates ? std::max(params.max_shift, params.radius) : params.radius;
 }
 
 template <typename T>
@@ -39,7 +39,7 @@ void ghost_sum_by_rows(const GhostSumParams<T>& params, int64_t begin, int64_t e
   const int64_t rows = params.extent.batch * params.extent.height;
   const int64_t parts = ghost_sum_parts(params);
   const int64_t width = ghost_sum_width(params);
-  const int64_t margin = largest_reach(params);
+  const int64_t margin = largest_radius(params);
   std::vector<accumulator_t<T>> workspace(params.extent.width +
                                           (2 * params.max_shift + 1) * (params.extent.width + 2 * margin));
   for (int64_t part = begin; part < end; ++part) {
@@ -58,14 +58,14 @@ void ghost_sum_by_pixels(const GhostSumParams<T>& params, int64_t begin, int64_t
   const int64_t rows = params.extent.batch * params.extent.height;
   const int64_t parts = ghost_sum_parts(params);
   const int64_t width = ghost_sum_width(params);
-  const int64_t reach = largest_reach(params);
+  const int64_t radius = largest_radius(params);
   std::vector<accumulator_t<T>> workspace(
-      ghost_sum_workspace(params.intrinsic_channels, params.intrinsic_channels + params.ghosts, reach));
+      ghost_sum_workspace(params.intrinsic_channels, params.intrinsic_channels + params.ghosts, radius));
   const int64_t count = params.ghosts * width;
   std::vector<double> lanes(count * kGroup);
   for (int64_t part = begin; part < end; ++part) {
     std::fill(lanes.begin(), lanes.end(), 0.0);
-    shift_kernels<T>(kernels()).sum_pixels(params, reach, width, part * rows / parts,
+    shift_kernels<T>(kernels()).sum_pixels(params, radius, width, part * rows / parts,
                                            (part + 1) * rows / parts, workspace.data(), lanes.data());
     for (int64_t index = 0; index < count; ++index) {
       const double* from = lanes.data() + index * kGroup;

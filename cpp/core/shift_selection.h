@@ -23,7 +23,7 @@ struct GhostSumParams {
   int64_t ghosts;
   const ChannelOrigin* origins;
   const int64_t* ghost_outputs;  // [ghosts], the output channel of each
-  int32_t reach;                 // largest |dy| or |dx| among the origins
+  int32_t radius;                // largest |dy| or |dx| among the origins
   const T* grad_output;
   Strides grad_output_strides;
   Activation activation;

@@ -142,10 +142,10 @@ void check_input_size(const Tensor& input, const Tensor& weight, const Convoluti
   }
   for (size_t axis = 0; axis < 2; ++axis) {
     const auto at = static_cast<int64_t>(2 + axis);
-    const int64_t reach = geometry.dilation[axis] * (weight.size(at) - 1) + 1;
-    if (input.size(at) < 1 || input.size(at) + 2 * geometry.padding[axis] < reach) {
+    const int64_t extent = geometry.dilation[axis] * (weight.size(at) - 1) + 1;
+    if (input.size(at) < 1 || input.size(at) + 2 * geometry.padding[axis] < extent) {
       fail("input: found shape " + size_text(input) + "; with padding " + list_text(geometry.padding) +
-           " it must be at least as large as the dilated filter, " + std::to_string(reach) + " along axis " +
+           " it must be at least as large as the dilated filter, " + std::to_string(extent) + " along axis " +
            std::to_string(at));
     }
   }
@@ -160,8 +160,8 @@ void check_convolution(const Tensor& input, const Tensor& weight, const Optional
 IntList convolved_size(const Tensor& input, const Tensor& weight, const ConvolutionGeometry& geometry) {
   IntList size;
   for (size_t axis = 0; axis < 2; ++axis) {
-    const int64_t reach = geometry.dilation[axis] * (weight.size(2 + axis) - 1) + 1;
-    size.push_back((input.size(2 + axis) + 2 * geometry.padding[axis] - reach) / geometry.stride[axis] + 1);
+    const int64_t extent = geometry.dilation[axis] * (weight.size(2 + axis) - 1) + 1;
+    size.push_back((input.size(2 + axis) + 2 * geometry.padding[axis] - extent) / geometry.stride[axis] + 1);
   }
   return size;
 }

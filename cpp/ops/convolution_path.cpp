@@ -103,7 +103,7 @@ bool takes_own_path(ConvolutionPath own, const fused::Shape& shape, bool packed)
     case PathChoice::aten:
       return false;
     default:
-      return fused::fused_wins(shape, packed);
+      return fused::should_use_fused(shape, packed);
   }
 }
 

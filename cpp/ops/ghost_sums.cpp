@@ -29,7 +29,7 @@ std::vector<double> ghost_sums(const LaidOutGradient& maps, const ChannelPlan& p
         .ghosts = ghosts,
         .origins = plan.origins.data(),
         .ghost_outputs = plan.ghost_outputs.data(),
-        .reach = plan.reach,
+        .radius = plan.radius,
         .grad_output = data_of<T>(grad_output),
         .grad_output_strides = strides_of(grad_output),
         .activation = maps.activation(),

@@ -64,14 +64,19 @@ def evaluate_command(
     dtype: Dtype = "float32",
     channel: Annotated[
         Literal["y", "rgb"] | None,
-        typer.Option(help="Compare luma, or all colors (as DIV2K does, which shaves scale + 6)."),
+        typer.Option(
+            help="Compare luma, or all colors (as DIV2K does, with a border of scale + 6)."
+        ),
     ] = None,
     y: Annotated[
         Literal["uint8", "float"] | None,
         typer.Option(help="Keep luma in float (EDSR, RDN) or round it to uint8 (CARN)."),
     ] = None,
-    shave: Annotated[
-        int | None, typer.Option(min=0, help="Pixels to leave out along each edge.")
+    crop_border: Annotated[
+        int | None,
+        typer.Option(
+            "--crop-border", "--shave", min=0, help="Pixels to leave out along each edge."
+        ),
     ] = None,
     low: Annotated[
         Literal["uint8", "float"] | None,
@@ -82,7 +87,8 @@ def evaluate_command(
 ) -> None:
     """Measure PSNR and SSIM on benchmark sets.
 
-    Without --channel, --y, --shave and --low, each network is measured as its own paper does it.
+    Without --channel, --y, --crop-border and --low, each network is measured as its own paper
+    does it.
     The protocol is stored with the numbers.
     """
     check_output(json_path, overwrite)
@@ -92,7 +98,7 @@ def evaluate_command(
         "device": torch_device(device),
         "dtype": torch_dtype(dtype),
     }
-    given = {"channel": channel, "y_rounding": y, "shave": shave, "low_resolution": low}
+    given = {"channel": channel, "y_rounding": y, "crop_border": crop_border, "low_resolution": low}
     tasks = _plan(models, data, scale, given)
     results = _measure(tasks, options)
     _print_table(tasks, results, stderr=json_path == STANDARD_OUTPUT)
@@ -210,7 +216,7 @@ def _print_table(
 def _in_words(result: EvaluationResult) -> str:
     protocol = result.protocol
     channel = "RGB" if protocol.channel == "rgb" else f"Y {protocol.y_rounding}"
-    words = [channel, f"shave {protocol.shave}"]
+    words = [channel, f"crop border {protocol.crop_border}"]
     if protocol.low_resolution == "float":
         words.append("float input and output")
     elif result.inputs == "imresize":

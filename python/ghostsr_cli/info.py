@@ -59,14 +59,14 @@ def _describe(file: str) -> tuple[dict[str, Any], str]:
     served = ", ".join(f"x{scale}" for scale in model.scales)
     low, high = 0, int(model.value_range)
     lines = [
-        f"{content['architecture']}, {served}, {model.colour.upper()} in {low}..{high}, "
+        f"{content['architecture']}, {served}, {model.color.upper()} in {low}..{high}, "
         f"{content['ghost_layers']} of {content['convolutions']} convolutions are ghost layers",
         "hyperparameters: "
         + ", ".join(
             f"{printable(key, 60)}={printable(value, 200)}"
             for key, value in content["hyperparameters"].items()
         ),
-        f"read as {printable(model.origin['layout'])}",
+        f"read as {printable(model.origin['read_as'])}",
         *(f"- {printable(found)}" for found in model.origin["evidence"]),
     ]
     return content, "\n".join([*lines, "", cost(model).table(), "", _paths_table(paths)])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ghostsr_ext.models import SRModel
     from ghostsr_ext.training import Config, RunResult
-    from ghostsr_ext.training.observers import Progress
+    from ghostsr_ext.training.observers import TrainingProgress
     from ghostsr_ext.training.run_folder import RunFolder
     from ghostsr_ext.training.validation import Measurement
 
@@ -172,7 +172,7 @@ class _Terminal:
         """Move the bar."""
         self._bar.update(self._task, completed=step)
 
-    def progressed(self, progress: Progress, model: SRModel) -> None:
+    def progressed(self, progress: TrainingProgress, model: SRModel) -> None:
         """Show loss, learning rate and speed."""
         speed = f"{progress.images_per_second:.1f} img/s"
         figures = f"loss {progress.loss:.5f}  lr {progress.lr:.1e}  {speed}"

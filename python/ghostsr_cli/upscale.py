@@ -28,7 +28,7 @@ from ghostsr_cli.output import print_warnings_in_one_line, say
 if TYPE_CHECKING:
     import torch
 
-    from ghostsr_ext.inference import Job, Outcome, Upscaler
+    from ghostsr_ext.inference import Outcome, UpscaleJob, Upscaler
 
 _STANDARD_STREAM = "-"
 
@@ -137,7 +137,7 @@ def upscale_command(
     if part[1] > 1:
         say(f"part {part[0]} of {part[1]}: {len(own)} of {len(jobs)} files", error=True)
     outcome = _run(upscaler, own, quality, overwrite, keep)
-    _summarise(outcome)
+    _summarize(outcome)
     if outcome.failed:
         raise typer.Exit(1)
 
@@ -208,7 +208,11 @@ def _upscale_stream(upscaler: Upscaler, suffix: str, quality: int, keep_metadata
 
 
 def _run(
-    upscaler: Upscaler, jobs: Sequence[Job], quality: int, overwrite: bool, keep_metadata: bool
+    upscaler: Upscaler,
+    jobs: Sequence[UpscaleJob],
+    quality: int,
+    overwrite: bool,
+    keep_metadata: bool,
 ) -> Outcome:
     from ghostsr_ext.inference import upscale_files
 
@@ -224,7 +228,7 @@ def _run(
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[Job, float], None] | None]:
+def _progress(total: int) -> Iterator[Callable[[UpscaleJob, float], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
@@ -234,11 +238,11 @@ def _progress(total: int) -> Iterator[Callable[[Job, float], None] | None]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
     from ghostsr_ext.text import printable
 
-    parts: dict[Job, float] = {}
+    parts: dict[UpscaleJob, float] = {}
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total)
 
-        def report(job: Job, part: float) -> None:
+        def report(job: UpscaleJob, part: float) -> None:
             progress.advance(task, part - parts.get(job, 0.0))
             parts[job] = part
             progress.update(task, description=f"{len(parts)}/{total} {printable(job.source.name)}")
@@ -246,7 +250,7 @@ def _progress(total: int) -> Iterator[Callable[[Job, float], None] | None]:
         yield report
 
 
-def _summarise(outcome: Outcome) -> None:
+def _summarize(outcome: Outcome) -> None:
     from ghostsr_ext.text import printable
 
     for job in outcome.written:

@@ -11,7 +11,7 @@ from torch import nn
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
-from ghostsr_ext.models.tracing import trace_calls
+from ghostsr_ext.models.layer_calls import trace_calls
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
 from ghostsr_ext.ops import packed_weight_bytes
 

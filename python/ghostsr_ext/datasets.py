@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ class PicturePair:
         high_path: The original.
         low_path: The small version, or None where it is made from the original.
         size: Rows and columns of the original, cut to ``scale`` times the small version.
+        reduction: What the file is reduced to before it serves as original, as a part of its rows
+            and columns, 1 for the file as it is.
     """
 
     name: str
@@ -40,6 +43,29 @@ class PicturePair:
     high_path: Path
     low_path: Path | None
     size: tuple[int, int]
+    reduction: float = 1.0
+
+    def reduced(self, part: float) -> PicturePair:
+        """Return the pair of the same file reduced, as MATLAB's ``imresize`` does, and then cut.
+
+        Args:
+            part: Rows and columns as a part of those of the file, above 0 and at most 1.
+
+        Raises:
+            InputError: The small version is a file of its own, or nothing would be left.
+        """
+        if part == 1:
+            return self
+        if self.low_path is not None:
+            raise InputError(
+                f"{self.low_path}: belongs to the original at its own size; sets that bring small "
+                "versions cannot be reduced"
+            )
+        rows, columns = (math.ceil(part * length) for length in read_size(self.high_path))
+        size = (rows - rows % self.scale, columns - columns % self.scale)
+        if 0 in size:
+            raise InputError(f"{self.high_path}: {columns}x{rows} is too small for x{self.scale}")
+        return replace(self, name=f"{self.name} at {part:g}", size=size, reduction=part)
 
     def read_high(self) -> NDArray[np.uint8]:
         """Read the original, cut at the right and the bottom to ``size``.
@@ -51,6 +77,8 @@ class PicturePair:
             InputError: The file cannot be read, or its size has changed since it was listed.
         """
         image = read_image(self.high_path)
+        if self.reduction != 1:
+            image = imresize(image, self.reduction)
         rows, columns = self.size
         if image.shape[0] < rows or image.shape[1] < columns:
             raise InputError(f"{self.high_path}: has changed while the set was in use")

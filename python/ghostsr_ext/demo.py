@@ -154,7 +154,7 @@ class _Workbench:
 
 def _bicubic(scale: int, picture: Picture) -> Picture:
     alpha = None if picture.alpha is None else imresize(picture.alpha, scale)
-    return Picture(imresize(picture.pixels, scale), alpha, picture.grey, picture.icc_profile)
+    return Picture(imresize(picture.pixels, scale), alpha, picture.gray, picture.icc_profile)
 
 
 def _eight_bits(picture: Picture) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,9 +15,7 @@ from ghostsr_ext.imaging import imresize
 from ghostsr_ext.inference import Upscaler
 from ghostsr_ext.metrics import Protocol, compare
 from ghostsr_ext.models import SRModel
-
-Progress = Callable[[int, int, str], None]
-"""Called after each picture with the pictures done, the pictures in all, and the picture's name."""
+from ghostsr_ext.progress import ProgressCallback
 
 
 @dataclass(frozen=True)
@@ -27,8 +24,8 @@ class ImageResult:
 
     Attributes:
         name: The picture's file name without suffix.
-        psnr: In dB; infinite when the output equals the original.
-        ssim: At most 1; NaN for a picture that is smaller than the window of SSIM.
+        psnr: The PSNR in dB; infinite when the output equals the original.
+        ssim: The SSIM, at most 1; NaN for a picture that is smaller than the window of SSIM.
     """
 
     name: str
@@ -104,7 +101,7 @@ def default_protocol(model: SRModel, scale: int) -> Protocol:
     Returns:
         VDSR's for a network that sharpens enlarged luma, else that of EDSR and its successors.
     """
-    if model.input_upscaled and model.colour == "y":
+    if model.input_upscaled and model.color == "y":
         return Protocol.vdsr(scale)
     return Protocol.benchmark(scale)
 
@@ -119,7 +116,7 @@ def evaluate(
     tile: int | Literal["auto"] | None = "auto",
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> EvaluationResult:
     """Enlarge every small picture of a set and compare it with its original.
 

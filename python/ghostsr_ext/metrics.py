@@ -25,7 +25,7 @@ _SSIM_SIGMA = 1.5
 _SSIM_K1, _SSIM_K2 = 0.01, 0.03
 
 # EDSR (Lim et al. 2017, section 4) leaves out 6 + scale pixels on DIV2K.
-_DIV2K_EXTRA_SHAVE = 6
+_DIV2K_EXTRA_BORDER = 6
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Protocol:
             (EDSR, RDN). Has no meaning for ``"rgb"``.
         output_rounding: Whether the network's output is clipped and rounded to ``"uint8"`` before
             the comparison, or kept in ``"float"`` (clipped all the same).
-        shave: Pixels left out along each edge.
+        crop_border: Pixels left out along each edge.
         low_resolution: What the network is given: the data set's small pictures, ``"uint8"``; or
             small pictures made from the originals in floating point, ``"float"`` (VDSR).
     """
@@ -46,7 +46,7 @@ class Protocol:
     channel: Channel = "y"
     y_rounding: Rounding = "float"
     output_rounding: Rounding = "uint8"
-    shave: int = 0
+    crop_border: int = 0
     low_resolution: Rounding = "uint8"
 
     def __post_init__(self) -> None:
@@ -58,23 +58,23 @@ class Protocol:
         _check_choice("channel", self.channel, ("y", "rgb"))
         for name in ("y_rounding", "output_rounding", "low_resolution"):
             _check_choice(name, getattr(self, name), ("uint8", "float"))
-        if self.shave != int(self.shave) or self.shave < 0:
-            raise InputError(f"shave: {self.shave}; must be a whole number, 0 or more")
+        if self.crop_border != int(self.crop_border) or self.crop_border < 0:
+            raise InputError(f"crop_border: {self.crop_border}; must be a whole number, 0 or more")
 
     @classmethod
     def benchmark(cls, scale: int, *, y_rounding: Rounding = "float") -> Protocol:
         """Set5, Set14, B100, Urban100: luma, with ``scale`` pixels left out along each edge."""
-        return cls(y_rounding=y_rounding, shave=scale)
+        return cls(y_rounding=y_rounding, crop_border=scale)
 
     @classmethod
     def div2k(cls, scale: int) -> Protocol:
         """DIV2K: all three channels, with ``scale + 6`` pixels left out along each edge."""
-        return cls(channel="rgb", shave=scale + _DIV2K_EXTRA_SHAVE)
+        return cls(channel="rgb", crop_border=scale + _DIV2K_EXTRA_BORDER)
 
     @classmethod
     def vdsr(cls, scale: int) -> Protocol:
         """VDSR (Kim et al. 2016): luma in floating point from the small picture to the output."""
-        return cls(output_rounding="float", shave=scale, low_resolution="float")
+        return cls(output_rounding="float", crop_border=scale, low_resolution="float")
 
     def as_dict(self) -> dict[str, Any]:
         """The protocol as JSON values."""
@@ -86,8 +86,9 @@ class Quality:
     """What a comparison gives.
 
     Attributes:
-        psnr: In dB; infinite for equal pictures.
-        ssim: At most 1; NaN where what is left after shaving is smaller than its window.
+        psnr: The PSNR in dB; infinite for equal pictures.
+        ssim: The SSIM, at most 1; NaN where what is left without the border is smaller than its
+            window.
     """
 
     psnr: float
@@ -178,10 +179,10 @@ def _measured(image: NDArray[Any], protocol: Protocol) -> NDArray[Any]:
         image = round_to_uint8(image)
     elif protocol.channel == "rgb" and image.ndim == 2:
         raise InputError("protocol: channel 'rgb' cannot be measured on luma alone; use 'y'")
-    border = protocol.shave
+    border = protocol.crop_border
     rows, columns = image.shape[:2]
     if 2 * border >= min(rows, columns):
-        raise InputError(f"shave: {border} leaves nothing of a picture of {_size(image)}")
+        raise InputError(f"crop_border: {border} leaves nothing of a picture of {_size(image)}")
     return image[border : rows - border, border : columns - border]
 
 

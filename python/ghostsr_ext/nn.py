@@ -125,7 +125,10 @@ class FusedConv2d(nn.Conv2d):
         if isinstance(padding, str) or self.padding_mode != "zeros":
             padded, padding = _pad(self, input)
         plain = padded.is_cpu and type(padded) is Tensor
-        source, shift = _NO_GHOSTS if plain else _no_ghosts(padded)
+        # A compiled graph would take the sizes of a global tensor for ones that may change, and
+        # ask at each call whether they equal those of the map.
+        shared = plain and not torch.compiler.is_compiling()
+        source, shift = _NO_GHOSTS if shared else _no_ghosts(padded)
         weight, bias = _weight_and_bias(self)
         activation = self.activation
         return ops.ghost_conv(
@@ -200,8 +203,8 @@ class GhostConv2d(nn.Module):
         order: int64 buffer [C_out]; output p is concat(intrinsic, ghost)[order[p]].
         tau: Temperature of the selection.
         noise: Whether Gumbel noise is added to the logits in training mode.
-        explored: Part of the ghosts that noise is added to, drawn anew in each forward: of the
-            rows of ``logits``. All of them by default.
+        exploration_rate: Part of the ghosts that noise is added to, drawn anew in each forward:
+            of the rows of ``logits``. All of them by default.
         estimator: The gradient of the logits, "straight-through" or "reinmax"; see
             :func:`ghostsr_ext.shift_selection.choose_by_reinmax`. With the latter, ghosts that are
             not explored get none, and without noise none are.
@@ -284,7 +287,7 @@ class GhostConv2d(nn.Module):
         self.residual_scale = residual_scale
         self.tau = 1.0
         self.noise = True
-        self.explored = 1.0
+        self.exploration_rate = 1.0
         self.estimator: ShiftEstimator = "straight-through"
         self.cache = ops.LayerCache()
 
@@ -377,7 +380,7 @@ class GhostConv2d(nn.Module):
         """Return the logits, the noise and the temperature of training."""
         if self.estimator == "straight-through" and not self.noise:
             return logits, None, self.tau
-        drawn = draw_rows(logits, self.explored if self.noise else 0.0)
+        drawn = draw_rows(logits, self.exploration_rate if self.noise else 0.0)
         noise = gumbel_noise(logits) * drawn
         if self.estimator == "reinmax":
             return choose_by_reinmax(logits, noise, self.tau, drawn), None, 1.0
@@ -444,12 +447,12 @@ class GhostConv2d(nn.Module):
             if list(table.shape) != size:
                 raise ValueError(f"{name}: found shape {list(table.shape)}; {size} is needed")
         if ghosts:
-            least, most, reach = int(source.min()), int(source.max()), int(shift.abs().max())
+            least, most, largest = int(source.min()), int(source.max()), int(shift.abs().max())
             if least < 0 or most >= intrinsic:
                 raise ValueError(f"source: found {least}..{most}; 0..{intrinsic - 1} is allowed")
-            if reach > self.max_shift:
+            if largest > self.max_shift:
                 raise ValueError(
-                    f"shift: found {reach}; at most max_shift = {self.max_shift} is allowed"
+                    f"shift: found {largest}; at most max_shift = {self.max_shift} is allowed"
                 )
         if not torch.equal(
             order.sort().values.cpu(), torch.arange(outputs, dtype=order.dtype, device="cpu")
@@ -525,7 +528,7 @@ def ghost_count(out_channels: int, ghost_ratio: float, groups: int = 1) -> int:
 
     Args:
         out_channels: C_out.
-        ghost_ratio: In [0, 1).
+        ghost_ratio: The part of the output channels that are ghosts, in [0, 1).
         groups: Groups of the convolution.
 
     Raises:

@@ -13,7 +13,7 @@ from torch import nn
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
-from ghostsr_ext.models.tracing import LAYER_TYPES, LayerCall, trace_calls
+from ghostsr_ext.models.layer_calls import LAYER_TYPES, LayerCall, trace_calls
 from ghostsr_ext.nn import GhostConv2d
 
 LayerKind = Literal["dense", "ghost", "transposed", "linear"]
@@ -136,7 +136,7 @@ def cost(
         model: An ``SRModel``, dense or converted; or any network from [1, 3, h, w] if ``scale`` is
             given.
         hr_size: Height and width of the upscaled picture; 1280 x 720 by convention.
-        scale: For a network of several scales, the one to count; None for ``model.scale``.
+        scale: The scale to count, of a network of several; None for ``model.scale``.
 
     Raises:
         InputError: A size or the scale is out of its domain.
@@ -185,7 +185,7 @@ def describe(
 ) -> dict[str, Any]:
     """Return what a network is and costs, as a JSON-able dictionary.
 
-    Its entries are ``architecture``, ``hyperparameters``, ``scales``, ``value_range``, ``colour``,
+    Its entries are ``architecture``, ``hyperparameters``, ``scales``, ``value_range``, ``color``,
     ``input_upscaled``, ``receptive_field`` (a radius, see ``SRModel.receptive_field``),
     ``ghost_layers`` (number), ``convolutions`` (number), ``cost`` (see ``Cost.to_json``),
     ``origin`` and ``metadata``.
@@ -206,7 +206,7 @@ def describe(
         "hyperparameters": hyperparameters,
         "scales": list(model.scales),
         "value_range": model.value_range,
-        "colour": model.colour,
+        "color": model.color,
         "input_upscaled": model.input_upscaled,
         "receptive_field": model.receptive_field,
         "ghost_layers": sum(layer.kind == "ghost" for layer in total.layers),

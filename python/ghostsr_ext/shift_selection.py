@@ -23,12 +23,12 @@ def gumbel_noise(logits: Tensor) -> Tensor:
     )
 
 
-def draw_rows(logits: Tensor, explored: float) -> Tensor:
-    """Return [G, 1], whether a row draws; each does with the chance ``explored``."""
-    if explored == 1:
+def draw_rows(logits: Tensor, exploration_rate: float) -> Tensor:
+    """Return [G, 1], whether a row draws; each does with the chance ``exploration_rate``."""
+    if exploration_rate == 1:
         # No random numbers, so that the noise alone depends on the seed, as in the paper's method.
         return torch.ones_like(logits[:, :1], dtype=torch.bool)
-    return torch.rand_like(logits[:, :1], dtype=torch.float32) < explored
+    return torch.rand_like(logits[:, :1], dtype=torch.float32) < exploration_rate
 
 
 def choose_by_reinmax(logits: Tensor, noise: Tensor, tau: float, drawn: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def checked(content):
     assert channels == 3
     assert 0 < rows * columns <= MOST_PIXELS
     assert picture.pixels.dtype in (np.uint8, np.uint16)
-    if picture.grey:
+    if picture.gray:
         assert (picture.pixels == picture.pixels[..., :1]).all()
     if picture.alpha is not None:
         assert picture.alpha.shape == (rows, columns)

@@ -14,8 +14,8 @@ struct Problem {
   Extent extent;
   int64_t first_channels;
   int64_t second_channels;
-  int64_t reach_y;
-  int64_t reach_x;
+  int64_t max_lag_y;
+  int64_t max_lag_x;
 };
 
 std::vector<float> random_maps(const Extent& extent, int64_t channels, unsigned seed) {
@@ -38,10 +38,10 @@ void one_by_one_backwards(int64_t count, FunctionRef<void(int64_t, int64_t)> bod
 
 std::vector<double> correlation(const Problem& problem, const std::vector<float>& first,
                                 const std::vector<float>& second, ParallelFor parallel = whole) {
-  const int64_t lags = (2 * problem.reach_y + 1) * (2 * problem.reach_x + 1);
+  const int64_t lags = (2 * problem.max_lag_y + 1) * (2 * problem.max_lag_x + 1);
   std::vector<double> sums(lags * problem.first_channels * problem.second_channels, -1.0);
   correlate_maps({problem.extent, first.data(), problem.first_channels, second.data(),
-                  problem.second_channels, problem.reach_y, problem.reach_x},
+                  problem.second_channels, problem.max_lag_y, problem.max_lag_x},
                  sums.data(), parallel);
   return sums;
 }
@@ -50,8 +50,8 @@ std::vector<double> expected(const Problem& problem, const std::vector<float>& f
                              const std::vector<float>& second) {
   const auto [batch, height, width] = problem.extent;
   std::vector<double> sums;
-  for (int64_t ly = -problem.reach_y; ly <= problem.reach_y; ++ly) {
-    for (int64_t lx = -problem.reach_x; lx <= problem.reach_x; ++lx) {
+  for (int64_t ly = -problem.max_lag_y; ly <= problem.max_lag_y; ++ly) {
+    for (int64_t lx = -problem.max_lag_x; lx <= problem.max_lag_x; ++lx) {
       for (int64_t i = 0; i < problem.first_channels; ++i) {
         for (int64_t j = 0; j < problem.second_channels; ++j) {
           double sum = 0;

@@ -129,19 +129,19 @@ TEST(Pointwise, NanReachesItsOwnPixelAlone) {
   }
 }
 
-TEST(FusedWins, OnTheFusionsOfCascades) {
-  EXPECT_TRUE(fused_wins(shape_of(1, 256, 96, 96, 64, 0), true));
-  EXPECT_TRUE(fused_wins(shape_of(1, 64, 96, 96, 32, 32), true));
+TEST(ShouldUseFused, OnTheFusionsOfCascades) {
+  EXPECT_TRUE(should_use_fused(shape_of(1, 256, 96, 96, 64, 0), true));
+  EXPECT_TRUE(should_use_fused(shape_of(1, 64, 96, 96, 32, 32), true));
 }
 
-TEST(FusedWins, NotWherePaddingMakesMostOfTheOutputs) {
-  EXPECT_FALSE(fused_wins(shape_of(1, 64, 96, 96, 2, 0), true));
-  EXPECT_FALSE(fused_wins(shape_of(1, 64, 96, 96, 64, 0, 64), true));
+TEST(ShouldUseFused, NotWherePaddingMakesMostOfTheOutputs) {
+  EXPECT_FALSE(should_use_fused(shape_of(1, 64, 96, 96, 2, 0), true));
+  EXPECT_FALSE(should_use_fused(shape_of(1, 64, 96, 96, 64, 0, 64), true));
 }
 
-TEST(FusedWins, NotWhereLargeWeightsServeFewPixels) {
-  EXPECT_FALSE(fused_wins(shape_of(1, 512, 3, 3, 512, 0), true));
-  EXPECT_TRUE(fused_wins(shape_of(1, 512, 24, 24, 512, 0), true));
+TEST(ShouldUseFused, NotWhereLargeWeightsServeFewPixels) {
+  EXPECT_FALSE(should_use_fused(shape_of(1, 512, 3, 3, 512, 0), true));
+  EXPECT_TRUE(should_use_fused(shape_of(1, 512, 24, 24, 512, 0), true));
 }
 
 TEST(Pointwise, PaddingIsRefused) {
@@ -153,10 +153,10 @@ TEST(Pointwise, PaddingIsRefused) {
   EXPECT_THROW(run(arguments, 1, Workspace(), serially), std::invalid_argument);
 }
 
-TEST(PointwiseWins, WhereThePixelsAreWorthThePacking) {
-  EXPECT_TRUE(fused_wins(shape_of(1, 64, 4, 4, 64, 0), false));
-  EXPECT_FALSE(fused_wins(shape_of(1, 256, 12, 12, 256, 0), false));
-  EXPECT_TRUE(fused_wins(shape_of(1, 256, 16, 16, 256, 0), false));
+TEST(ShouldUsePointwise, WhereThePixelsAreWorthThePacking) {
+  EXPECT_TRUE(should_use_fused(shape_of(1, 64, 4, 4, 64, 0), false));
+  EXPECT_FALSE(should_use_fused(shape_of(1, 256, 12, 12, 256, 0), false));
+  EXPECT_TRUE(should_use_fused(shape_of(1, 256, 16, 16, 256, 0), false));
 }
 
 }  // namespace

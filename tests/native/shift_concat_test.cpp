@@ -14,7 +14,7 @@
 #include "activations.h"
 #include "core/channel_plan.h"
 #include "core/half.h"
-#include "core/simd/sizes.h"
+#include "core/simd/block_sizes.h"
 #include "kernel_levels.h"
 
 namespace ghostsr {
@@ -29,7 +29,7 @@ using Backward = ShiftConcatBackwardParams<float>;
 void backward_by_pixels(const ShiftKernels<float>& kernels, const Backward& params, int64_t begin,
                         int64_t end) {
   const int64_t outputs = params.reader_begin[params.intrinsic_channels];
-  std::vector<float> workspace(backward_workspace(params.intrinsic_channels, outputs, params.reach) + 1,
+  std::vector<float> workspace(backward_workspace(params.intrinsic_channels, outputs, params.radius) + 1,
                                kOutside);
   kernels.backward_pixels(params, begin, end, workspace.data());
   EXPECT_EQ(workspace.back(), kOutside);
@@ -171,7 +171,7 @@ TEST_P(ShiftConcatKernels, EqualTheFormulaAndStayInTheirMemory) {
             .extent = shape.extent,
             .output_channels = channels,
             .origins = plan.origins.data(),
-            .reach = plan.reach,
+            .radius = plan.radius,
             .intrinsic = intrinsic.data(),
             .intrinsic_strides = intrinsic.strides,
             .residual = with_residual ? residual.data() : nullptr,
@@ -225,7 +225,7 @@ TEST_P(ShiftConcatKernels, HaveTheGradientOfTheFormula) {
           .origins = plan.origins.data(),
           .readers = plan.readers.data(),
           .reader_begin = plan.reader_begin.data(),
-          .reach = plan.reach,
+          .radius = plan.radius,
           .grad_output = gradient.data(),
           .grad_output_strides = gradient.strides,
           .activation = {kind, kind == ActivationKind::leaky ? slopes.data() : nullptr},
@@ -288,7 +288,7 @@ ThroughActivation through(const ShiftKernels<float>& kernels, float value, Activ
       .extent = kShape.extent,
       .output_channels = 19,
       .origins = plan.origins.data(),
-      .reach = 0,
+      .radius = 0,
       .intrinsic = map.data(),
       .intrinsic_strides = map.strides,
       .residual = nullptr,
@@ -310,7 +310,7 @@ ThroughActivation through(const ShiftKernels<float>& kernels, float value, Activ
       .origins = plan.origins.data(),
       .readers = plan.readers.data(),
       .reader_begin = plan.reader_begin.data(),
-      .reach = 0,
+      .radius = 0,
       .grad_output = ones.data(),
       .grad_output_strides = ones.strides,
       .activation = activation,
@@ -408,7 +408,7 @@ TEST(ChannelPlan, ResolvesEveryOutputAndItsReaders) {
       make_channel_plan(2, 2, source.data(), shift.data(), gain.data(), nullptr, order.data());
 
   EXPECT_TRUE(plan.affine);
-  EXPECT_EQ(plan.reach, 3);
+  EXPECT_EQ(plan.radius, 3);
   EXPECT_EQ(plan.ghost_outputs, (std::vector<int64_t>{2, 0}));
   EXPECT_EQ(plan.reader_begin, (std::vector<int64_t>{0, 2, 4}));
   EXPECT_EQ(plan.readers, (std::vector<int64_t>{0, 1, 2, 3}));

@@ -141,7 +141,7 @@ TEST_P(GhostSums, EqualTheirDefinition) {
           .ghosts = ghosts,
           .origins = plan.origins.data(),
           .ghost_outputs = plan.ghost_outputs.data(),
-          .reach = plan.reach,
+          .radius = plan.radius,
           .grad_output = gradient.data(),
           .grad_output_strides = strides(intrinsic + ghosts),
           .activation = {activation, activation == ActivationKind::leaky ? slopes.data() : nullptr},

@@ -358,43 +358,45 @@ TEST(Winograd, NanReachesEveryOutputThatReadsIt) {
 
 // The choice of the path
 
-TEST(WinogradWins, OnTheLayersOfSuperResolutionNetworks) {
-  EXPECT_TRUE(fused_wins(shape_of(1, 64, 128, 128, 32, 32), true));
-  EXPECT_TRUE(fused_wins(shape_of(1, 256, 96, 96, 128, 128), true));
-  EXPECT_TRUE(fused_wins(shape_of(16, 64, 48, 48, 64, 0), true));
+TEST(ShouldUseWinograd, OnTheLayersOfSuperResolutionNetworks) {
+  EXPECT_TRUE(should_use_fused(shape_of(1, 64, 128, 128, 32, 32), true));
+  EXPECT_TRUE(should_use_fused(shape_of(1, 256, 96, 96, 128, 128), true));
+  EXPECT_TRUE(should_use_fused(shape_of(16, 64, 48, 48, 64, 0), true));
 }
 
-TEST(WinogradWins, NotOnThePictureItself) { EXPECT_FALSE(fused_wins(shape_of(1, 3, 128, 128, 64, 0), true)); }
-
-TEST(WinogradWins, NotOnMapsLowerOrNarrowerThanATile) {
-  EXPECT_FALSE(fused_wins(shape_of(1, 64, 3, 128, 32, 32), true));
-  EXPECT_FALSE(fused_wins(shape_of(1, 64, 128, 3, 32, 32), true));
+TEST(ShouldUseWinograd, NotOnThePictureItself) {
+  EXPECT_FALSE(should_use_fused(shape_of(1, 3, 128, 128, 64, 0), true));
 }
 
-TEST(WinogradWins, OnlyOnMapsThatAreWorthPackingTheWeightFor) {
-  EXPECT_TRUE(fused_wins(shape_of(1, 16, 4, 4, 16, 0), false));
-  EXPECT_FALSE(fused_wins(shape_of(1, 64, 8, 8, 32, 32), false));
-  EXPECT_TRUE(fused_wins(shape_of(2, 64, 8, 8, 32, 32), false));
-  EXPECT_TRUE(fused_wins(shape_of(1, 64, 12, 12, 32, 32), false));
-  EXPECT_FALSE(fused_wins(shape_of(1, 256, 24, 24, 256, 0), false));
-  EXPECT_TRUE(fused_wins(shape_of(1, 256, 32, 32, 256, 0), false));
+TEST(ShouldUseWinograd, NotOnMapsLowerOrNarrowerThanATile) {
+  EXPECT_FALSE(should_use_fused(shape_of(1, 64, 3, 128, 32, 32), true));
+  EXPECT_FALSE(should_use_fused(shape_of(1, 64, 128, 3, 32, 32), true));
 }
 
-TEST(WinogradWins, OnGroupsOfEightChannelsOrMore) {
+TEST(ShouldUseWinograd, OnlyOnMapsThatAreWorthPackingTheWeightFor) {
+  EXPECT_TRUE(should_use_fused(shape_of(1, 16, 4, 4, 16, 0), false));
+  EXPECT_FALSE(should_use_fused(shape_of(1, 64, 8, 8, 32, 32), false));
+  EXPECT_TRUE(should_use_fused(shape_of(2, 64, 8, 8, 32, 32), false));
+  EXPECT_TRUE(should_use_fused(shape_of(1, 64, 12, 12, 32, 32), false));
+  EXPECT_FALSE(should_use_fused(shape_of(1, 256, 24, 24, 256, 0), false));
+  EXPECT_TRUE(should_use_fused(shape_of(1, 256, 32, 32, 256, 0), false));
+}
+
+TEST(ShouldUseWinograd, OnGroupsOfEightChannelsOrMore) {
   Shape shape = shape_of(1, 64, 96, 96, 32, 32);
   for (const std::int64_t groups : {4, 8}) {
     shape.groups = groups;
-    EXPECT_TRUE(fused_wins(shape, true)) << groups;
+    EXPECT_TRUE(should_use_fused(shape, true)) << groups;
   }
   shape.groups = 16;
-  EXPECT_FALSE(fused_wins(shape, true));
+  EXPECT_FALSE(should_use_fused(shape, true));
 }
 
-TEST(WinogradWins, NotWhereLargeWeightsServeFewTiles) {
-  EXPECT_FALSE(fused_wins(shape_of(1, 256, 4, 4, 128, 128), true));
-  EXPECT_FALSE(fused_wins(shape_of(1, 256, 8, 8, 256, 0), true));
-  EXPECT_TRUE(fused_wins(shape_of(1, 256, 12, 12, 256, 0), true));
-  EXPECT_TRUE(fused_wins(shape_of(1, 64, 4, 4, 32, 32), true));
+TEST(ShouldUseWinograd, NotWhereLargeWeightsServeFewTiles) {
+  EXPECT_FALSE(should_use_fused(shape_of(1, 256, 4, 4, 128, 128), true));
+  EXPECT_FALSE(should_use_fused(shape_of(1, 256, 8, 8, 256, 0), true));
+  EXPECT_TRUE(should_use_fused(shape_of(1, 256, 12, 12, 256, 0), true));
+  EXPECT_TRUE(should_use_fused(shape_of(1, 64, 4, 4, 32, 32), true));
 }
 
 // Refusals

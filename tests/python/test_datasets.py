@@ -157,12 +157,12 @@ def test_a_picture_that_changes_meanwhile_is_noticed(tmp_path):
 
 
 def test_the_originals_are_given_as_three_channels_of_8_bits(tmp_path):
-    Image.fromarray(HIGH[..., 0]).save(tmp_path / "grey.png")
+    Image.fromarray(HIGH[..., 0]).save(tmp_path / "gray.png")
 
     (pair,) = open_picture_set(tmp_path).pairs(2)
 
     np.testing.assert_array_equal(pair.read_high(), np.stack([HIGH[:24, :30, 0]] * 3, axis=2))
-    assert read_image(tmp_path / "grey.png").dtype == np.uint8
+    assert read_image(tmp_path / "gray.png").dtype == np.uint8
 
 
 def no_low(root):

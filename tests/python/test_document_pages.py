@@ -60,7 +60,7 @@ def test_pages_load_nothing_from_elsewhere(site):
 
 
 @pytest.mark.parametrize("page", ["quick-start", "training"])
-def test_code_is_coloured_without_a_style_sheet(site, page):
+def test_code_is_colored_without_a_style_sheet(site, page):
     assert '<span style="color: #' in (site / f"{page}.html").read_text(encoding="utf-8")
 
 

@@ -67,8 +67,8 @@ def write_film(path: Path, environment: Path) -> None:
         "with av.open(sys.argv[1], 'w') as container:\n"
         "    stream = container.add_stream('libx264', rate=5)\n"
         "    stream.height, stream.width, stream.pix_fmt = 32, 48, 'yuv420p'\n"
-        "    for grey in range(3):\n"
-        "        picture = np.full((32, 48, 3), 80 * grey, np.uint8)\n"
+        "    for gray in range(3):\n"
+        "        picture = np.full((32, 48, 3), 80 * gray, np.uint8)\n"
         "        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))\n"
         "    container.mux(stream.encode(None))\n"
     )

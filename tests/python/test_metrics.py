@@ -61,7 +61,7 @@ def test_ssim_agrees_with_scikit_image_where_the_window_fits(shape):
     assert ssim(other, picture) == pytest.approx(expected, rel=1e-10)
 
 
-def test_ssim_of_colour_is_the_mean_of_its_channels():
+def test_ssim_of_color_is_the_mean_of_its_channels():
     picture = RNG.uniform(0, 255, (20, 20, 3))
     other = noisy(picture)
 
@@ -126,7 +126,7 @@ def test_the_protocol_is_json():
         "channel": "rgb",
         "y_rounding": "float",
         "output_rounding": "uint8",
-        "shave": 8,
+        "crop_border": 8,
         "low_resolution": "uint8",
     }
 
@@ -134,12 +134,12 @@ def test_the_protocol_is_json():
 HIGH = RNG.integers(0, 256, (30, 26, 3), np.uint8)
 
 
-def test_shaved_pixels_do_not_count():
+def test_pixels_of_the_border_do_not_count():
     output = HIGH.astype(float)
     output[:4] = output[-4:] = output[:, :4] = output[:, -4:] = 0
 
-    assert compare(output, HIGH, Protocol(shave=4)).psnr == math.inf
-    assert compare(output, HIGH, Protocol(shave=3)).psnr < 60
+    assert compare(output, HIGH, Protocol(crop_border=4)).psnr == math.inf
+    assert compare(output, HIGH, Protocol(crop_border=3)).psnr < 60
 
 
 def test_the_output_is_clipped_and_rounded_before_luma_is_taken():
@@ -150,7 +150,7 @@ def test_the_output_is_clipped_and_rounded_before_luma_is_taken():
     assert compare(output, HIGH, Protocol(output_rounding="float")).psnr < 60
 
 
-def test_rounded_luma_hides_small_colour_errors_that_float_luma_shows():
+def test_rounded_luma_hides_small_color_errors_that_float_luma_shows():
     output = HIGH.astype(float)
     output[..., 2] = np.where(HIGH[..., 2] > 0, HIGH[..., 2] - 1, 1)
 
@@ -181,7 +181,12 @@ def test_luma_alone_can_be_measured():
         (HIGH[1:], HIGH, Protocol(), "output: 26x29.*26x30"),
         (np.full(HIGH.shape, np.nan), HIGH, Protocol(), "NaN or infinite"),
         (np.full(HIGH.shape, np.inf), HIGH, Protocol(), "NaN or infinite"),
-        (HIGH, HIGH, Protocol(shave=13), "shave: 13 leaves nothing of a picture of 26x30"),
+        (
+            HIGH,
+            HIGH,
+            Protocol(crop_border=13),
+            "crop_border: 13 leaves nothing of a picture of 26x30",
+        ),
         (HIGH[..., 0], HIGH[..., 0], Protocol("rgb"), "'rgb' cannot be measured on luma"),
     ],
 )
@@ -195,8 +200,8 @@ def test_what_cannot_be_compared_is_said(output, target, protocol, message):
     [
         ({"channel": "ycbcr"}, "channel: 'ycbcr' is not one of 'y', 'rgb'"),
         ({"y_rounding": "int"}, "y_rounding: 'int'"),
-        ({"shave": -1}, "shave: -1"),
-        ({"shave": 1.5}, "shave: 1.5"),
+        ({"crop_border": -1}, "crop_border: -1"),
+        ({"crop_border": 1.5}, "crop_border: 1.5"),
     ],
 )
 def test_a_wrong_protocol_is_refused(arguments, message):

@@ -29,12 +29,7 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
@@ -337,10 +332,10 @@ def test_with_all_ghosts_explored_the_noise_alone_depends_on_the_seed():
 def test_noise_is_added_to_the_part_of_the_ghosts_that_is_explored(estimator):
     layer = GhostConv2d(4, 128, 3)
     layer.estimator = estimator
-    layer.explored = 0.0
+    layer.exploration_rate = 0.0
     torch.testing.assert_close(layer(INPUT), layer.eval()(INPUT))
 
-    layer.train().explored = 0.25
+    layer.train().exploration_rate = 0.25
     changed = []
     for _ in range(40):
         drawn = layer(INPUT) != layer.eval()(INPUT)
@@ -354,7 +349,7 @@ def test_noise_is_added_to_the_part_of_the_ghosts_that_is_explored(estimator):
 def test_reinmax_leaves_the_logits_of_ghosts_alone_that_are_not_explored():
     layer = GhostConv2d(4, 128, 3)
     layer.estimator = "reinmax"
-    layer.explored = 0.25
+    layer.exploration_rate = 0.25
 
     layer(INPUT).square().sum().backward()
 

@@ -26,12 +26,8 @@ PACKED_BYTES_BY_KIND = {
 
 
 @pytest.fixture(autouse=True)
-def _winograd(force_path):
+def _winograd(force_path, one_thread):
     force_path("winograd")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _make_layer(kind="ghost"):
@@ -98,7 +94,7 @@ def _load_state_dict_by_assignment(layer):
     layer.load_state_dict(state, assign=True)
 
 
-def _optimiser_step(optimiser_type, **options):
+def _optimizer_step(optimiser_type, **options):
     def step(layer):
         optimiser = optimiser_type(layer.parameters(), lr=0.5, **options)
         layer(INPUT).square().sum().backward()
@@ -177,10 +173,10 @@ CHANGES = {
         _negate,
     )
 } | {
-    "step of SGD": _optimiser_step(torch.optim.SGD),
-    "step of Adam": _optimiser_step(torch.optim.Adam),
-    "step of fused Adam": _optimiser_step(torch.optim.Adam, fused=True),
-    "step of foreach SGD": _optimiser_step(torch.optim.SGD, foreach=True),
+    "step of SGD": _optimizer_step(torch.optim.SGD),
+    "step of Adam": _optimizer_step(torch.optim.Adam),
+    "step of fused Adam": _optimizer_step(torch.optim.Adam, fused=True),
+    "step of foreach SGD": _optimizer_step(torch.optim.SGD, foreach=True),
 }
 
 

@@ -2,9 +2,9 @@ import json
 
 import pytest
 import torch
+from ghost_in_place import put_ghost_layer
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import EDSR, SRModel, create_model
-from ghostsr_ext.nn import GhostConv2d
 from ghostsr_ext.profiling import Cost, cost, describe
 from torch import nn
 
@@ -16,19 +16,7 @@ def meta_model(preset: str, **overrides: object) -> SRModel:
 
 def convert(model: SRModel, names: list[str], **options: object) -> SRModel:
     for name in names:
-        dense = model.get_submodule(name)
-        assert isinstance(dense, nn.Conv2d)
-        ghost = GhostConv2d(
-            dense.in_channels,
-            dense.out_channels,
-            dense.kernel_size,
-            padding=dense.padding,
-            groups=dense.groups,
-            device=dense.weight.device,
-            **options,
-        )
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, ghost)
+        put_ghost_layer(model, name, **options)
     return model
 
 
@@ -84,7 +72,7 @@ def test_saving_of_ghost_networks_at_ratio_one_half(
 ) -> None:
     model = meta_model(preset, scale=scale)
     dense = cost(model)
-    ghost = cost(convert(model, model.converted_by_default() + more))
+    ghost = cost(convert(model, model.default_layers() + more))
     assert 100 * (ghost.parameters / dense.parameters - 1) == pytest.approx(parameters, abs=0.06)
     assert 100 * (ghost.macs / dense.macs - 1) == pytest.approx(macs, abs=0.06)
 
@@ -192,7 +180,7 @@ def test_description_says_what_the_network_is() -> None:
     assert content["architecture"] == "edsr"
     assert content["hyperparameters"]["features"] == 8
     assert content["scales"] == [2]
-    assert (content["value_range"], content["colour"]) == (255.0, "rgb")
+    assert (content["value_range"], content["color"]) == (255.0, "rgb")
     assert (content["ghost_layers"], content["convolutions"]) == (1, 6)
     assert content["receptive_field"] == 7
     assert content["cost"]["parameters"] == cost(model).parameters

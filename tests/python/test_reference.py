@@ -8,10 +8,10 @@ from torch.nn import functional
 
 def _moved(features, dy, dx):
     """features[y + dy, x + dx] by padding with zeros and cutting out."""
-    reach = max(abs(dy), abs(dx))
-    padded = functional.pad(features, (reach,) * 4)
+    radius = max(abs(dy), abs(dx))
+    padded = functional.pad(features, (radius,) * 4)
     height, width = features.shape[-2:]
-    top, left = reach + dy, reach + dx
+    top, left = radius + dy, radius + dx
     return padded[..., top : top + height, left : left + width]
 
 

@@ -1,4 +1,4 @@
-"""A package of a user's own, with a network, its key layout and an entry point, as a wheel."""
+"""A package of a user's own, with a network, its key mapping and an entry point, as a wheel."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 NETWORKS = """
 import torch
-from ghostsr_ext.checkpoints import Layout, register_layout
+from ghostsr_ext.checkpoints import KeyMapping, register_key_mapping
 from ghostsr_ext.models import SRModel, register_model
 from torch import nn
 
@@ -32,7 +32,7 @@ class Tiny(SRModel):
         features = torch.relu(self.first(image))
         return nn.functional.pixel_shuffle(self.last(self.body(features) + features), scale)
 
-    def converted_by_default(self):
+    def default_layers(self):
         return ["body.0", "body.2"]
 
 
@@ -46,7 +46,9 @@ def read_theirs(draft):
 
 register_model("tiny", Tiny)
 register_model("tiny_wide", Tiny, features=16)
-register_layout(Layout("Their Tiny", ("theirs.first.weight", "theirs.last.weight"), read_theirs))
+register_key_mapping(
+    KeyMapping("Their Tiny", ("theirs.first.weight", "theirs.last.weight"), read_theirs)
+)
 """
 
 

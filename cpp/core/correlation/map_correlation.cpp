@@ -44,8 +44,8 @@ struct Tiling {
 
   Tiling(const MapCorrelation& maps, int64_t tile_size)
       : size(tile_size),
-        height(tile_size - 2 * maps.reach_y),
-        width(tile_size - 2 * maps.reach_x),
+        height(tile_size - 2 * maps.max_lag_y),
+        width(tile_size - 2 * maps.max_lag_x),
         rows(height > 0 ? divide_up(maps.extent.height, height) : 0),
         columns(width > 0 ? divide_up(maps.extent.width, width) : 0) {}
 
@@ -119,7 +119,7 @@ class Correlator {
   }
 
  private:
-  int64_t lags() const { return (2 * maps_.reach_y + 1) * (2 * maps_.reach_x + 1); }
+  int64_t lags() const { return (2 * maps_.max_lag_y + 1) * (2 * maps_.max_lag_x + 1); }
   int64_t pair_sums() const { return lags() * kGroup * kGroup; }
 
   void transform(int64_t begin, int64_t count) {
@@ -152,10 +152,10 @@ class Correlator {
     result.channel_stride = height * width;
     result.row_stride = width;
     result.channels = std::min<int64_t>(kGroup, channels - channel);
-    result.top = row - maps_.reach_y;
-    result.left = column - maps_.reach_x;
-    const int64_t around_y = is_first ? 0 : maps_.reach_y;
-    const int64_t around_x = is_first ? 0 : maps_.reach_x;
+    result.top = row - maps_.max_lag_y;
+    result.left = column - maps_.max_lag_x;
+    const int64_t around_y = is_first ? 0 : maps_.max_lag_y;
+    const int64_t around_x = is_first ? 0 : maps_.max_lag_x;
     result.row_begin = std::max<int64_t>(0, row - around_y);
     result.row_end = std::min(height, row + tiling_.height + around_y);
     result.column_begin = std::max<int64_t>(0, column - around_x);
@@ -174,8 +174,8 @@ class Correlator {
                                        frequency_stride_,
                                        count,
                                        column,
-                                       maps_.reach_y,
-                                       maps_.reach_x};
+                                       maps_.max_lag_y,
+                                       maps_.max_lag_x};
           kernels().spectrum.add_column(grid_, spectra, sums_.data() + pair * pair_sums());
         }
       }
@@ -230,7 +230,7 @@ class Correlator {
 void correlate_maps(const MapCorrelation& maps, double* sums, ParallelFor parallel) {
   if (maps.extent.batch * maps.extent.height * maps.extent.width == 0 || maps.first_channels == 0 ||
       maps.second_channels == 0) {
-    const int64_t lags = (2 * maps.reach_y + 1) * (2 * maps.reach_x + 1);
+    const int64_t lags = (2 * maps.max_lag_y + 1) * (2 * maps.max_lag_x + 1);
     std::fill_n(sums, lags * maps.first_channels * maps.second_channels, 0.0);
     return;
   }

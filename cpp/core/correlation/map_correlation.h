@@ -13,7 +13,7 @@
 namespace ghostsr {
 
 // The largest lag along one axis.
-constexpr int64_t kMaxCorrelationReach = 8;
+constexpr int64_t kMaxLag = 8;
 
 struct MapCorrelation {
   Extent extent;
@@ -21,12 +21,12 @@ struct MapCorrelation {
   int64_t first_channels;
   const float* second;  // [batch, second_channels, height, width], dense; may be `first`
   int64_t second_channels;
-  int64_t reach_y;  // 0..kMaxCorrelationReach
-  int64_t reach_x;
+  int64_t max_lag_y;  // 0..kMaxLag
+  int64_t max_lag_x;
 };
 
-// With ly in -reach_y..reach_y and lx in -reach_x..reach_x, writes
-//   sums[ly + reach_y, lx + reach_x, i, j] =
+// With ly in -max_lag_y..max_lag_y and lx in -max_lag_x..max_lag_x, writes
+//   sums[ly + max_lag_y, lx + max_lag_x, i, j] =
 //       sum over n, y, x of first[n, i, y, x] * second[n, j, y + ly, x + lx],
 // maps being zero outside. Products of some 65 thousand positions are summed in float32, and those sums in
 // double. The result does not depend on how `parallel` cuts the work. A NaN spoils all sums of its channel.

@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "core/simd/sizes.h"
+#include "core/simd/block_sizes.h"
 
 namespace ghostsr {
 
@@ -59,8 +59,8 @@ struct SpectrumColumn {
   int64_t frequency_stride;
   int64_t tiles;
   int64_t column;
-  int64_t reach_y;
-  int64_t reach_x;
+  int64_t max_lag_y;
+  int64_t max_lag_x;
 };
 
 struct SpectrumKernels {

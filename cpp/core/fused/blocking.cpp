@@ -3,13 +3,13 @@
 #include <algorithm>
 
 #include "core/fused/packed_weight.h"
-#include "core/fused/sizes.h"
+#include "core/fused/rounding.h"
 
 namespace ghostsr::fused {
 namespace {
 
 // Floats of V and M together that leave room for the weights in a second-level cache of 512 KiB.
-constexpr std::int64_t kBlockFloats = 40 * 1024;
+constexpr std::int64_t kBlockFloats = std::int64_t{40} * 1024;
 
 // Bounds of a block in tiles: enough to read the weights seldom, few enough to stay in the cache.
 constexpr std::int64_t kFewestTiles = 12;
@@ -35,7 +35,7 @@ std::size_t take(std::size_t& cursor, std::size_t floats) {
 
 }  // namespace
 
-Blocking make_blocking(const Shape& shape, int reach, int workers, int kernel_rows) {
+Blocking make_blocking(const Shape& shape, int radius, int workers, int kernel_rows) {
   const bool pointwise = shape.kernel == 1;
   const std::int64_t tile = pointwise ? 1 : 4;
   const std::int64_t out_width = shape.out_width();
@@ -55,9 +55,9 @@ Blocking make_blocking(const Shape& shape, int reach, int workers, int kernel_ro
   const std::int64_t band_rows =
       pointwise ? 1 : std::clamp<std::int64_t>(block_tiles / tile_columns, 1, tile_rows);
 
-  // A strip must hold the 2 * reach rows that each of its boundaries needs from it.
+  // A strip must hold the 2 * radius rows that each of its boundaries needs from it.
   const std::int64_t fewest =
-      std::max({ceil_div(kFewestRows, tile), band_rows, ceil_div(2 * std::int64_t{reach}, tile)});
+      std::max({ceil_div(kFewestRows, tile), band_rows, ceil_div(2 * std::int64_t{radius}, tile)});
   const std::int64_t wanted =
       workers > 1 ? ceil_div(kStripsPerWorker * workers, std::max<std::int64_t>(shape.batch, 1)) : 1;
   const std::int64_t strips =
@@ -73,9 +73,9 @@ Blocking make_blocking(const Shape& shape, int reach, int workers, int kernel_ro
   blocking.padded_in = static_cast<int>(padded_in);
   blocking.padded_group = static_cast<int>(padded_group);
   blocking.padded_intrinsic = static_cast<int>(padded_intrinsic);
-  blocking.reach = reach;
-  blocking.ring_rows = static_cast<int>(round_up(tile * band_rows + 2 * reach, tile));
-  blocking.row_floats = (reach + std::max(tile * tile_columns, out_width + reach)) * padded_intrinsic;
+  blocking.radius = radius;
+  blocking.buffer_rows = static_cast<int>(round_up(tile * band_rows + 2 * std::int64_t{radius}, tile));
+  blocking.row_floats = (radius + std::max(tile * tile_columns, out_width + radius)) * padded_intrinsic;
   if (!pointwise) {
     // The odd line keeps the components from falling into the same cache sets.
     constexpr auto kOddLine = static_cast<std::int64_t>(kLineFloats);
@@ -95,7 +95,7 @@ WorkspaceLayout make_workspace_layout(const Shape& shape, const Blocking& blocki
   std::size_t shared = 0;
   layout.bias = take(shared, size(blocking.padded_intrinsic));
   layout.zero_row = take(shared, size(blocking.row_floats));
-  layout.boundary_rows = take(shared, size(boundaries * 4 * blocking.reach * blocking.row_floats));
+  layout.boundary_rows = take(shared, size(boundaries * 4 * blocking.radius * blocking.row_floats));
   layout.boundary_arrivals = take(shared, size(boundaries));
   layout.workers = shared;
 
@@ -103,7 +103,7 @@ WorkspaceLayout make_workspace_layout(const Shape& shape, const Blocking& blocki
   layout.patch = take(worker, size(kComponents) * size(blocking.padded_in));
   layout.input_components = take(worker, size(kComponents * blocking.input_component_floats));
   layout.output_components = take(worker, size(kComponents * blocking.output_component_floats));
-  layout.ring = take(worker, size(blocking.ring_rows * blocking.row_floats));
+  layout.line_buffer = take(worker, size(blocking.buffer_rows * blocking.row_floats));
   layout.chunk = take(worker, size(blocking.chunk_pixels * shape.out_channels() + kChannelPadding));
   layout.worker_floats = worker;
 

@@ -23,9 +23,9 @@ struct Blocking {
   int padded_in = 0;         // of a group
   int padded_group = 0;      // intrinsic channels of a group
   int padded_intrinsic = 0;  // of all groups, each padded by itself
-  int reach = 0;             // the largest shift
+  int radius = 0;            // the largest shift
 
-  int ring_rows = 0;
+  int buffer_rows = 0;
   std::ptrdiff_t row_floats = 0;  // an intrinsic row with its margins
 
   std::ptrdiff_t input_component_floats = 0;   // between the components of V
@@ -36,20 +36,20 @@ struct Blocking {
   std::int64_t boundaries(std::int64_t batch) const { return batch * (strips - 1); }
 };
 
-Blocking make_blocking(const Shape& shape, int reach, int workers, int kernel_rows);
+Blocking make_blocking(const Shape& shape, int radius, int workers, int kernel_rows);
 
 // Offsets, in floats, from the start of the workspace; those of a worker from the start of its part.
 struct WorkspaceLayout {
   std::size_t bias = 0;
   std::size_t zero_row = 0;
-  std::size_t boundary_rows = 0;      // [boundary][4 * reach] rows
+  std::size_t boundary_rows = 0;      // [boundary][4 * radius] rows
   std::size_t boundary_arrivals = 0;  // [boundary] int32
   std::size_t workers = 0;
 
   std::size_t patch = 0;
   std::size_t input_components = 0;
   std::size_t output_components = 0;
-  std::size_t ring = 0;
+  std::size_t line_buffer = 0;
   std::size_t chunk = 0;
   std::size_t worker_floats = 0;
 

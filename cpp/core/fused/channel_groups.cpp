@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include "core/fused/packed_weight.h"
-#include "core/fused/sizes.h"
+#include "core/fused/rounding.h"
 
 namespace ghostsr::fused {
 

@@ -9,7 +9,7 @@
 
 #include "core/fused/blocking.h"
 #include "core/fused/channel_groups.h"
-#include "core/fused/sizes.h"
+#include "core/fused/rounding.h"
 #include "core/fused/stages.h"
 #include "core/fused/strip.h"
 #include "core/simd/kernels.h"
@@ -21,7 +21,7 @@ namespace {
 constexpr std::int64_t kLargestSize = std::numeric_limits<int>::max() / 64;
 
 // Outputs larger than this leave the caches before they are read again.
-constexpr std::int64_t kStreamedFloats = 256 * 1024;
+constexpr std::int64_t kStreamedFloats = std::int64_t{256} * 1024;
 
 void check_range(const char* name, std::int64_t value, std::int64_t least, std::int64_t greatest) {
   if (value < least || value > greatest) {
@@ -65,7 +65,7 @@ void check(const Arguments& arguments, int workers) {
   check_range("the channel plan's output channels",
               static_cast<std::int64_t>(arguments.channels->origins.size()), shape.out_channels(),
               shape.out_channels());
-  check_range("the largest shift", arguments.channels->reach, 0, kMaxShift);
+  check_range("the largest shift", arguments.channels->radius, 0, kMaxShift);
 }
 
 const Stages& stages_of(const Arguments& arguments) {
@@ -94,15 +94,15 @@ void run(const Arguments& arguments, int workers, WorkspaceSource workspace, Par
   }
   const ChannelPlan& channels = *arguments.channels;
 
-  Job job{};
-  job.arguments = &arguments;
-  job.stages = &stages_of(arguments);
-  job.blocking = make_blocking(shape, channels.reach, workers, job.stages->kernel_rows);
-  job.layout = make_workspace_layout(shape, job.blocking, workers);
+  ConvolutionCall call{};
+  call.arguments = &arguments;
+  call.stages = &stages_of(arguments);
+  call.blocking = make_blocking(shape, channels.radius, workers, call.stages->kernel_rows);
+  call.layout = make_workspace_layout(shape, call.blocking, workers);
   constexpr std::uintptr_t kLineBytes = kLineFloats * sizeof(float);
-  job.workspace = workspace(job.layout.total + kLineFloats);
-  const std::uintptr_t misaligned = reinterpret_cast<std::uintptr_t>(job.workspace) % kLineBytes;
-  job.workspace += misaligned == 0 ? 0 : (kLineBytes - misaligned) / sizeof(float);
+  call.workspace = workspace(call.layout.total + kLineFloats);
+  const std::uintptr_t misaligned = reinterpret_cast<std::uintptr_t>(call.workspace) % kLineBytes;
+  call.workspace += misaligned == 0 ? 0 : (kLineBytes - misaligned) / sizeof(float);
 
   std::vector<ChannelGroup> groups;
   if (arguments.groups == nullptr) {
@@ -110,40 +110,40 @@ void run(const Arguments& arguments, int workers, WorkspaceSource workspace, Par
   }
   const std::int64_t output_floats =
       shape.batch * shape.out_height() * shape.out_width() * shape.out_channels();
-  job.epilogue.groups = arguments.groups == nullptr ? groups.data() : arguments.groups;
-  job.epilogue.out_channels = static_cast<int>(shape.out_channels());
-  job.epilogue.intrinsic_channels = job.blocking.padded_intrinsic;
-  job.epilogue.chunk_pixels = job.blocking.chunk_pixels;
-  job.epilogue.affine = channels.affine;
-  job.epilogue.scale = arguments.residual_scale;
-  const std::vector<float> slopes = repeated_slopes(arguments.activation, job.epilogue.out_channels);
-  job.epilogue.activation = arguments.activation.kind;
-  job.epilogue.slopes = slopes.data();
-  job.epilogue.slope_period = static_cast<int>(slopes.size()) - kMostLanes;
-  job.epilogue.stream = output_floats > kStreamedFloats;
+  call.epilogue.groups = arguments.groups == nullptr ? groups.data() : arguments.groups;
+  call.epilogue.out_channels = static_cast<int>(shape.out_channels());
+  call.epilogue.intrinsic_channels = call.blocking.padded_intrinsic;
+  call.epilogue.chunk_pixels = call.blocking.chunk_pixels;
+  call.epilogue.affine = channels.affine;
+  call.epilogue.scale = arguments.residual_scale;
+  const std::vector<float> slopes = repeated_slopes(arguments.activation, call.epilogue.out_channels);
+  call.epilogue.activation = arguments.activation.kind;
+  call.epilogue.slopes = slopes.data();
+  call.epilogue.slope_period = static_cast<int>(slopes.size()) - kMostLanes;
+  call.epilogue.stream = output_floats > kStreamedFloats;
 
-  float* bias = job.workspace + job.layout.bias;
-  std::fill(bias, bias + job.blocking.padded_intrinsic, 0.0F);
+  float* bias = call.workspace + call.layout.bias;
+  std::fill(bias, bias + call.blocking.padded_intrinsic, 0.0F);
   if (arguments.bias != nullptr) {
     const std::int64_t group = shape.weight_size().out;
     for (std::int64_t channel = 0; channel < shape.intrinsic; ++channel) {
-      bias[channel / group * job.blocking.padded_group + channel % group] = arguments.bias[channel];
+      bias[channel / group * call.blocking.padded_group + channel % group] = arguments.bias[channel];
     }
   }
-  float* zero_row = job.workspace + job.layout.zero_row;
-  std::fill(zero_row, zero_row + job.blocking.row_floats, 0.0F);
-  auto* arrivals = reinterpret_cast<std::int32_t*>(job.workspace + job.layout.boundary_arrivals);
-  std::fill(arrivals, arrivals + job.blocking.boundaries(shape.batch), 0);
+  float* zero_row = call.workspace + call.layout.zero_row;
+  std::fill(zero_row, zero_row + call.blocking.row_floats, 0.0F);
+  auto* arrivals = reinterpret_cast<std::int32_t*>(call.workspace + call.layout.boundary_arrivals);
+  std::fill(arrivals, arrivals + call.blocking.boundaries(shape.batch), 0);
 
-  const std::int64_t strips = shape.batch * job.blocking.strips;
+  const std::int64_t strips = shape.batch * call.blocking.strips;
   std::atomic<std::int64_t> next{0};
   parallel(std::min<std::int64_t>(workers, strips), [&](std::int64_t begin, std::int64_t) {
-    StripRunner runner(job, static_cast<int>(begin));
+    StripRunner runner(call, static_cast<int>(begin));
     for (std::int64_t strip = next.fetch_add(1, std::memory_order_relaxed); strip < strips;
          strip = next.fetch_add(1, std::memory_order_relaxed)) {
       runner.run(strip);
     }
-    job.stages->fence();
+    call.stages->fence();
   });
 }
 
@@ -158,7 +158,7 @@ bool winograd_wins(const Shape& shape) {
   constexpr std::int64_t kSmallestMap = 4;
   // A map of few tiles is bound by reading the weights, which are four times as large as the direct form's.
   constexpr std::int64_t kFewestTiles = 6;
-  constexpr std::size_t kCachedWeights = 256 * 1024;
+  constexpr std::size_t kCachedWeights = std::size_t{256} * 1024;
 
   const std::int64_t tiles = ceil_div(shape.out_height(), 4) * ceil_div(shape.out_width(), 4);
   return shape.weight_size().in >= kFewestChannels && shape.out_height() >= kSmallestMap &&
@@ -171,7 +171,7 @@ bool pointwise_wins(const Shape& shape) {
   constexpr std::int64_t kFewestOutputs = 3;
   // A map of few pixels is bound by reading the weights, once more to recognise them than torch does.
   constexpr std::int64_t kFewestPixels = 128;
-  constexpr std::size_t kCachedWeights = 128 * 1024;
+  constexpr std::size_t kCachedWeights = std::size_t{128} * 1024;
 
   return shape.weight_size().out >= kFewestOutputs &&
          (shape.height * shape.width >= kFewestPixels || packed_size(shape.weight_size()) <= kCachedWeights);
@@ -191,7 +191,7 @@ std::int64_t pixels_worth_packing(const WeightSize& size) {
 
 }  // namespace
 
-bool fused_wins(const Shape& shape, bool packed) {
+bool should_use_fused(const Shape& shape, bool packed) {
   const std::int64_t pixels = shape.batch * shape.out_height() * shape.out_width();
   return (packed || pixels >= pixels_worth_packing(shape.weight_size())) &&
          (shape.kernel == 1 ? pointwise_wins(shape) : winograd_wins(shape));

@@ -121,6 +121,6 @@ void run(const Arguments& arguments, int workers, WorkspaceSource workspace, Par
 
 // Whether this path was measured to be faster than a direct convolution for such a layer, with a packed
 // weight at hand or with one that is packed for the call.
-bool fused_wins(const Shape& shape, bool packed);
+bool should_use_fused(const Shape& shape, bool packed);
 
 }  // namespace ghostsr::fused

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/fused/convolution.h"
-#include "core/fused/sizes.h"
+#include "core/fused/rounding.h"
 #include "core/fused/stages.h"
 #include "core/simd/kernels.h"
 

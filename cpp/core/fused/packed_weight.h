@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "core/simd/sizes.h"
+#include "core/simd/block_sizes.h"
 
 namespace ghostsr::fused {
 

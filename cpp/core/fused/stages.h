@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "core/activation.h"
-#include "core/simd/sizes.h"
+#include "core/simd/block_sizes.h"
 
 namespace ghostsr::fused {
 
@@ -44,7 +44,7 @@ using ConstComponentMatrices = Matrices<const float>;
 
 // Intrinsic rows, by y modulo `rows`. A row is `margin` zero pixels, the map's pixels, those that complete
 // its last tile, and as many zero pixels as a shift may reach beyond the map.
-struct RowRing {
+struct LineBuffer {
   float* data;
   std::ptrdiff_t row_stride;
   int rows;
@@ -127,12 +127,12 @@ struct Stages {
   void (*transform_input)(const InputMap& input, const TileRun& tiles, float* patch,
                           const ComponentMatrices& transformed);
 
-  // M = V U for each component; or, straight from the input's pixels to the ring's, a 1x1 convolution.
+  // M = V U for each component; or, straight from the input's pixels to the line buffer's, a 1x1 convolution.
   void (*multiply)(const Product& product);
 
-  // Y = A^T M A + bias for each tile, for one group. `bias` is padded as the ring's channels are.
+  // Y = A^T M A + bias for each tile, for one group. `bias` is padded as the line buffer's channels are.
   void (*transform_output)(const ComponentMatrices& product, const TileRun& tiles, const float* bias,
-                           const ChannelRange& channels, const RowRing& ring);
+                           const ChannelRange& channels, const LineBuffer& lines);
 
   // Ghosts, order, gain, residual and activation of one output row.
   void (*finish_row)(const Epilogue& epilogue, const EpilogueRow& row);

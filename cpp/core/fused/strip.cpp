@@ -8,8 +8,8 @@
 
 namespace ghostsr::fused {
 
-// A strip's rows need the rows of its neighbours within a shift's reach. Each strip leaves copies of its
-// first and last 2 * reach rows at its boundaries; whichever neighbour comes second finishes the 2 * reach
+// A strip's rows need the rows of its neighbours within the largest shift. Each strip leaves copies of its
+// first and last 2 * radius rows at its boundaries; whichever neighbour comes second finishes the 2 * radius
 // output rows around the boundary. So no row is computed twice, and nobody waits.
 struct StripRunner::Strip {
   std::int64_t picture;
@@ -25,26 +25,27 @@ struct StripRunner::Strip {
   int last_row;  // end of the rows that this strip finishes by itself
 };
 
-StripRunner::StripRunner(const Job& job, int worker)
-    : job_(job),
-      blocking_(job.blocking),
-      out_height_(static_cast<int>(job.arguments->shape.out_height())),
-      out_width_(static_cast<int>(job.arguments->shape.out_width())),
-      worker_(job.workspace + job.layout.workers +
-              static_cast<std::size_t>(worker) * job.layout.worker_floats),
-      ring_{worker_ + job.layout.ring, blocking_.row_floats, blocking_.ring_rows, blocking_.reach,
-            blocking_.padded_intrinsic} {
+StripRunner::StripRunner(const ConvolutionCall& call, int worker)
+    : call_(call),
+      blocking_(call.blocking),
+      out_height_(static_cast<int>(call.arguments->shape.out_height())),
+      out_width_(static_cast<int>(call.arguments->shape.out_width())),
+      worker_(call.workspace + call.layout.workers +
+              static_cast<std::size_t>(worker) * call.layout.worker_floats),
+      lines_{worker_ + call.layout.line_buffer, blocking_.row_floats, blocking_.buffer_rows, blocking_.radius,
+             blocking_.padded_intrinsic} {
   // What lies beside the map stays zero: only the pixels that complete the last tile are written to.
-  for (int row = 0; row < ring_.rows; ++row) {
-    float* begin = ring_.data + row * ring_.row_stride;
-    const std::ptrdiff_t map_end = (ring_.margin + out_width_) * static_cast<std::ptrdiff_t>(ring_.channels);
-    std::fill(begin, begin + ring_.margin * static_cast<std::ptrdiff_t>(ring_.channels), 0.0F);
-    std::fill(begin + map_end, begin + ring_.row_stride, 0.0F);
+  for (int row = 0; row < lines_.rows; ++row) {
+    float* begin = lines_.data + row * lines_.row_stride;
+    const std::ptrdiff_t map_end =
+        (lines_.margin + out_width_) * static_cast<std::ptrdiff_t>(lines_.channels);
+    std::fill(begin, begin + lines_.margin * static_cast<std::ptrdiff_t>(lines_.channels), 0.0F);
+    std::fill(begin + map_end, begin + lines_.row_stride, 0.0F);
   }
 }
 
 void StripRunner::run(std::int64_t index) {
-  const Shape& shape = job_.arguments->shape;
+  const Shape& shape = call_.arguments->shape;
   const int strips = blocking_.strips;
   const int within = static_cast<int>(index % strips);
 
@@ -54,16 +55,16 @@ void StripRunner::run(std::int64_t index) {
   strip.end_tile_row = static_cast<int>(std::int64_t{blocking_.tile_rows} * (within + 1) / strips);
   strip.first_row = blocking_.tile * strip.first_tile_row;
   strip.end_row = std::min(blocking_.tile * strip.end_tile_row, out_height_);
-  strip.has_above = within > 0 && blocking_.reach > 0;
-  strip.has_below = within + 1 < strips && blocking_.reach > 0;
+  strip.has_above = within > 0 && blocking_.radius > 0;
+  strip.has_below = within + 1 < strips && blocking_.radius > 0;
   strip.below = strip.picture * (strips - 1) + within;
   strip.above = strip.below - 1;
-  strip.next_row = strip.has_above ? strip.first_row + blocking_.reach : strip.first_row;
-  strip.last_row = strip.has_below ? strip.end_row - blocking_.reach : strip.end_row;
+  strip.next_row = strip.has_above ? strip.first_row + blocking_.radius : strip.first_row;
+  strip.last_row = strip.has_below ? strip.end_row - blocking_.radius : strip.end_row;
 
-  input_ = InputMap{job_.arguments->input + strip.picture * job_.arguments->input_stride_n,
-                    job_.arguments->input_stride_y,
-                    job_.arguments->input_stride_x,
+  input_ = InputMap{call_.arguments->input + strip.picture * call_.arguments->input_stride_n,
+                    call_.arguments->input_stride_y,
+                    call_.arguments->input_stride_x,
                     static_cast<int>(shape.height),
                     static_cast<int>(shape.width),
                     static_cast<int>(shape.in_channels),
@@ -74,7 +75,7 @@ void StripRunner::run(std::int64_t index) {
     run_band(strip, row, std::min(row + blocking_.band_rows, strip.end_tile_row));
   }
   if (strip.has_below) {
-    save_rows(strip.below, strip.end_row, strip.end_row - 2 * blocking_.reach, strip.end_row);
+    save_rows(strip.below, strip.end_row, strip.end_row - 2 * blocking_.radius, strip.end_row);
     arrive(strip.below, strip.picture, strip.end_row);
   }
   if (strip.has_above) {
@@ -97,28 +98,28 @@ void StripRunner::run_band(Strip& strip, int first_tile_row, int end_tile_row) {
   const int computed_end = std::min(blocking_.tile * end_tile_row, out_height_);
   const int computed_width = blocking_.tile * blocking_.tile_columns;
   if (computed_width > out_width_) {
-    const std::ptrdiff_t from = (ring_.margin + out_width_) * static_cast<std::ptrdiff_t>(ring_.channels);
-    const std::ptrdiff_t to = (ring_.margin + computed_width) * static_cast<std::ptrdiff_t>(ring_.channels);
+    const std::ptrdiff_t from = (lines_.margin + out_width_) * static_cast<std::ptrdiff_t>(lines_.channels);
+    const std::ptrdiff_t to = (lines_.margin + computed_width) * static_cast<std::ptrdiff_t>(lines_.channels);
     for (int y = computed_begin; y < computed_end; ++y) {
-      float* row = ring_.data + y % ring_.rows * ring_.row_stride;
+      float* row = lines_.data + y % lines_.rows * lines_.row_stride;
       std::fill(row + from, row + to, 0.0F);
     }
   }
   if (strip.has_above) {
     save_rows(strip.above, strip.first_row, computed_begin,
-              std::min(computed_end, strip.first_row + 2 * blocking_.reach));
+              std::min(computed_end, strip.first_row + 2 * blocking_.radius));
   }
-  const int finishable = computed_end == out_height_ ? out_height_ : computed_end - blocking_.reach;
+  const int finishable = computed_end == out_height_ ? out_height_ : computed_end - blocking_.radius;
   for (; strip.next_row < std::min(finishable, strip.last_row); ++strip.next_row) {
     finish_row(strip.picture, strip.next_row,
-               [this](int y) -> const float* { return ring_.data + y % ring_.rows * ring_.row_stride; });
+               [this](int y) -> const float* { return lines_.data + y % lines_.rows * lines_.row_stride; });
   }
 }
 
 void StripRunner::run_block(const TileRun& tiles) {
-  const auto groups = static_cast<int>(job_.arguments->shape.groups);
+  const auto groups = static_cast<int>(call_.arguments->shape.groups);
   for (int group = 0; group < groups; ++group) {
-    if (job_.arguments->shape.kernel == 1) {
+    if (call_.arguments->shape.kernel == 1) {
       run_pixels(tiles, group);
     } else {
       run_tiles(tiles, group);
@@ -128,13 +129,13 @@ void StripRunner::run_block(const TileRun& tiles) {
 
 // Winograd's convolution.
 void StripRunner::run_tiles(const TileRun& tiles, int group) {
-  const Stages& stages = *job_.stages;
-  const ComponentMatrices transformed{worker_ + job_.layout.input_components, blocking_.padded_in,
+  const Stages& stages = *call_.stages;
+  const ComponentMatrices transformed{worker_ + call_.layout.input_components, blocking_.padded_in,
                                       blocking_.input_component_floats};
-  const ComponentMatrices product{worker_ + job_.layout.output_components, blocking_.padded_group,
+  const ComponentMatrices product{worker_ + call_.layout.output_components, blocking_.padded_group,
                                   blocking_.output_component_floats};
   const InputMap input = group_input(group);
-  stages.transform_input(input, tiles, worker_ + job_.layout.patch, transformed);
+  stages.transform_input(input, tiles, worker_ + call_.layout.patch, transformed);
   stages.multiply(Product{{transformed.data, transformed.row_stride, transformed.component_stride},
                           product,
                           group_weight(group),
@@ -143,31 +144,31 @@ void StripRunner::run_tiles(const TileRun& tiles, int group) {
                           tiles.count,
                           input.channels,
                           blocking_.padded_group});
-  stages.transform_output(product, tiles, job_.workspace + job_.layout.bias, group_channels(group), ring_);
+  stages.transform_output(product, tiles, call_.workspace + call_.layout.bias, group_channels(group), lines_);
 }
 
-// The 1x1 convolution: the pixels of one row are the rows of a matrix, of the input and of the ring.
+// The 1x1 convolution: the pixels of one row are the rows of a matrix, of the input and of the line buffer.
 void StripRunner::run_pixels(const TileRun& pixels, int group) {
   const std::int64_t y = pixels.first / pixels.columns;
   const std::int64_t x = pixels.first % pixels.columns;
   const InputMap input = group_input(group);
   const ChannelRange channels = group_channels(group);
   const float* from = input.data + y * input.stride_y + x * input.stride_x;
-  float* to =
-      ring_.data + y % ring_.rows * ring_.row_stride + (ring_.margin + x) * ring_.channels + channels.first;
-  job_.stages->multiply(Product{{from, input.stride_x, 0},
-                                {to, ring_.channels, 0},
-                                group_weight(group),
-                                job_.workspace + job_.layout.bias + channels.first,
-                                1,
-                                pixels.count,
-                                input.channels,
-                                channels.count});
+  float* to = lines_.data + y % lines_.rows * lines_.row_stride + (lines_.margin + x) * lines_.channels +
+              channels.first;
+  call_.stages->multiply(Product{{from, input.stride_x, 0},
+                                 {to, lines_.channels, 0},
+                                 group_weight(group),
+                                 call_.workspace + call_.layout.bias + channels.first,
+                                 1,
+                                 pixels.count,
+                                 input.channels,
+                                 channels.count});
 }
 
 InputMap StripRunner::group_input(int group) const {
   InputMap input = input_;
-  input.channels = static_cast<int>(job_.arguments->shape.weight_size().in);
+  input.channels = static_cast<int>(call_.arguments->shape.weight_size().in);
   input.data += std::ptrdiff_t{group} * input.channels;
   return input;
 }
@@ -177,58 +178,58 @@ ChannelRange StripRunner::group_channels(int group) const {
 }
 
 const float* StripRunner::group_weight(int group) const {
-  WeightSize size = job_.arguments->shape.weight_size();
+  WeightSize size = call_.arguments->shape.weight_size();
   size.groups = group;
-  return job_.arguments->packed_weight + packed_size(size);
+  return call_.arguments->packed_weight + packed_size(size);
 }
 
-// Copies the rows first..end - 1 of the ring to a boundary, which holds 2 * reach rows from either side of
-// boundary_y.
+// Copies the rows first..end - 1 of the line buffer to a boundary, which holds 2 * radius rows from either
+// side of boundary_y.
 void StripRunner::save_rows(std::int64_t boundary, int boundary_y, int first, int end) {
-  const int held = 4 * blocking_.reach;
-  float* rows = job_.workspace + job_.layout.boundary_rows + boundary * held * blocking_.row_floats;
+  const int held = 4 * blocking_.radius;
+  float* rows = call_.workspace + call_.layout.boundary_rows + boundary * held * blocking_.row_floats;
   for (int y = first; y < end; ++y) {
     std::memcpy(rows + (y - boundary_y + held / 2) * blocking_.row_floats,
-                ring_.data + y % ring_.rows * ring_.row_stride,
+                lines_.data + y % lines_.rows * lines_.row_stride,
                 static_cast<std::size_t>(blocking_.row_floats) * sizeof(float));
   }
 }
 
 void StripRunner::arrive(std::int64_t boundary, std::int64_t picture, int boundary_y) {
-  auto* arrivals = reinterpret_cast<std::int32_t*>(job_.workspace + job_.layout.boundary_arrivals);
+  auto* arrivals = reinterpret_cast<std::int32_t*>(call_.workspace + call_.layout.boundary_arrivals);
   if (std::atomic_ref<std::int32_t>(arrivals[boundary]).fetch_add(1, std::memory_order_acq_rel) == 1) {
     finish_boundary(boundary, picture, boundary_y);
   }
 }
 
 void StripRunner::finish_boundary(std::int64_t boundary, std::int64_t picture, int boundary_y) {
-  const int reach = blocking_.reach;
+  const int radius = blocking_.radius;
   const float* rows =
-      job_.workspace + job_.layout.boundary_rows + boundary * 4 * reach * blocking_.row_floats;
-  for (int y = boundary_y - reach; y < std::min(boundary_y + reach, out_height_); ++y) {
+      call_.workspace + call_.layout.boundary_rows + boundary * 4 * radius * blocking_.row_floats;
+  for (int y = boundary_y - radius; y < std::min(boundary_y + radius, out_height_); ++y) {
     finish_row(picture, y,
-               [&](int source) { return rows + (source - boundary_y + 2 * reach) * blocking_.row_floats; });
+               [&](int source) { return rows + (source - boundary_y + 2 * radius) * blocking_.row_floats; });
   }
 }
 
 // `row_at` gives the start of an intrinsic row within the map.
 template <class RowAt>
 void StripRunner::finish_row(std::int64_t picture, int y, RowAt row_at) {
-  const int reach = blocking_.reach;
-  const std::ptrdiff_t margin = reach * static_cast<std::ptrdiff_t>(blocking_.padded_intrinsic);
+  const int radius = blocking_.radius;
+  const std::ptrdiff_t margin = radius * static_cast<std::ptrdiff_t>(blocking_.padded_intrinsic);
   const float* rows[2 * kMaxShift + 1];
-  for (int dy = -reach; dy <= reach; ++dy) {
+  for (int dy = -radius; dy <= radius; ++dy) {
     const int source = y + dy;
     const bool inside = source >= 0 && source < out_height_;
-    rows[reach + dy] = (inside ? row_at(source) : job_.workspace + job_.layout.zero_row) + margin;
+    rows[radius + dy] = (inside ? row_at(source) : call_.workspace + call_.layout.zero_row) + margin;
   }
-  const Arguments& arguments = *job_.arguments;
-  const std::int64_t offset = (picture * out_height_ + y) * out_width_ * job_.epilogue.out_channels;
+  const Arguments& arguments = *call_.arguments;
+  const std::int64_t offset = (picture * out_height_ + y) * out_width_ * call_.epilogue.out_channels;
   float* output = arguments.output + picture * arguments.output_stride_n + y * arguments.output_stride_y;
-  job_.stages->finish_row(
-      job_.epilogue,
-      EpilogueRow{rows + reach, arguments.residual == nullptr ? nullptr : arguments.residual + offset, output,
-                  arguments.output_stride_x, out_width_, worker_ + job_.layout.chunk});
+  call_.stages->finish_row(
+      call_.epilogue,
+      EpilogueRow{rows + radius, arguments.residual == nullptr ? nullptr : arguments.residual + offset,
+                  output, arguments.output_stride_x, out_width_, worker_ + call_.layout.chunk});
 }
 
 }  // namespace ghostsr::fused

@@ -10,7 +10,7 @@
 namespace ghostsr::fused {
 
 // All that the workers of one call share.
-struct Job {
+struct ConvolutionCall {
   const Arguments* arguments;
   const Stages* stages;
   Blocking blocking;
@@ -22,7 +22,7 @@ struct Job {
 // Runs strips on one worker's part of the workspace.
 class StripRunner {
  public:
-  StripRunner(const Job& job, int worker);
+  StripRunner(const ConvolutionCall& call, int worker);
 
   // Strips are counted from the top of the first picture to the bottom of the last.
   void run(std::int64_t strip);
@@ -43,12 +43,12 @@ class StripRunner {
   template <class RowAt>
   void finish_row(std::int64_t picture, int y, RowAt row_at);
 
-  const Job& job_;
+  const ConvolutionCall& call_;
   const Blocking& blocking_;
   int out_height_;
   int out_width_;
   float* worker_;
-  RowRing ring_;
+  LineBuffer lines_;
   InputMap input_{};
 };
 

@@ -14,7 +14,7 @@ struct Planes {
   using A = accumulator_t<T>;
   A* gradient;  // [channels][kPlanePixels], with residual_scale
   A* passed;    // [kPlanePixels], of one ghost as the activation let it through
-  PlaneRing<A> intrinsic;
+  PlaneLineBuffer<A> intrinsic;
 };
 
 template <MaskSource kSource, ActivationKind kActivation, typename T>
@@ -55,7 +55,7 @@ void fill_intrinsic(const GhostSumParams<T>& params, const Planes<T>& planes, co
   const Strides& in = params.intrinsic_strides;
   const int64_t row = y < 0 || y >= params.extent.height ? 0 : y;
   const T* from = params.intrinsic + piece.n * in.batch + row * in.y;
-  fill_ring(
+  fill_line(
       planes.intrinsic, params.extent, piece, y,
       [&](int64_t x, int64_t c) __attribute__((always_inline)) { return load<kGroup>(from + x * in.x + c); },
       [&](int64_t x, int64_t c) __attribute__((always_inline)) { return A(from[x * in.x + c]); });
@@ -137,21 +137,21 @@ void add_ghost(const GhostSumParams<T>& params, const Planes<T>& planes, const P
 }
 
 template <MaskSource kSource, ActivationKind kActivation, typename T>
-void sum_pixels(const GhostSumParams<T>& params, int64_t reach, int64_t width, int64_t begin, int64_t end,
+void sum_pixels(const GhostSumParams<T>& params, int64_t radius, int64_t width, int64_t begin, int64_t end,
                 accumulator_t<T>* workspace, double* sums) {
   const int64_t channels = params.intrinsic_channels + params.ghosts;
   const bool reads_intrinsic = params.kind != GhostSum::total || kSource == MaskSource::intrinsic;
   Planes<T> planes;
   planes.gradient = workspace;
   planes.passed = planes.gradient + channels * kPlanePixels;
-  planes.intrinsic = {planes.passed + kPlanePixels, params.intrinsic_channels, kPlanePixels + 2 * reach,
-                      reach};
+  planes.intrinsic = {planes.passed + kPlanePixels, params.intrinsic_channels, kPlanePixels + 2 * radius,
+                      radius};
   for (int64_t first = 0; first < params.extent.width; first += kPlanePixels) {
     for (int64_t index = begin; index < end; ++index) {
       const Piece piece = make_piece(params.extent, index, first);
       fill_gradient<kSource, kActivation>(params, planes, piece);
       const bool fresh = index == begin || piece.y == 0;
-      for (int64_t dy = fresh ? -reach : reach; reads_intrinsic && dy <= reach; ++dy) {
+      for (int64_t dy = fresh ? -radius : radius; reads_intrinsic && dy <= radius; ++dy) {
         fill_intrinsic(params, planes, piece, piece.y + dy);
       }
       for (int64_t ghost = 0; ghost < params.ghosts; ++ghost) {
@@ -164,11 +164,11 @@ void sum_pixels(const GhostSumParams<T>& params, int64_t reach, int64_t width, i
 }  // namespace
 
 template <typename T>
-void ghost_sum_pixels(const GhostSumParams<T>& params, int64_t reach, int64_t width, int64_t begin,
+void ghost_sum_pixels(const GhostSumParams<T>& params, int64_t radius, int64_t width, int64_t begin,
                       int64_t end, accumulator_t<T>* workspace, double* sums) {
   choose_mask(
       [&](auto source, auto kind) {
-        sum_pixels<decltype(source)::value, decltype(kind)::value>(params, reach, width, begin, end,
+        sum_pixels<decltype(source)::value, decltype(kind)::value>(params, radius, width, begin, end,
                                                                    workspace, sums);
       },
       params.mask_source, params.activation.kind);

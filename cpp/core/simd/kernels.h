@@ -28,7 +28,7 @@ struct ShiftKernels {
   void (*sum_rows)(const GhostSumParams<T>& params, int64_t ghost, int64_t begin, int64_t end,
                    accumulator_t<T>* workspace, double* sums);
   // Adds to kGroup partial sums for each sum.
-  void (*sum_pixels)(const GhostSumParams<T>& params, int64_t reach, int64_t width, int64_t begin,
+  void (*sum_pixels)(const GhostSumParams<T>& params, int64_t radius, int64_t width, int64_t begin,
                      int64_t end, accumulator_t<T>* workspace, double* sums);
 };
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "core/geometry.h"
-#include "core/simd/sizes.h"
+#include "core/simd/block_sizes.h"
 #include "core/simd/vector.h"
 
 namespace ghostsr {
@@ -35,21 +35,23 @@ GHOSTSR_ALWAYS_INLINE Piece make_piece(const Extent& extent, int64_t row, int64_
           (pixels + kPlaneLanes - 1) / kPlaneLanes * kPlaneLanes};
 }
 
-// The planes of the rows y - reach to y + reach around a piece, with `reach` more pixels on either side.
+// The planes of the rows y - radius to y + radius around a piece, with `radius` more pixels on either side.
 template <typename A>
-struct PlaneRing {
-  A* planes;  // [2 * reach + 1][channels][pitch]
+struct PlaneLineBuffer {
+  A* planes;  // [2 * radius + 1][channels][pitch]
   int64_t channels;
   int64_t pitch;
-  int64_t reach;
+  int64_t radius;
 
   // Row y lies in slot y mod window; moving down one row replaces one slot.
   [[gnu::always_inline]] A* row(int64_t y) const {
-    const int64_t window = 2 * reach + 1;
+    const int64_t window = 2 * radius + 1;
     return planes + ((y % window + window) % window) * channels * pitch;
   }
   // Where a channel's pixel `first` of the piece is.
-  [[gnu::always_inline]] A* channel(int64_t y, int64_t index) const { return row(y) + index * pitch + reach; }
+  [[gnu::always_inline]] A* channel(int64_t y, int64_t index) const {
+    return row(y) + index * pitch + radius;
+  }
 };
 
 // Writes channels x pixels of a row as planes[channel * pitch + pixel]. `block(x, c)` gives eight channels of
@@ -116,24 +118,25 @@ GHOSTSR_ALWAYS_INLINE void clear_planes(A* planes, int64_t channels, int64_t pit
   }
 }
 
-// Turns row y into its slot of the ring, zero outside the map. `block(x, c)` and `element(x, c)` give what
+// Turns row y into its slot of the buffer, zero outside the map. `block(x, c)` and `element(x, c)` give what
 // lies at pixel x of the row.
 template <typename A, typename Block, typename Element>
-GHOSTSR_ALWAYS_INLINE void fill_ring(const PlaneRing<A>& ring, const Extent& extent, const Piece& piece,
-                                     int64_t y, const Block& block, const Element& element) {
-  A* planes = ring.row(y);
-  const int64_t left = piece.first - ring.reach;
+GHOSTSR_ALWAYS_INLINE void fill_line(const PlaneLineBuffer<A>& lines, const Extent& extent,
+                                     const Piece& piece, int64_t y, const Block& block,
+                                     const Element& element) {
+  A* planes = lines.row(y);
+  const int64_t left = piece.first - lines.radius;
   const int64_t begin = left < 0 ? -left : 0;
   const int64_t most = extent.width - left;
-  const int64_t wanted = piece.pixels + 2 * ring.reach;
+  const int64_t wanted = piece.pixels + 2 * lines.radius;
   const bool inside = y >= 0 && y < extent.height;
   const int64_t end = !inside ? begin : most < wanted ? most : wanted;
-  clear_planes(planes, ring.channels, ring.pitch, 0, begin);
+  clear_planes(planes, lines.channels, lines.pitch, 0, begin);
   to_planes(
-      ring.channels, end - begin, ring.pitch, planes + begin,
+      lines.channels, end - begin, lines.pitch, planes + begin,
       [&](int64_t x, int64_t c) __attribute__((always_inline)) { return block(x + left + begin, c); },
       [&](int64_t x, int64_t c) __attribute__((always_inline)) { return element(x + left + begin, c); });
-  clear_planes(planes, ring.channels, ring.pitch, end, piece.whole + 2 * ring.reach);
+  clear_planes(planes, lines.channels, lines.pitch, end, piece.whole + 2 * lines.radius);
 }
 
 }  // namespace GHOSTSR_SIMD_LEVEL

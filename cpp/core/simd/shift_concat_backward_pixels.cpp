@@ -11,7 +11,7 @@ namespace {
 
 template <MaskSource kSource, ActivationKind kActivation, typename T>
 GHOSTSR_ALWAYS_INLINE void fill_gradient(const ShiftConcatBackwardParams<T>& params,
-                                         const PlaneRing<accumulator_t<T>>& ring, const Piece& piece,
+                                         const PlaneLineBuffer<accumulator_t<T>>& lines, const Piece& piece,
                                          int64_t y) {
   using A = accumulator_t<T>;
   const Strides& grad = params.grad_output_strides;
@@ -20,8 +20,8 @@ GHOSTSR_ALWAYS_INLINE void fill_gradient(const ShiftConcatBackwardParams<T>& par
   const T* gradient = params.grad_output + piece.n * grad.batch + row * grad.y;
   const T* output =
       kSource == MaskSource::output ? params.output + piece.n * out.batch + row * out.y : nullptr;
-  fill_ring(
-      ring, params.extent, piece, y,
+  fill_line(
+      lines, params.extent, piece, y,
       [&](int64_t x, int64_t c) __attribute__((always_inline)) {
         const Group<A> value = load<kGroup>(gradient + x * grad.x + c);
         if constexpr (kSource == MaskSource::output) {
@@ -41,10 +41,10 @@ GHOSTSR_ALWAYS_INLINE void fill_gradient(const ShiftConcatBackwardParams<T>& par
 }
 
 // Sums the readers of an intrinsic channel. A reader's gradient that belongs to pixel x saw the intrinsic
-// value of pixel x, whatever its shift. `rows` are the planes of the rows y - reach to y + reach.
+// value of pixel x, whatever its shift. `rows` are the planes of the rows y - radius to y + radius.
 template <MaskSource kSource, ActivationKind kActivation, typename T>
 GHOSTSR_ALWAYS_INLINE void sum_readers(const ShiftConcatBackwardParams<T>& params,
-                                       const accumulator_t<T>* const* rows, int64_t reach, int64_t pitch,
+                                       const accumulator_t<T>* const* rows, int64_t radius, int64_t pitch,
                                        int64_t whole, int64_t channel, const accumulator_t<T>* seen,
                                        accumulator_t<T>* sums) {
   using A = accumulator_t<T>;
@@ -53,7 +53,7 @@ GHOSTSR_ALWAYS_INLINE void sum_readers(const ShiftConcatBackwardParams<T>& param
   for (int64_t index = begin; index < end; ++index) {
     const int64_t reader = params.readers[index];
     const ChannelOrigin& origin = params.origins[reader];
-    const A* gradient = rows[reach - origin.dy] + reader * pitch + reach - origin.dx;
+    const A* gradient = rows[radius - origin.dy] + reader * pitch + radius - origin.dx;
     const A gain = static_cast<A>(origin.gain * params.residual_scale);
     const A bias = static_cast<A>(origin.bias * params.residual_scale);
     const Plane<A> slope = Plane<A>{} + slope_of<kActivation, A>(params.activation, reader);
@@ -73,19 +73,19 @@ void backward_rows(const ShiftConcatBackwardParams<T>& params, int64_t begin, in
   using A = accumulator_t<T>;
   const int64_t channels = params.intrinsic_channels;
   const int64_t outputs = params.reader_begin[channels];
-  const int64_t reach = params.reach;
+  const int64_t radius = params.radius;
   const Strides& in = params.intrinsic_strides;
   const Strides& to = params.grad_intrinsic_strides;
   A* const sums = workspace;
   A* const seen = sums + channels * kPlanePixels;
-  const PlaneRing<A> ring{seen + channels * kPlanePixels, outputs, kPlanePixels + 2 * reach, reach};
+  const PlaneLineBuffer<A> lines{seen + channels * kPlanePixels, outputs, kPlanePixels + 2 * radius, radius};
   const A* rows[2 * kMaxShift + 1];
   for (int64_t first = 0; first < params.extent.width; first += kPlanePixels) {
     for (int64_t index = begin; index < end; ++index) {
       const Piece piece = make_piece(params.extent, index, first);
       const bool fresh = index == begin || piece.y == 0;
-      for (int64_t dy = fresh ? -reach : reach; dy <= reach; ++dy) {
-        fill_gradient<kSource, kActivation>(params, ring, piece, piece.y + dy);
+      for (int64_t dy = fresh ? -radius : radius; dy <= radius; ++dy) {
+        fill_gradient<kSource, kActivation>(params, lines, piece, piece.y + dy);
       }
       if constexpr (kSource == MaskSource::intrinsic) {
         const T* intrinsic = params.intrinsic + piece.n * in.batch + piece.y * in.y + first * in.x;
@@ -96,11 +96,11 @@ void backward_rows(const ShiftConcatBackwardParams<T>& params, int64_t begin, in
             [&](int64_t x, int64_t c) __attribute__((always_inline)) { return A(intrinsic[x * in.x + c]); });
         clear_planes(seen, channels, kPlanePixels, piece.pixels, piece.whole);
       }
-      for (int64_t dy = -reach; dy <= reach; ++dy) {
-        rows[reach + dy] = ring.row(piece.y + dy);
+      for (int64_t dy = -radius; dy <= radius; ++dy) {
+        rows[radius + dy] = lines.row(piece.y + dy);
       }
       for (int64_t channel = 0; channel < channels; ++channel) {
-        sum_readers<kSource, kActivation>(params, rows, reach, ring.pitch, piece.whole, channel,
+        sum_readers<kSource, kActivation>(params, rows, radius, lines.pitch, piece.whole, channel,
                                           seen + channel * kPlanePixels, sums + channel * kPlanePixels);
       }
       from_planes(sums, channels, piece.pixels, kPlanePixels,

@@ -110,12 +110,12 @@ template <bool kAffine, bool kResidual, ActivationKind kActivation, typename T>
 void finish_row(const ShiftConcatParams<T>& params, const RowPointers<T>& row, int64_t y) {
   const int64_t width = params.extent.width;
   const int64_t channels = params.output_channels;
-  const int64_t reach = params.reach < width ? params.reach : width;
+  const int64_t radius = params.radius < width ? params.radius : width;
   const int64_t in = params.intrinsic_strides.x;
   const int64_t res = params.residual_strides.x;
   const int64_t out = params.output_strides.x;
-  const int64_t first = reach;
-  const int64_t last = width - reach > first ? width - reach : first;
+  const int64_t first = radius;
+  const int64_t last = width - radius > first ? width - radius : first;
   Block<T> blocks[kRowBlocks];
   for (int64_t chunk = 0; chunk < channels; chunk += kRowBlocks * kGroup) {
     const int64_t chunk_end = chunk + kRowBlocks * kGroup < channels ? chunk + kRowBlocks * kGroup : channels;

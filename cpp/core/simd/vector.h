@@ -9,7 +9,7 @@
 #include <type_traits>
 
 #include "core/half.h"
-#include "core/simd/sizes.h"
+#include "core/simd/block_sizes.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

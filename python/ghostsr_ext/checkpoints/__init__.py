@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ghostsr_ext.checkpoints.layouts import Draft, Layout, register_layout
+from ghostsr_ext.checkpoints.key_mappings import Draft, KeyMapping, register_key_mapping
 from ghostsr_ext.checkpoints.native import build_native, is_native, save_model
-from ghostsr_ext.checkpoints.recognition import build_recognised
+from ghostsr_ext.checkpoints.recognition import build_recognized
 from ghostsr_ext.checkpoints.spandrel_files import build_by_spandrel
 from ghostsr_ext.checkpoints.tensors import read_tensors
 from ghostsr_ext.default_models import resolve_model
@@ -22,7 +22,7 @@ from ghostsr_ext.fusion import fuse_in_place
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.models.foreign import SpandrelNetwork
 
-__all__ = ["Draft", "Layout", "load_model", "register_layout", "save_model"]
+__all__ = ["Draft", "KeyMapping", "load_model", "register_key_mapping", "save_model"]
 
 
 def load_model(
@@ -37,8 +37,8 @@ def load_model(
     BasicSR), CARN and CARN-M (CARN-pytorch), RDN (yjn870, EDSR-PyTorch, idealo), VDSR (twtygqyy,
     huangzehao), RRDBNet (Real-ESRGAN and traiNNer, BSRGAN, the first ESRGAN) and SRVGGNetCompact
     (Real-ESRGAN and traiNNer), in ``.pth``, ``.pt`` or ``.safetensors`` files. What was found and
-    why is in ``SRModel.origin``. Value ranges are told from the mean colour where the file has one,
-    else from the layout and by trying both on a smooth picture.
+    why is in ``SRModel.origin``. Value ranges are told from the mean color where the file has one,
+    else from the key mapping and by trying both on a smooth picture.
 
     What none of these readers knows is read by spandrel, where it is installed: networks of some 40
     more architectures. They and networks of other packages (see
@@ -69,7 +69,7 @@ def load_model(
         stored = read_tensors(path)
         if not is_native(stored):
             try:
-                model = build_recognised(stored, overrides or {})
+                model = build_recognized(stored, overrides or {})
             except InputError as refused:
                 if overrides:
                     raise

@@ -56,6 +56,9 @@ from ghostsr_ext.nn import (
     ghost_layers,
 )
 
+# Hyperparameters as files of earlier versions call them, by architecture.
+_FORMER_NAMES = {"vdsr": {"colour": "color"}}
+
 
 def save_model(
     model: SRModel,
@@ -141,7 +144,7 @@ def build_native(stored: StoredTensors) -> SRModel:
     model.metadata = description["metadata"]
     model.origin = {
         "file": str(stored.path),
-        "layout": f"ghostsr format {description['format_version']}",
+        "read_as": f"ghostsr format {description['format_version']}",
         "evidence": [f"written by ghostsr {description.get('ghostsr_version', '(unknown)')}"],
     }
     return model
@@ -151,7 +154,8 @@ def _dense_model(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     config, ghosts = description["model"], description["ghost_layers"]
     if config.get("architecture") == SpandrelNetwork.architecture:
         return rebuild_by_spandrel(config, ghosts, tensors)
-    return model_from_config(config)
+    former = _FORMER_NAMES.get(config.get("architecture"), {})
+    return model_from_config({former.get(key, key): value for key, value in config.items()})
 
 
 def _ghost_settings(layer: GhostConv2d) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Any
 
 from ghostsr_ext.checkpoints.assembly import load_strictly, skeleton
-from ghostsr_ext.checkpoints.layouts import Draft, Layout, known_layouts
+from ghostsr_ext.checkpoints.key_mappings import Draft, KeyMapping, known_key_mappings
 from ghostsr_ext.checkpoints.probing import settle
 from ghostsr_ext.checkpoints.tensors import StoredTensors
 from ghostsr_ext.checkpoints.unwrapping import Candidate
@@ -21,23 +21,23 @@ _COMPARED = 64
 
 
 class UnknownNetworkError(InputError):
-    """A file whose keys fit none of the layouts."""
+    """A file whose keys fit none of the key mappings."""
 
 
-def build_recognised(stored: StoredTensors, overrides: Mapping[str, Any]) -> SRModel:
-    """Build the network of a file in one of the published layouts.
+def build_recognized(stored: StoredTensors, overrides: Mapping[str, Any]) -> SRModel:
+    """Build the network of a file whose keys are named in a published way.
 
     Args:
         stored: The content of the file.
         overrides: Hyperparameters to use instead of what is found.
 
     Raises:
-        InputError: No layout or more than one fits (the message says which keys decided), keys are
-            missing or left over, or a tensor has the wrong shape.
+        InputError: No key mapping or more than one fits (the message says which keys decided), keys
+            are missing or left over, or a tensor has the wrong shape.
     """
-    layout, candidate = recognise(stored)
-    draft = Draft(stored.checked(candidate), f"{stored.path} (read as {layout.name})")
-    layout.read(draft)
+    mapping, candidate = recognize(stored)
+    draft = Draft(stored.checked(candidate), f"{stored.path} (read as {mapping.name})")
+    mapping.read(draft)
     draft.finish()
     draft.config |= overrides
     if "mean" in overrides:
@@ -49,7 +49,7 @@ def build_recognised(stored: StoredTensors, overrides: Mapping[str, Any]) -> SRM
             with skeleton(len(candidate.tensors)):
                 model = model_from_config({**draft.config, **choice})
         except InputError as error:
-            raise InputError(f"{stored.path} (read as {layout.name}): {error}") from error
+            raise InputError(f"{stored.path} (read as {mapping.name}): {error}") from error
         # Whatever type torch gives to new tensors.
         model.float()
         load_strictly(model, tensors, stored.path, draft.file_names)
@@ -59,27 +59,29 @@ def build_recognised(stored: StoredTensors, overrides: Mapping[str, Any]) -> SRM
     model, trials = settle(open_choices, build)
     model.origin = {
         "file": str(stored.path),
-        "layout": layout.name,
+        "read_as": mapping.name,
         "evidence": [*candidate.notes, *draft.evidence, *trials],
     }
     return model
 
 
-def recognise(stored: StoredTensors) -> tuple[Layout, Candidate]:
-    """Return the first of a file's candidates that fits a layout, and the one layout that it fits.
+def recognize(stored: StoredTensors) -> tuple[KeyMapping, Candidate]:
+    """Return the first of a file's candidates that fits a key mapping, and the one that it fits.
 
     Raises:
         InputError: None fits any, or one fits several.
     """
     failures = load_extensions()
     for candidate in stored.candidates:
-        fitting = [layout for layout in known_layouts() if layout.fits(candidate.tensors)]
+        fitting = [mapping for mapping in known_key_mappings() if mapping.fits(candidate.tensors)]
         if len(fitting) > 1:
-            found = "; ".join(f"{', '.join(layout.marks)} say {layout.name}" for layout in fitting)
+            found = "; ".join(
+                f"{', '.join(mapping.marks)} say {mapping.name}" for mapping in fitting
+            )
             raise InputError(f"{stored.path}: is ambiguous: {found}")
         if fitting:
             return fitting[0], candidate
-    known = ", ".join(layout.name for layout in known_layouts())
+    known = ", ".join(mapping.name for mapping in known_key_mappings())
     message = f"{stored.path}: its keys fit no known network; {_nearest(stored.candidates)}. "
     raise UnknownNetworkError(
         "; ".join([f"{message}Known are {known} and ghostsr's own files", *failures])
@@ -87,11 +89,11 @@ def recognise(stored: StoredTensors) -> tuple[Layout, Candidate]:
 
 
 def _nearest(candidates: Sequence[Candidate]) -> str:
-    marks, layout, keys = max(
+    marks, mapping, keys = max(
         (
-            (sum(mark in candidate.tensors for mark in layout.marks), layout, candidate.tensors)
+            (sum(mark in candidate.tensors for mark in mapping.marks), mapping, candidate.tensors)
             for candidate in candidates[:_COMPARED]
-            for layout in known_layouts()
+            for mapping in known_key_mappings()
         ),
         key=itemgetter(0),
     )
@@ -100,7 +102,7 @@ def _nearest(candidates: Sequence[Candidate]) -> str:
         names = (printable(key, 80) for key in islice(candidates[0].tensors, 3))
         return f"keys begin {', '.join(names)}"
     return (
-        f"nearest is {layout.name}: "
-        f"has {', '.join(mark for mark in layout.marks if mark in keys)}, "
-        f"lacks {', '.join(mark for mark in layout.marks if mark not in keys)}"
+        f"nearest is {mapping.name}: "
+        f"has {', '.join(mark for mark in mapping.marks if mark in keys)}, "
+        f"lacks {', '.join(mark for mark in mapping.marks if mark not in keys)}"
     )

@@ -54,7 +54,7 @@ def build_by_spandrel(stored: StoredTensors, refused: InputError) -> SpandrelNet
         fuse_network(model)
         model.origin = {
             "file": str(stored.path),
-            "layout": f"{name} (spandrel)",
+            "read_as": f"{name} (spandrel)",
             "evidence": [*candidate.notes, f"spandrel takes it for {name}", *model.tags],
         }
         return model

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ghostsr_ext.conversion.conversion_report import ConversionReport, LayerReport, SkippedLayer
 from ghostsr_ext.conversion.distillation import PolishReport, polish
 from ghostsr_ext.conversion.network import convert
 from ghostsr_ext.conversion.options import METHODS, Method
-from ghostsr_ext.conversion.report import ConversionReport, LayerReport, SkippedLayer
 from ghostsr_ext.conversion.selection import LayerPredicate
 
 __all__ = [

@@ -10,13 +10,13 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
+from ghostsr_ext.conversion.conversion_report import LayerReport
+from ghostsr_ext.conversion.convolutions import TracedConvolution, forward_arguments
 from ghostsr_ext.conversion.picture_format import output_scale
-from ghostsr_ext.conversion.report import LayerReport
 from ghostsr_ext.conversion.tables import GhostFit
-from ghostsr_ext.conversion.tracing import TracedConvolution, forward_arguments
 from ghostsr_ext.depthwise import DepthwiseGhostConv2d
 from ghostsr_ext.models import SRModel
-from ghostsr_ext.models.tracing import trace_calls
+from ghostsr_ext.models.layer_calls import trace_calls
 from ghostsr_ext.nn import GhostConv2d, ghost_count
 from ghostsr_ext.profiling import macs_by_layer
 
@@ -100,12 +100,6 @@ def depthwise_ratio(layer: nn.Conv2d, ghost_ratio: float, size: int) -> float:
     while ghosts < per_group - 1 and ghosts * (per_channel - size**2) < saved:
         ghosts += 1
     return ghosts / per_group
-
-
-def computed_channels(entry: TracedConvolution) -> int:
-    """Return how many channels the layer convolved to before the conversion."""
-    module = entry.module
-    return module.intrinsic_channels if isinstance(module, GhostConv2d) else module.out_channels
 
 
 def layer_report(

@@ -11,15 +11,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ghostsr_ext.conversion.accounting import computed_channels
+from ghostsr_ext.conversion.convolutions import TracedConvolution, forward_arguments
 from ghostsr_ext.conversion.fitting import fit_statistics
-from ghostsr_ext.conversion.methods import Job, convert_layers
+from ghostsr_ext.conversion.methods import ConversionJob, convert_layers
 from ghostsr_ext.conversion.pictures import Calibration, calibration_inputs, mean_psnr
 from ghostsr_ext.conversion.replacement import replace_module
-from ghostsr_ext.conversion.settings import GhostSettings, Progress
 from ghostsr_ext.conversion.statistics import Statistics, gather_statistics, run_surrounded
 from ghostsr_ext.conversion.tables import build_ghost_layer
-from ghostsr_ext.conversion.tracing import TracedConvolution, forward_arguments
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.nn import ghost_count
 
@@ -36,7 +34,7 @@ class Choice:
 
     Attributes:
         ratio: The ghost ratio.
-        macs: Multiply-adds that the layer then has.
+        macs: Multiply-adds that the layer then has, for the picture that all are counted for.
         error: Squared difference of the network's output to the dense one's, with this layer alone
             converted.
     """
@@ -47,7 +45,7 @@ class Choice:
 
 
 def ratios_by_budget(
-    job: Job,
+    job: ConversionJob,
     layers: Sequence[TracedConvolution],
     target_macs: float | None,
     max_drop: float | None,
@@ -75,10 +73,9 @@ def ratios_by_budget(
         )
     else:
         inputs = job.inputs[:_SENSITIVITY_INPUTS]
-    choices = measure_choices(model, layers, inputs, job.settings, job.progress)
-    whole = sum(entry.macs(computed_channels(entry)) for entry in job.network.called)
+    choices = measure_choices(job, layers, inputs)
     if target_macs is not None:
-        return allot_ratios(choices, math.ceil(whole * (1 - target_macs)))
+        return allot_ratios(choices, math.ceil(sum(job.macs.values()) * (1 - target_macs)))
     assert max_drop is not None
 
     def quality(network: nn.Module) -> float:
@@ -116,24 +113,19 @@ def _found_in(
 
 @torch.no_grad()
 def measure_choices(
-    model: nn.Module,
-    layers: Sequence[TracedConvolution],
-    inputs: Tensor,
-    settings: GhostSettings,
-    progress: Progress | None = None,
+    job: ConversionJob, layers: Sequence[TracedConvolution], inputs: Tensor
 ) -> dict[str, list[Choice]]:
     """Convert every layer alone, at every ratio, and measure what it costs the picture.
 
     Args:
-        model: The dense network, in evaluation mode; it is the same afterwards.
+        job: The conversion; its network is the same afterwards.
         layers: The layers to try.
         inputs: Inputs of the network [N, C, H, W].
-        settings: Settings of the ghost layers.
-        progress: Called after each layer.
 
     Returns:
         For each layer, by name, the choices in the order of their ratios, dense first.
     """
+    model, settings = job.model, job.settings
     passes = forward_arguments(model)
     wanted = [model(inputs, **arguments) for arguments in passes]
     found: dict[str, list[Choice]] = {}
@@ -141,7 +133,7 @@ def measure_choices(
         dense = entry.module
         assert isinstance(dense, nn.Conv2d)
         statistics = _statistics(model, dense, inputs, settings.max_shift)
-        found[entry.name] = [Choice(0.0, entry.macs(dense.out_channels), 0.0)]
+        found[entry.name] = [Choice(0.0, job.macs.get(entry.name, 0), 0.0)]
         for ratio in RATIOS:
             ghosts = ghost_count(dense.out_channels, ratio, dense.groups)
             if not ghosts:
@@ -154,9 +146,11 @@ def measure_choices(
                 for arguments, target in zip(passes, wanted, strict=True)
             )
             replace_module(model, ghost, dense)
-            found[entry.name].append(Choice(ratio, entry.macs(dense.out_channels - ghosts), error))
-        if progress is not None:
-            progress(done, len(layers), f"sensitivity of {entry.name}")
+            part = (dense.out_channels - ghosts) / dense.out_channels
+            macs = round(found[entry.name][0].macs * part)
+            found[entry.name].append(Choice(ratio, macs, error))
+        if job.progress is not None:
+            job.progress(done, len(layers), f"sensitivity of {entry.name}")
     return found
 
 
@@ -180,7 +174,7 @@ def allot_ratios(choices: Mapping[str, Sequence[Choice]], to_save: int) -> dict[
     most = sum(options[0].macs - options[-1].macs for options in choices.values())
     if to_save > most:
         raise InputError(
-            f"target_macs: {to_save} multiply-adds of the example were to be saved; "
+            f"target_macs: {to_save} multiply-adds were to be saved; "
             f"the selected layers allow {most}"
         )
     saved = 0

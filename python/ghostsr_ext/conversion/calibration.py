@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ghostsr_ext.conversion.absorption import absorb_gains
 from ghostsr_ext.conversion.activations import Activation, own_activation, passed_on
+from ghostsr_ext.conversion.convolutions import TracedConvolution, forward_arguments
 from ghostsr_ext.conversion.fitting import fit_statistics
 from ghostsr_ext.conversion.replacement import replace_module
-from ghostsr_ext.conversion.settings import GhostSettings, Progress
+from ghostsr_ext.conversion.settings import GhostSettings
 from ghostsr_ext.conversion.statistics import (
     Statistics,
     gather_statistics,
@@ -23,8 +25,8 @@ from ghostsr_ext.conversion.statistics import (
     surround,
 )
 from ghostsr_ext.conversion.tables import GhostFit, build_ghost_layer
-from ghostsr_ext.conversion.tracing import TracedConvolution, forward_arguments
 from ghostsr_ext.nn import GhostConv2d
+from ghostsr_ext.progress import ProgressCallback
 
 
 @torch.no_grad()
@@ -34,8 +36,9 @@ def calibrate(
     ratios: Mapping[str, float],
     inputs: Tensor,
     settings: GhostSettings,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     between: Sequence[TracedConvolution] = (),
+    followers: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, tuple[GhostConv2d, GhostFit]], list[str]]:
     """Replace ``layers`` of ``model`` by ghost layers fitted on ``inputs``.
 
@@ -61,12 +64,17 @@ def calibrate(
         settings: Settings of the ghost layers.
         progress: Called after each layer.
         between: Convolutions that stay dense; their weights and biases are changed.
+        followers: Convolutions that take up gains of ghosts, by the names of the layers before
+            them: see ``find_followers``. Not for layers with gains of their own.
 
     Returns:
         The ghost layers and what they were made of, by name; and the names of those ``between``
         that got new weights, because the old ones did worse.
     """
-    stages = [_Stage(entry, ratios[entry.name], settings) for entry in layers]
+    followers = followers or {}
+    stages = [
+        _Stage(entry, ratios[entry.name], settings, entry.name in followers) for entry in layers
+    ]
     stages.extend(_Stage(entry, 0.0, settings) for entry in between)
     for stage in stages:
         replace_module(model, stage.dense, stage)
@@ -101,6 +109,14 @@ def calibrate(
             if stage.refit_dense():
                 refitted.append(stage.name)
             replace_module(model, stage, stage.dense)
+    for stage in stages:
+        if stage.name in followers:
+            layer, fit = results[stage.name]
+            absorb_gains(model, layer, followers[stage.name])
+            fit = replace(fit, weight=layer.weight, bias=layer.bias, gain=None, ghost_bias=None)
+            plain = build_ghost_layer(stage.dense, fit, ratios[stage.name], settings)
+            replace_module(model, layer, plain)
+            results[stage.name] = (plain, fit)
     return results, refitted
 
 
@@ -133,7 +149,13 @@ def _run(
 class _Stage(nn.Module):
     """Stands in for a layer while the network is calibrated."""
 
-    def __init__(self, entry: TracedConvolution, ratio: float, settings: GhostSettings) -> None:
+    def __init__(
+        self,
+        entry: TracedConvolution,
+        ratio: float,
+        settings: GhostSettings,
+        scaled: bool = False,
+    ) -> None:
         super().__init__()
         assert isinstance(entry.module, nn.Conv2d)
         self.dense = entry.module
@@ -146,6 +168,7 @@ class _Stage(nn.Module):
         self._own_activation = own_activation(entry.module)
         self._ratio = ratio
         self._settings = settings
+        self._scaled = scaled
         self._statistics: dict[int, list[Statistics]] = {}
         self._missed = self._missed_if_dense = self._energy = 0.0
 
@@ -279,7 +302,9 @@ class _Stage(nn.Module):
 
     def _build(self) -> None:
         statistics = [reduce(add, uses) for uses in zip(*self._statistics.values(), strict=True)]
-        self.found = fit_statistics(self.dense, statistics, self._ratio, self._settings)
+        self.found = fit_statistics(
+            self.dense, statistics, self._ratio, self._settings, scaled=self._scaled
+        )
         self.ghost = build_ghost_layer(self.dense, self.found, self._ratio, self._settings)
 
     @staticmethod

@@ -31,6 +31,7 @@ _RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _LEAST_RIDGE_WITH_GAINS = 1e-4
 _LEAST_UNIT, _LEAST_UNIT_WITH_GAINS = 1e-9, 1e-2
 _ROUNDS = 30
+_LEAST_GAIN = 0.05
 _TINY = 1e-30
 
 
@@ -66,6 +67,7 @@ class ShiftKernel:
         statistics: Statistics of the group.
         affine: Whether ghosts have gains and biases of their own. Without, the means of channels
             count, because a ghost inherits its source's bias.
+        scaled: Whether ghosts have gains, positive ones, but inherit the bias, multiplied.
 
     Attributes:
         channels: C.
@@ -75,12 +77,13 @@ class ShiftKernel:
         inside: Part of the positions at which each shift reads the map, [K].
     """
 
-    def __init__(self, statistics: Statistics, *, affine: bool) -> None:
+    def __init__(self, statistics: Statistics, *, affine: bool, scaled: bool = False) -> None:
         s = statistics
-        self.affine = affine
+        self.gains = affine or scaled
+        self._least_gain = _LEAST_GAIN if scaled else -torch.inf
         self.candidates, self.channels, size = s.cross.shape
         self._gram = s.gram
-        self._factor = factorise(s.gram, gains=affine)
+        self._factor = factorize(s.gram, gains=affine)
         self._cross = s.cross.permute(1, 0, 2).reshape(-1, size)
         half = torch.linalg.solve_triangular(self._factor, self._cross.T, upper=False)
         q = half.T @ half
@@ -131,7 +134,9 @@ class ShiftKernel:
 
     def _error(self, agreement: Tensor, power: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
         whole = (power[:, None] + self._lost[sources]).clamp_min(_TINY)
-        gain = agreement / whole if self.affine else torch.ones_like(agreement)
+        gain = torch.ones_like(agreement)
+        if self.gains:
+            gain = (agreement / whole).clamp_min(self._least_gain)
         explained = 2 * gain * agreement - gain.square() * whole
         return self.energy[:, None, None] - self.inside * explained, gain
 
@@ -225,7 +230,7 @@ def _mixture(
     return mixture / total[:, None, None]
 
 
-def factorise(gram: Tensor, *, gains: bool = False) -> Tensor:
+def factorize(gram: Tensor, *, gains: bool = False) -> Tensor:
     """Return the Cholesky factor of ``gram`` [D, D] with as small a ridge as will do.
 
     Args:

@@ -25,32 +25,32 @@ def correlate(first: Tensor, second: Tensor, lags: Iterable[Lag]) -> dict[Lag, T
         first: float32 [N, I, H, W].
         second: float32 [N, J, H, W] on the same device; where it is ``first`` itself, the sums at
             opposite lags are each other's transposes exactly.
-        lags: Any; on the CPU those within ``_native.MAX_CORRELATION_REACH`` rows and columns cost
+        lags: Any; on the CPU those within ``_native.MAX_LAG`` rows and columns cost
             little more together than one of them.
 
     Returns:
         Float64 [I, J] on the CPU, by lag.
     """
     lags = sorted(set(lags))
-    reach_y, reach_x = (max(abs(lag[axis]) for lag in lags) for axis in (0, 1))
-    if first.device.type == "cpu" and max(reach_y, reach_x) <= _native.MAX_CORRELATION_REACH:
-        return _all_at_once(first, second, lags, (reach_y, reach_x))
-    return _one_by_one(first, second, lags, (reach_y, reach_x))
+    max_lag_y, max_lag_x = (max(abs(lag[axis]) for lag in lags) for axis in (0, 1))
+    if first.device.type == "cpu" and max(max_lag_y, max_lag_x) <= _native.MAX_LAG:
+        return _all_at_once(first, second, lags, (max_lag_y, max_lag_x))
+    return _one_by_one(first, second, lags, (max_lag_y, max_lag_x))
 
 
-def _all_at_once(first: Tensor, second: Tensor, lags: list[Lag], reach: Lag) -> dict[Lag, Tensor]:
+def _all_at_once(first: Tensor, second: Tensor, lags: list[Lag], max_lag: Lag) -> dict[Lag, Tensor]:
     maps = first.detach().contiguous().numpy()
     others = maps if second is first else second.detach().contiguous().numpy()
     sums = torch.from_numpy(
-        _native.correlate_maps(maps, others, *reach, threads=torch.get_num_threads())
+        _native.correlate_maps(maps, others, *max_lag, threads=torch.get_num_threads())
     )
-    return {lag: sums[lag[0] + reach[0], lag[1] + reach[1]] for lag in lags}
+    return {lag: sums[lag[0] + max_lag[0], lag[1] + max_lag[1]] for lag in lags}
 
 
-def _one_by_one(first: Tensor, second: Tensor, lags: list[Lag], reach: Lag) -> dict[Lag, Tensor]:
-    row = first.shape[3] + reach[1]
-    flat_first = flatten(first, reach)
-    flat_second = flat_first if second is first else flatten(second, reach)
+def _one_by_one(first: Tensor, second: Tensor, lags: list[Lag], max_lag: Lag) -> dict[Lag, Tensor]:
+    row = first.shape[3] + max_lag[1]
+    flat_first = flatten(first, max_lag)
+    flat_second = flat_first if second is first else flatten(second, max_lag)
     sums: dict[Lag, Tensor] = {}
     for dy, dx in lags:
         opposite = sums.get((-dy, -dx)) if second is first else None

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ghostsr_ext.conversion.convolutions import forward_arguments
 from ghostsr_ext.conversion.eigenbasis import EigenbasisAdam
-from ghostsr_ext.conversion.tracing import forward_arguments
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
+from ghostsr_ext.nn import GhostConv2d
 
 _BATCH = 4
 _RATES = (0.005, 0.00125, 0.0003)
@@ -22,10 +23,11 @@ _FIRST_LOOK = 24
 _FAR_WORSE = 2.0
 _NEAR = 0.25
 _WARM_UP = 20
-_MOMENT_INPUTS = 8
+_MOMENT_INPUTS, _MOMENT_POSITIONS = 8, 8192
 _HELD_OUT = 1 / 8
 _EVEN_OUT = 0.25
 _TINY = 1e-30
+_TRAINED = ("weight", "bias", "gain", "ghost_bias")
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,15 @@ class PolishReport:
     """What a polish reached.
 
     Attributes:
-        steps: Of the optimiser.
-        seconds: Wall time.
-        error_before: Mean squared difference to the dense network's output on held-out calibration
-            inputs, in the units of the output.
-        error_after: The same afterwards.
+        steps: The number of steps that the optimiser took, over all attempts.
+        seconds: The wall time that all of it took.
+        error_before: The mean squared difference to what is wanted on held-out calibration inputs,
+            before the first step, in the units of the output.
+        error_after: The same difference after the last attempt.
         kept: Whether the result was kept, because its error is smaller.
         rate: The largest rate of the last attempt.
-        self_ensemble: Whether the mean over flips and turns of the dense network's output was
-            wanted.
+        self_ensemble: Whether the mean of the dense network's output over flips and turns was
+            wanted, and not its output alone.
     """
 
     steps: int
@@ -71,12 +73,13 @@ def polish(
     mean is far from the single one, as with networks that invent details.
 
     Args:
-        model: The converted network; it is changed.
-        dense: The network that it was made from.
-        inputs: Inputs of both [N, C, H, W], 2 or more.
-        minutes: Wall time to spend; the number of steps then depends on the machine.
-        steps: Steps to take, the same everywhere; exactly one of ``minutes`` and ``steps`` counts.
-        seed: Of the choice of inputs.
+        model: The converted network. It is changed.
+        dense: The network that it was made from. It is not changed.
+        inputs: Inputs of both networks [N, C, H, W], with N 2 or more.
+        minutes: The wall time to spend. The number of steps then depends on the machine.
+        steps: The number of steps to take, the same on every machine. Exactly one of ``minutes``
+            and ``steps`` must be given.
+        seed: Seed of the order of inputs and of their turns.
         progress: Called after each step with the part that is done, 0 to 1.
 
     Returns:
@@ -86,7 +89,8 @@ def polish(
         was.
 
     Raises:
-        InputError: Not exactly one positive budget, too few inputs, or nothing to train.
+        InputError: Not exactly one of ``minutes`` and ``steps`` is given, or it is not positive;
+            there are fewer than 2 inputs; or no parameter of ``model`` requires gradients.
     """
     if (minutes is None) == (steps is None):
         raise InputError("polish: exactly one of minutes and steps is needed")
@@ -219,15 +223,16 @@ class _Task:
         """Take steps until ``done``, which gets their number, returns 1.
 
         Args:
-            rate: The largest rate.
-            done: Returns the part that is done.
-            most: The error on held-out inputs at which steps are given up half way; early on they
-                are at a few times as much.
+            rate: The largest rate of the schedule.
+            done: Takes the number of steps and returns the part of the budget that is spent.
+            most: The error on held-out inputs from which on steps are given up half way. Early on
+                they are given up only at a multiple of it.
 
         Returns:
             The number of steps taken.
         """
-        optimizer = EigenbasisAdam(self._model, self._run)
+        optimizer = EigenbasisAdam(self._model, [{"params": self._trained()}], lr=rate)
+        optimizer.renew(self._run, positions=_MOMENT_POSITIONS)
         generator = torch.Generator().manual_seed(self._seed)
         batches = _batches(self._held_out, len(self._inputs), generator)
         number, part, begun, half_way = 0, 0.0, done(0), False
@@ -242,7 +247,8 @@ class _Task:
             (difference * self._weights[turn][index]).mean().backward()
             number += 1
             left = (1 - part) / (1 - begun)
-            optimizer.step(rate * min(1.0, number / _WARM_UP) * left)
+            optimizer.param_groups[0]["lr"] = rate * min(1.0, number / _WARM_UP) * left
+            optimizer.step()
             part = done(number)
             if number == _FIRST_LOOK and not self.error() < _FAR_WORSE * most:
                 break
@@ -252,6 +258,15 @@ class _Task:
                     break
         optimizer.zero_grad()
         return number
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [
+            parameter
+            for layer in self._model.modules()
+            if isinstance(layer, nn.Conv2d | GhostConv2d)
+            for name, parameter in layer.named_parameters(recurse=False)
+            if name in _TRAINED and parameter.requires_grad and layer.weight.requires_grad
+        ]
 
     def _run(self) -> None:
         for arguments in self._passes:

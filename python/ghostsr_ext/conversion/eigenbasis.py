@@ -1,9 +1,10 @@
-"""An optimiser for fine-tuning convolutions whose inputs are known."""
+"""An optimiser for convolutions that knows their inputs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,96 +15,160 @@ from ghostsr_ext.nn import GhostConv2d
 
 Convolution = nn.Conv2d | GhostConv2d
 
-_SAMPLED_PATCHES = 8192
 _DAMPING = 1e-3
-_FIRST_DECAY, _SECOND_DECAY = 0.9, 0.99
-_EPSILON = 1e-12
+_KEPT_MOMENT = 0.5
 
 
-class EigenbasisAdam:
+@dataclass(frozen=True)
+class _Place:
+    """What a parameter is to its convolution."""
+
+    name: str
+    layer: Convolution
+
+
+class EigenbasisAdam(torch.optim.Optimizer):
     """Adam on convolution weights in the eigenbasis of their input patches.
 
-    A step changes every output channel by about ``rate`` of the layer's output, whatever the scale
-    of weights and maps: a network whose value range is folded into its first and last layers is
-    trained like any other. Within a filter, directions that its inputs hardly excite take longer
-    steps, because the output changes the same; feature maps are so alike that without this most
-    directions never move.
+    A step changes every output channel by about the learning rate times the layer's output,
+    whatever the scale of weights and maps: a network whose value range is folded into its first and
+    last layers is trained like any other. Within a filter, directions that its inputs hardly excite
+    take longer steps, because the output changes the same; feature maps are so alike that without
+    this most directions never move. Biases move by the same part of the output, gains by the
+    learning rate itself, and parameters that belong to no convolution as Adam moves them.
+
+    :meth:`renew` must have seen the inputs of a convolution before its first step; while features
+    change it is called again from time to time.
 
     Source: Adam is Kingma and Ba, 2015; in the eigenbasis of a Kronecker factor, George et al.,
     "Fast approximate natural gradient descent in a Kronecker-factored eigenbasis", 2018.
 
     Args:
-        model: The network; its convolutions that require gradients are trained.
-        run: Runs ``model`` on typical inputs.
+        model: The network that the parameters belong to.
+        groups: Parameters in groups, as optimisers take them.
+        lr: Learning rate: relative change of a layer's output in a step.
+        betas: Decays of Adam's moments.
+        eps: Added to the root of the second moment.
+        weight_decay: Parameters shrink by this times the learning rate in a step.
     """
 
-    def __init__(self, model: nn.Module, run: Callable[[], object]) -> None:
-        moments = _input_moments(model, run)
-        self._layers = [
-            _Layer(module, moments.pop(name))
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-12,
+        weight_decay: float = 0.0,
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(groups, defaults)
+        trained = {id(p) for group in self.param_groups for p in group["params"]}
+        self._model = model
+        self._layers = {
+            name: module
             for name, module in model.named_modules()
-            if name in moments and module.weight.requires_grad
-        ]
-        self._steps = 0
+            if isinstance(module, nn.Conv2d | GhostConv2d) and id(module.weight) in trained
+        }
+        self._places = {
+            id(parameter): _Place(name, layer)
+            for layer in self._layers.values()
+            for name, parameter in layer.named_parameters(recurse=False)
+        }
 
-    def zero_grad(self) -> None:
-        """Forget gradients."""
-        for layer in self._layers:
-            for parameter in layer.module.parameters(recurse=False):
-                parameter.grad = None
+    @property
+    def ready(self) -> bool:
+        """Whether the inputs of all convolutions that have gradients now have been seen."""
+        return all(
+            "basis" in self.state.get(layer.weight, {})
+            for layer in self._layers.values()
+            if layer.weight.grad is not None
+        )
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """Change the parameters along their gradients.
+    def renew(
+        self,
+        run: Callable[[], object],
+        *,
+        positions: int | None = None,
+        mean: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """Look at the inputs of the convolutions, and turn what is known to their eigenbasis.
 
         Args:
-            rate: Relative change of a layer's output.
+            run: Runs the network on typical inputs.
+            positions: How many positions of a layer's input to look at; None for all of them.
+            mean: Gives the mean of a tensor over the processes that train together.
         """
-        self._steps += 1
-        for layer in self._layers:
-            layer.step(rate, self._steps)
+        for name, moment in _input_moments(self._layers, run, positions).items():
+            self._renew(self._layers[name], moment if mean is None else mean(moment))
 
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Change the parameters along their gradients."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._change(parameter, group)
+        return loss
 
-class _Layer:
-    def __init__(self, module: Convolution, moment: Tensor) -> None:
-        self.module = module
-        weight = module.weight.detach().flatten(1).view(module.groups, -1, moment.shape[-1])
-        power = torch.einsum("god,gde,goe->", weight, moment, weight) / module.weight.shape[0]
-        self._output = float(power.clamp_min(0).sqrt())
-        values, self._basis = torch.linalg.eigh(moment)
+    def _renew(self, layer: Convolution, moment: Tensor) -> None:
+        state = self.state[layer.weight]
+        if "moment" in state:
+            moment = torch.lerp(moment, state["moment"], _KEPT_MOMENT)
+        weight = layer.weight.detach().flatten(1).view(layer.groups, -1, moment.shape[-1])
+        power = torch.einsum("god,gde,goe->", weight, moment, weight) / layer.weight.shape[0]
+        output = power.clamp_min(0).sqrt()
+        values, basis = torch.linalg.eigh(moment)
         values = values.clamp_min(0)
         damped = values + _DAMPING * values.amax(1, keepdim=True) + torch.finfo(values.dtype).tiny
+        if "mean" in state:
+            turn = state["basis"].transpose(1, 2) @ basis
+            state["mean"] = state["mean"] @ turn
+            # The spread is known along the old axes alone.
+            state["square"] = state["square"] @ turn.square()
+        state.update(moment=moment, basis=basis, output=output)
         # Sums over D directions of equal output change to the whole change.
-        self._stretch = (self._output / math.sqrt(values.shape[1])) / damped.sqrt()[:, None]
-        self._averages: dict[str, tuple[Tensor, Tensor]] = {}
+        state["stretch"] = (output / math.sqrt(values.shape[1])) / damped.sqrt()[:, None]
 
-    def step(self, rate: float, number: int) -> None:
-        module = self.module
-        if module.weight.grad is not None:
-            flat = module.weight.grad.flatten(1).view(module.groups, -1, self._basis.shape[1])
-            turned = self._direction("weight", flat @ self._basis, number) * self._stretch
-            change = turned @ self._basis.transpose(1, 2)
-            module.weight.sub_(rate * change.view_as(module.weight))
-        scales = {"bias": self._output, "ghost_bias": self._output, "gain": 1.0}
-        for name, scale in scales.items():
-            parameter = getattr(module, name, None)
-            if parameter is not None and parameter.grad is not None:
-                direction = self._direction(name, parameter.grad, number)
-                parameter.sub_(rate * scale * direction)
+    def _change(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        place = self._places.get(id(parameter))
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        gradient = parameter.grad
+        assert gradient is not None
+        if place is not None and place.name == "weight":
+            state = self.state[parameter]
+            flat = gradient.flatten(1).view(place.layer.groups, -1, state["basis"].shape[1])
+            direction = self._direction(parameter, flat @ state["basis"], group)
+            turned = (direction * state["stretch"]) @ state["basis"].transpose(1, 2)
+            parameter.sub_(group["lr"] * turned.view_as(parameter))
+            return
+        direction = group["lr"] * self._direction(parameter, gradient, group)
+        if place is not None and place.name in ("bias", "ghost_bias"):
+            direction = direction * self.state[place.layer.weight]["output"]
+        parameter.sub_(direction)
 
-    def _direction(self, name: str, gradient: Tensor, number: int) -> Tensor:
-        if name not in self._averages:
-            self._averages[name] = torch.zeros_like(gradient), torch.zeros_like(gradient)
-        first, second = self._averages[name]
-        first.lerp_(gradient, 1 - _FIRST_DECAY)
-        second.lerp_(gradient.square(), 1 - _SECOND_DECAY)
-        mean = first / (1 - _FIRST_DECAY**number)
-        spread = (second / (1 - _SECOND_DECAY**number)).sqrt()
-        return mean / (spread + _EPSILON)
+    def _direction(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+        state = self.state[parameter]
+        if "mean" not in state:
+            state.update(step=0, mean=torch.zeros_like(gradient), square=torch.zeros_like(gradient))
+        state["step"] += 1
+        first_decay, second_decay = group["betas"]
+        mean: Tensor = state["mean"].lerp_(gradient, 1 - first_decay)
+        square: Tensor = state["square"].lerp_(gradient.square(), 1 - second_decay)
+        spread = (square / (1 - second_decay ** state["step"])).sqrt()
+        direction: Tensor = mean / (1 - first_decay ** state["step"]) / (spread + group["eps"])
+        return direction
 
 
-@torch.no_grad()
-def _input_moments(model: nn.Module, run: Callable[[], object]) -> dict[str, Tensor]:
+def _input_moments(
+    layers: dict[str, Convolution], run: Callable[[], object], positions: int | None
+) -> dict[str, Tensor]:
     """Return the mean of patch times patch' for each group of each convolution, [groups, D, D]."""
     moments: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(0)
@@ -113,21 +178,19 @@ def _input_moments(model: nn.Module, run: Callable[[], object]) -> dict[str, Ten
             if name in moments:
                 return
             # Near enough to the layer's own padding and stride for a scale.
-            reach = zip(layer.kernel_size, layer.dilation, strict=True)
-            padding = tuple(dilation * (size - 1) // 2 for size, dilation in reach)
+            axes = zip(layer.kernel_size, layer.dilation, strict=True)
+            padding = tuple(dilation * (size - 1) // 2 for size, dilation in axes)
             patches = functional.unfold(inputs[0], layer.kernel_size, layer.dilation, padding)
             flat = patches.transpose(1, 2).flatten(0, 1)
-            some = torch.randperm(len(flat), generator=generator)[:_SAMPLED_PATCHES]
-            grouped = flat[some.to(flat.device)].view(len(some), layer.groups, -1).transpose(0, 1)
-            moments[name] = grouped.transpose(1, 2) @ grouped / len(some)
+            if positions is not None:
+                some = torch.randperm(len(flat), generator=generator)[:positions]
+                flat = flat[some.to(flat.device)]
+            grouped = flat.view(len(flat), layer.groups, -1).transpose(0, 1)
+            moments[name] = grouped.transpose(1, 2) @ grouped / len(flat)
 
         return hook
 
-    handles = [
-        module.register_forward_hook(watch(name, module))
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d | GhostConv2d)
-    ]
+    handles = [layer.register_forward_hook(watch(name, layer)) for name, layer in layers.items()]
     try:
         run()
     finally:

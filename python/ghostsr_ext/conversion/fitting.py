@@ -23,14 +23,26 @@ def fit_statistics(
     statistics: Sequence[Statistics],
     ghost_ratio: float,
     settings: GhostSettings,
+    *,
+    scaled: bool = False,
 ) -> GhostFit:
     """Choose the channels of a ghost layer and fit its filters by least squares.
 
     Args:
         layer: The dense convolution.
-        statistics: Of each of its groups, gathered with the ``max_shift`` of ``settings``.
-        ghost_ratio: In [0, 1).
+        statistics: The statistics of each group of the layer, gathered with the ``max_shift`` of
+            ``settings``.
+        ghost_ratio: The part of the output channels that becomes ghosts, in [0, 1).
         settings: Settings of the ghost layer.
+        scaled: Whether ghosts without ``affine`` settings have positive gains all the same, for the
+            following layer to take up. Their own bias is zero.
+
+    Returns:
+        The channels, weights and biases of the ghost layer, and the squared error that they are
+        expected to have, over the variance of the wanted output.
+
+    Raises:
+        InputError: The inputs of the layer on these pictures are not finite.
     """
     affine = settings.affine
     count = intrinsic_per_group(layer, ghost_ratio)
@@ -38,7 +50,9 @@ def fit_statistics(
     tables, filters, biases, gains, ghost_biases = [], [], [], [], []
     missed = energy = 0.0
     for group in statistics:
-        clusters = fit_clusters(ShiftKernel(group, affine=affine), count, settings.shift_scope)
+        clusters = fit_clusters(
+            ShiftKernel(group, affine=affine, scaled=scaled), count, settings.shift_scope
+        )
         tables.append(
             ChannelTable(
                 clusters.intrinsic.numpy(),
@@ -51,7 +65,9 @@ def fit_statistics(
         wanted = _wanted_mean(group, clusters, affine)
         biases.append(wanted - clusters.filters @ group.patch_mean)
         gains.append(clusters.gain)
-        ghost_biases.append(group.mean[clusters.ghosts] - clusters.gain * wanted[clusters.source])
+        inherited = clusters.gain * wanted[clusters.source]
+        own = group.mean[clusters.ghosts] if affine else inherited
+        ghost_biases.append(own - inherited)
         missed += clusters.squared_error
         energy += float(group.energy.sum())
     weight = torch.cat(filters).view(-1, *layer.weight.shape[1:])
@@ -59,8 +75,8 @@ def fit_statistics(
         table_from_groups(tables, layer.out_channels // layer.groups),
         weight,
         None if layer.bias is None else torch.cat(biases),
-        torch.cat(gains) if affine else None,
-        torch.cat(ghost_biases) if affine else None,
+        torch.cat(gains) if affine or scaled else None,
+        torch.cat(ghost_biases) if affine or scaled else None,
         relative_error=missed / energy if energy else 0.0,
     )
 

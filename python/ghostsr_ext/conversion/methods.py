@@ -7,25 +7,28 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ghostsr_ext.conversion.absorption import find_followers
 from ghostsr_ext.conversion.calibration import calibrate
+from ghostsr_ext.conversion.convolutions import Trace, TracedConvolution
 from ghostsr_ext.conversion.filters import fit_filters
 from ghostsr_ext.conversion.kmeans import fit_kmeans
 from ghostsr_ext.conversion.picture_format import PictureFormat
 from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.conversion.selection import Rules, obstacles
-from ghostsr_ext.conversion.settings import GhostSettings, Progress
+from ghostsr_ext.conversion.settings import GhostSettings
 from ghostsr_ext.conversion.tables import GhostFit, build_ghost_layer
-from ghostsr_ext.conversion.tracing import Trace, TracedConvolution
 from ghostsr_ext.nn import GhostConv2d
+from ghostsr_ext.progress import ProgressCallback
 
 
 @dataclass(frozen=True)
-class Job:
+class ConversionJob:
     """A conversion of one network.
 
     Attributes:
         model: The network, in evaluation mode.
         network: Its convolutions.
+        macs: Multiply-adds of each of its layers, by name.
         method: How channels are chosen.
         settings: Settings of the ghost layers.
         inputs: What "calibrated" calibrates on.
@@ -37,11 +40,12 @@ class Job:
 
     model: nn.Module
     network: Trace
+    macs: Mapping[str, int]
     method: str
     settings: GhostSettings
     inputs: Tensor | None
     seed: int
-    progress: Progress | None
+    progress: ProgressCallback | None
     rules: Rules | None = None
     form: PictureFormat | None = None
 
@@ -69,7 +73,10 @@ def layers_between(
 
 
 def convert_layers(
-    job: Job, model: nn.Module, layers: Sequence[TracedConvolution], ratios: Mapping[str, float]
+    job: ConversionJob,
+    model: nn.Module,
+    layers: Sequence[TracedConvolution],
+    ratios: Mapping[str, float],
 ) -> tuple[dict[str, tuple[GhostConv2d, GhostFit]], list[str]]:
     """Replace ``layers`` of ``model``.
 
@@ -80,8 +87,18 @@ def convert_layers(
     if job.method == "calibrated":
         assert job.inputs is not None
         between = layers_between(job.network, layers, job.rules)
+        followers = {}
+        if not job.settings.affine:
+            followers = find_followers(model, job.network, layers, job.inputs[:1])
         return calibrate(
-            model, layers, ratios, job.inputs, job.settings, job.progress, between=between
+            model,
+            layers,
+            ratios,
+            job.inputs,
+            job.settings,
+            job.progress,
+            between=between,
+            followers=followers,
         )
     results: dict[str, tuple[GhostConv2d, GhostFit]] = {}
     for done, entry in enumerate(layers, start=1):

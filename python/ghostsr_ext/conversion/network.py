@@ -20,8 +20,10 @@ from ghostsr_ext.conversion.accounting import (
     pruned_report,
 )
 from ghostsr_ext.conversion.budget import RATIOS, ratios_by_budget
+from ghostsr_ext.conversion.conversion_report import ConversionReport, SkippedLayer
+from ghostsr_ext.conversion.convolutions import TracedConvolution, example_input, trace
 from ghostsr_ext.conversion.distillation import PolishReport, polish
-from ghostsr_ext.conversion.methods import Job, convert_layers
+from ghostsr_ext.conversion.methods import ConversionJob, convert_layers
 from ghostsr_ext.conversion.options import (
     GhostOperation,
     Method,
@@ -35,20 +37,19 @@ from ghostsr_ext.conversion.picture_format import PictureFormat, picture_format
 from ghostsr_ext.conversion.pictures import Calibration, calibration_inputs
 from ghostsr_ext.conversion.pruning import prune
 from ghostsr_ext.conversion.replacement import replace_module
-from ghostsr_ext.conversion.report import ConversionReport, SkippedLayer
 from ghostsr_ext.conversion.selection import (
     LayerPredicate,
     Rules,
     select_layers,
     too_few_channels,
 )
-from ghostsr_ext.conversion.settings import GhostSettings, Progress
-from ghostsr_ext.conversion.tracing import TracedConvolution, example_input, trace
+from ghostsr_ext.conversion.settings import GhostSettings
 from ghostsr_ext.depthwise import DepthwiseGhostConv2d
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.fusion import fuse_in_place
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import GhostConv2d, ShiftScope
+from ghostsr_ext.progress import ProgressCallback
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -84,7 +85,7 @@ def convert(
     scale: int | None = None,
     value_range: float | None = None,
     example: Tensor | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[Model, ConversionReport]:
     """Return a copy of ``model`` with ghost layers in the place of dense convolutions.
 
@@ -93,48 +94,54 @@ def convert(
     makes them trainable. The order of the channels is kept, so nothing else in the network changes.
 
     Args:
-        model: A network; it is not changed. An ``SRModel`` gets the report in its ``metadata``.
-        ghost_ratio: Part of each layer's outputs that is made by shifting, in [0, 1).
-        method: ``"kmeans"``, the paper's clustering of filters, which needs training afterwards;
-            ``"filters"``, filters approximated by shifted ones, without pictures; or
-            ``"calibrated"``, every layer fitted to the dense network's feature maps on pictures,
-            then all of them together by a short polish; convolutions that stay dense between
-            converted ones get new weights too, and the report names them as ``refitted``.
-            ``"prune"``, for comparison: filters are removed, the least L1 norm first, down to the
-            same multiply-adds.
-            None is "calibrated" where pictures are given, else "kmeans".
-        calibration: Pictures for "calibrated", a folder or files (BSD or DIV2K, say; no
-            high-resolution originals are needed), or inputs of the network [N, C, H, W].
-        layers: Names of convolutions, or a predicate that takes a name and a convolution. None
-            takes what an ``SRModel`` declares; in any other network all convolutions but the first,
-            the last and those whose output is enlarged.
-        unsuitable: ``"leave"`` leaves layers dense, and as they are, whose map is too small to
-            shift (in channel attention, say), whose filters have more weights than the calibration
-            has positions for, or that take next to none of the multiply-adds, whatever ``layers``
-            says; the report names them. ``"convert"`` converts them all the same.
-        max_shift: Largest shift d that the ghost layers allow, 0 to 7.
+        model: A network. It is not changed. The copy of an ``SRModel`` has the report in its
+            ``metadata``.
+        ghost_ratio: The part of each layer's outputs that is made by shifting, in [0, 1).
+        method: How the channels are chosen. ``"kmeans"`` is the paper's clustering of filters,
+            which needs training afterwards. ``"filters"`` approximates filters by shifted ones,
+            without pictures. ``"calibrated"`` fits every layer to the dense network's feature maps
+            on pictures, then trains all of them together by a short polish. Convolutions that stay
+            dense between converted ones get new weights too, and the report names them as
+            ``refitted``. ``"prune"`` is for comparison: it removes filters, the least L1 norm
+            first, down to the same multiply-adds. None is "calibrated" where pictures are given,
+            else "kmeans".
+        calibration: The pictures for "calibrated" and "prune": a folder or files (BSD or DIV2K,
+            say; no high-resolution originals are needed), or inputs of the network [N, C, H, W].
+        layers: The names of convolutions to convert, or a predicate that takes a name and a
+            convolution. None takes what an ``SRModel`` declares; in any other network it takes all
+            convolutions but the first, the last and those whose output is enlarged.
+        unsuitable: ``"leave"`` leaves some layers dense, and as they are, whatever ``layers`` says:
+            those whose map is too small to shift (in channel attention, say), whose filters have
+            more weights than the calibration has positions for, or that take next to none of the
+            multiply-adds. The report names them. ``"convert"`` converts them all the same.
+        max_shift: The largest shift d that the ghost layers allow in pixels, 0 to 7.
         shift_scope: Whether each ghost has its own shift or all ghosts of a layer have one.
-        affine: Whether ghosts get a gain and a bias of their own, which the paper's have not; not
-            for "kmeans".
+        affine: Whether ghosts get a gain and a bias of their own, which the paper's have not. It is
+            not allowed for "kmeans".
         ghost_op: ``"shift"``, or ``"depthwise"`` for comparison: GhostNet's depthwise convolutions
-            of k = 2 * max_shift + 1, at the same multiply-adds, so with fewer intrinsic channels;
-            they start as shifts and are trained by the polish.
+            of k = 2 * max_shift + 1. They have the same multiply-adds, so fewer intrinsic channels.
+            They start as shifts and are trained by the polish.
         seed: Seed of all random choices.
-        target_macs: Part of the network's multiply-adds to keep, in (0, 1). Each layer then gets a
-            ratio of its own, 0 to 0.75, the higher the less its conversion alone changes the output
-            on the calibration pictures; ``ghost_ratio`` counts for nothing.
-        max_drop: Instead of ``target_macs``, the PSNR that may be lost on crops of the calibration
-            pictures, in dB; the fewest multiply-adds that keep to it before any polish are sought.
-        polish_minutes: Time to spend on training all convolutions of the converted network, end to
-            end, to give the dense one's output on the calibration pictures, shifts fixed; see
-            ``polish``. By default 60 steps of it end a "calibrated" conversion; 0 leaves them out.
-        polish_steps: Instead of ``polish_minutes``, the number of steps, the same on any machine.
-        scale: What a network that is no ``SRModel`` enlarges by, if its input is enlarged already;
-            else it is found out.
-        value_range: The value of white of such a network; found out by default.
-        example: An input of the network, to find its layers by running it; by default noise of
-            24 x 24 pixels.
-        progress: Called after each layer.
+        target_macs: The part of the network's multiply-adds to keep, in (0, 1), linear layers and
+            layers that stay dense included. Each layer then gets a ratio of its own, 0 to 0.75, the
+            higher the less its conversion alone changes the output on the calibration pictures.
+            ``ghost_ratio`` is then ignored.
+        max_drop: The PSNR that may be lost on crops of the calibration pictures, in dB, instead of
+            ``target_macs``. The fewest multiply-adds that keep to it before any polish are sought.
+        polish_minutes: The wall time to spend on training all convolutions of the converted
+            network, end to end, to give the dense one's output on the calibration pictures, with
+            fixed shifts: see ``polish``. By default 60 steps of it end a "calibrated" conversion. 0
+            leaves them out.
+        polish_steps: The number of steps to take, the same on every machine, instead of
+            ``polish_minutes``.
+        scale: What a network that is no ``SRModel`` enlarges by. It is needed only where the input
+            is enlarged already; else it is found out.
+        value_range: The value of white of a network that is no ``SRModel``. By default it is found
+            out.
+        example: An input of the network [N, C, H, W], on which the network is run to find its
+            layers. By default it is noise of 24 x 24 pixels.
+        progress: Called after each layer and each step with the number that is done, the number in
+            all and what was done.
 
     Returns:
         The converted network and the report.
@@ -172,9 +179,10 @@ def convert(
     picture = counted_picture(converted, example, scale)
     macs = picture.macs(converted)
     fitted = None if inputs is None else len(inputs) * _area(inputs) / _area(example)
-    job = Job(
+    job = ConversionJob(
         converted,
         network,
+        macs,
         options.method,
         options.settings,
         inputs,
@@ -219,7 +227,7 @@ def convert(
 
 
 def _fuse(converted: nn.Module, example: Tensor) -> None:
-    """Let what the package did not write run on its layers, too."""
+    """Give networks whose classes are not the package's its layers, too."""
     plain = any(type(module) is nn.Conv2d for module in converted.modules())
     if plain or not isinstance(converted, SRModel):
         fuse_in_place(converted, example)
@@ -235,7 +243,7 @@ def _untimed(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _choose_ratios(
-    job: Job,
+    job: ConversionJob,
     options: Options,
     layers: Sequence[str] | LayerPredicate | None,
     calibration: Calibration | None,
@@ -253,7 +261,7 @@ def _choose_ratios(
 
 
 def _replace_layers(
-    job: Job,
+    job: ConversionJob,
     options: Options,
     chosen: Sequence[TracedConvolution],
     ratios: Mapping[str, float],
@@ -265,10 +273,10 @@ def _replace_layers(
 
 
 def _prune(
-    job: Job, chosen: Sequence[TracedConvolution], ghost_ratio: float, example: Tensor
+    job: ConversionJob, chosen: Sequence[TracedConvolution], ghost_ratio: float, example: Tensor
 ) -> Outcome:
     try:
-        pruned = prune(job.model, job.network, chosen, ghost_ratio, example, job.inputs)
+        pruned = prune(job.model, job.network, chosen, ghost_ratio, job.macs, example, job.inputs)
     except RuntimeError as error:
         # Something outside of the convolutions has an entry for each channel.
         reason = str(error).splitlines()[0]
@@ -285,7 +293,7 @@ def _prune(
 
 
 def _make_ghosts(
-    job: Job,
+    job: ConversionJob,
     chosen: Sequence[TracedConvolution],
     ratios: Mapping[str, float],
     ghost_op: GhostOperation,
@@ -309,7 +317,7 @@ def _make_ghosts(
 
 
 def _polish(
-    job: Job, dense: nn.Module, options: Options, calibration: Calibration | None
+    job: ConversionJob, dense: nn.Module, options: Options, calibration: Calibration | None
 ) -> PolishReport | None:
     converted, inputs, seed = job.model, job.inputs, job.seed
     minutes, steps = options.polish_minutes, options.polish_steps
@@ -354,7 +362,7 @@ def _dense(entry: TracedConvolution) -> nn.Conv2d:
 
 
 def _choose(
-    job: Job, layers: Sequence[str] | LayerPredicate | None, ghost_ratio: float
+    job: ConversionJob, layers: Sequence[str] | LayerPredicate | None, ghost_ratio: float
 ) -> tuple[list[TracedConvolution], list[SkippedLayer]]:
     selected, skipped = select_layers(job.model, job.network, layers, job.rules)
     chosen: list[TracedConvolution] = []

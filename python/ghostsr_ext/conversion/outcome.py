@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ghostsr_ext.conversion.accounting import layer_macs
+from ghostsr_ext.conversion.conversion_report import LayerReport
+from ghostsr_ext.conversion.convolutions import forward_arguments
 from ghostsr_ext.conversion.distillation import PolishReport
-from ghostsr_ext.conversion.report import LayerReport
-from ghostsr_ext.conversion.tracing import forward_arguments
 from ghostsr_ext.errors import InputError
 
 _WORSE_THAN_NOTHING = 1.0

@@ -29,14 +29,14 @@ class PictureFormat:
         scales: What it can enlarge by; its default scale is ``scale``.
         scale: The default one of them.
         value_range: The value of white.
-        colour: "rgb", or "y" for luma.
+        color: "rgb", or "y" for luma.
         input_upscaled: Whether its input is enlarged already.
     """
 
     scales: tuple[int, ...]
     scale: int
     value_range: float
-    colour: Literal["rgb", "y"]
+    color: Literal["rgb", "y"]
     input_upscaled: bool
 
 
@@ -66,7 +66,7 @@ def picture_format(
             if given not in (None, own):
                 raise InputError(f"{name}: found {given}; the network says {own:g} itself")
         return PictureFormat(
-            model.scales, model.scale, model.value_range, model.colour, model.input_upscaled
+            model.scales, model.scale, model.value_range, model.color, model.input_upscaled
         )
     first = next(m for m in model.modules() if isinstance(m, nn.Conv2d | GhostConv2d))
     channels = first.in_channels

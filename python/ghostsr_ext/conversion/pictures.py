@@ -108,7 +108,7 @@ def mean_psnr(
         with torch.no_grad():
             output = model(_as_input(model, form, [crop])).double() * (_PEAK / form.value_range)
         picture = output[0].permute(1, 2, 0).cpu().numpy().clip(0, _PEAK)
-        y = picture[..., 0] if form.colour == "y" else luma(picture)
+        y = picture[..., 0] if form.color == "y" else luma(picture)
         qualities.append(psnr(y[inside, inside], luma(original)[inside, inside]))
     return float(np.mean(qualities))
 
@@ -144,7 +144,7 @@ def _cut(
         top, left = (int(generator.integers(0, length - side + 1)) for length in low)
         reduced = imresize(picture, 1 / scale)[top : top + side, left : left + side]
         crop = reduced.astype(np.float64)
-        if form.colour == "y":
+        if form.color == "y":
             crop = luma(crop)[..., None]
         rows, columns = (
             slice(top * scale, (top + side) * scale),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ghostsr_ext import ops
-from ghostsr_ext.conversion.clustering import factorise
+from ghostsr_ext.conversion.clustering import factorize
+from ghostsr_ext.conversion.convolutions import Trace, TracedConvolution, forward_arguments
 from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.conversion.statistics import (
     Statistics,
@@ -25,7 +26,6 @@ from ghostsr_ext.conversion.statistics import (
     run_surrounded,
     surround,
 )
-from ghostsr_ext.conversion.tracing import Trace, TracedConvolution, forward_arguments
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.nn import FusedConv2d, convolution_arguments, epilogue_arguments
 
@@ -38,7 +38,7 @@ class Pair:
 
     Attributes:
         first: The convolution whose filters are removed.
-        second: The one that follows.
+        second: The convolution that follows it.
     """
 
     first: TracedConvolution
@@ -46,7 +46,7 @@ class Pair:
 
     @property
     def units(self) -> int:
-        """Runs of channels that must keep as many each, for the groups of both layers."""
+        """The number of runs of channels that must keep equally many, for both layers' groups."""
         return math.lcm(self.first.module.groups, self.second.module.groups)
 
 
@@ -56,6 +56,7 @@ def prune(
     network: Trace,
     layers: Sequence[TracedConvolution],
     ghost_ratio: float,
+    macs: Mapping[str, int],
     example: Tensor,
     inputs: Tensor | None,
 ) -> dict[str, tuple[nn.Conv2d, list[int]]]:
@@ -67,25 +68,28 @@ def prune(
     Source: Li et al., "Pruning filters for efficient ConvNets", ICLR 2017.
 
     Args:
-        model: The network, in evaluation mode; it is changed.
-        network: Its convolutions.
+        model: The network, in evaluation mode. It is changed.
+        network: The convolutions of the network.
         layers: The layers whose filters may be removed.
-        ghost_ratio: Of the ghost network to compare with.
-        example: An input of the network.
-        inputs: Calibration inputs to refit following layers on; None not to.
+        ghost_ratio: The ghost ratio of the ghost network to compare with, in [0, 1).
+        macs: The multiply-adds of each layer of the network, by its name.
+        example: An input of the network [N, C, H, W].
+        inputs: Calibration inputs [N, C, H, W] that the following layers are refitted on. With None
+            these layers keep their weights.
 
     Returns:
         The narrower layers and the output channels that they keep, by name.
 
     Raises:
-        InputError: No layer's output is read by one convolution alone, or so much cannot be saved.
+        InputError: No layer has an output that one convolution alone reads, or the layers that have
+            one cannot save so many multiply-adds.
     """
     dense = copy.deepcopy(model)
     pairs = _find_pairs(model, network, layers, example)
     if not pairs:
         raise InputError("prune: no layer's output is read by the following convolution alone")
-    to_save = sum(entry.macs(entry.module.out_channels) * ghost_ratio for entry in layers)
-    kept = _kept_counts(network, pairs, to_save)
+    to_save = sum(macs.get(entry.name, 0) * ghost_ratio for entry in layers)
+    kept = _kept_counts(pairs, macs, to_save)
     current: dict[str, nn.Conv2d] = {}
     outputs: dict[str, list[int]] = {}
     for pair in pairs:
@@ -166,7 +170,7 @@ def _run(model: nn.Module, inputs: Tensor) -> Tensor:
     return torch.cat(outputs)
 
 
-def _kept_counts(network: Trace, pairs: Sequence[Pair], to_save: float) -> dict[str, int]:
+def _kept_counts(pairs: Sequence[Pair], macs: Mapping[str, int], to_save: float) -> dict[str, int]:
     """Return how many channels of each unit every first layer keeps."""
 
     def counts(part: float) -> dict[str, int]:
@@ -182,10 +186,7 @@ def _kept_counts(network: Trace, pairs: Sequence[Pair], to_save: float) -> dict[
         }
         read = {pair.second.name: parts[pair.first.name] for pair in pairs}
         return sum(
-            entry.macs(entry.module.out_channels)
-            * (1 - parts.get(entry.name, 1.0) * read.get(entry.name, 1.0))
-            for entry in network.called
-            if entry.name in parts or entry.name in read
+            count * (1 - parts.get(name, 1.0) * read.get(name, 1.0)) for name, count in macs.items()
         )
 
     low, high = 0.0, 1.0
@@ -262,7 +263,7 @@ def _refit(model: nn.Module, layer: nn.Conv2d, dense: nn.Module, name: str, inpu
         total = [a + b for a, b in zip(total, found, strict=True)] if total else found
     weights, biases = [], []
     for group in total:
-        weights.append(torch.cholesky_solve(group.cross[0].T, factorise(group.gram)).T)
+        weights.append(torch.cholesky_solve(group.cross[0].T, factorize(group.gram)).T)
         biases.append(group.mean - weights[-1] @ group.patch_mean)
     layer.weight.copy_(torch.cat(weights).view_as(layer.weight))
     if layer.bias is not None:

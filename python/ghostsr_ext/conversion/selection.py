@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ghostsr_ext.conversion.report import SkippedLayer
-from ghostsr_ext.conversion.tracing import Trace, TracedConvolution
+from ghostsr_ext.conversion.conversion_report import SkippedLayer
+from ghostsr_ext.conversion.convolutions import Trace, TracedConvolution
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d, ghost_count
@@ -122,7 +122,7 @@ def _declared(model: nn.Module) -> list[str] | None:
     if not isinstance(model, SRModel):
         return None
     try:
-        return model.converted_by_default()
+        return model.default_layers()
     except NotImplementedError:
         return None
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from ghostsr_ext.nn import ShiftScope
-
-Progress = Callable[[int, int, str], None]
-"""Called after each step with the steps done, the steps in all, and what was done."""
 
 
 @dataclass(frozen=True)

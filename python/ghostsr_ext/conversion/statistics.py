@@ -65,8 +65,8 @@ class Statistics:
 
 def candidate_offsets(max_shift: int) -> list[tuple[int, int]]:
     """Return the candidates (dy, dx) in the operators' order."""
-    reach = range(-max_shift, max_shift + 1)
-    return [(dy, dx) for dy in reach for dx in reach]
+    offsets = range(-max_shift, max_shift + 1)
+    return [(dy, dx) for dy in offsets for dx in offsets]
 
 
 def gather_statistics(
@@ -130,8 +130,8 @@ def margin(layer: nn.Conv2d, max_shift: int) -> tuple[int, int]:
 
     It is as far as a filter and a shift reach together; none for a layer without ``border``.
     """
-    reach = border(layer)
-    return (0, 0) if reach is None else (reach[0] + max_shift, reach[1] + max_shift)
+    around = border(layer)
+    return (0, 0) if around is None else (around[0] + max_shift, around[1] + max_shift)
 
 
 def border(layer: nn.Conv2d) -> tuple[int, int] | None:
@@ -139,10 +139,10 @@ def border(layer: nn.Conv2d) -> tuple[int, int] | None:
 
     None for a convolution that is strided, not zero-padded or does not keep the size.
     """
-    reach = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-    if layer.padding_mode != "zeros" or set(layer.stride) != {1} or any(r % 2 for r in reach):
+    spans = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    if layer.padding_mode != "zeros" or set(layer.stride) != {1} or any(span % 2 for span in spans):
         return None
-    rows, columns = reach[0] // 2, reach[1] // 2
+    rows, columns = spans[0] // 2, spans[1] // 2
     return (rows, columns) if layer.padding in ("same", (rows, columns)) else None
 
 
@@ -161,8 +161,8 @@ def _by_lags(
 ) -> Statistics:
     offsets = kernel_offsets(layer)
     count, size = inputs[:, 0].numel(), (inputs.shape[2], inputs.shape[3])
-    input_mean, inputs, _ = _centred(inputs)
-    mean, targets, energy = _centred(targets)
+    input_mean, inputs, _ = _centered(inputs)
+    mean, targets, energy = _centered(targets)
     rows, columns = ((targets.shape[axis] - inputs.shape[axis]) // 2 for axis in (2, 3))
     inputs = functional.pad(inputs, [columns, columns, rows, rows])
     channels, filters = inputs.shape[1], len(offsets)
@@ -214,7 +214,7 @@ def _channel_sum(maps: Tensor) -> Tensor:
     return torch.stack(sums).sum(0).cpu()
 
 
-def _centred(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _centered(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the channels' means, the maps less them, and what is left of their energy."""
     mean = _channel_sum(maps) / maps[:, 0].numel()
     centred = maps - mean.to(maps)[:, None, None]
@@ -225,7 +225,7 @@ def _centred(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _by_patches(
     layer: nn.Conv2d, inputs: Tensor, targets: Tensor, candidates: list[tuple[int, int]]
 ) -> Statistics:
-    mean, targets, energy = _centred(targets)
+    mean, targets, energy = _centered(targets)
     count = targets[:, 0].numel()
     filter_size = inputs.shape[1] * layer.kernel_size[0] * layer.kernel_size[1]
     gram = inputs.new_zeros(filter_size, filter_size, dtype=torch.float64)

@@ -39,7 +39,7 @@ def export_model(
     Input and output of the package's networks are float32 in 0..``value_range``, [N, C, height,
     width]; height and width are free (in ONNX and OpenVINO the batch, too), but multiples of
     ``multiple``. What a caller has to know stands in the file's metadata where the format has any:
-    ``scale``, ``value_range``, ``colour``, ``input_upscaled``, ``receptive_field``, ``multiple``.
+    ``scale``, ``value_range``, ``color``, ``input_upscaled``, ``receptive_field``, ``multiple``.
 
     Args:
         model: A network of the package, or any module of one tensor in and one out, such as what

@@ -86,7 +86,7 @@ class SlicedGhostLayer(nn.Module):
         super().__init__()
         tables = _Tables(layer)
         self.conv = _plain_conv(layer, layer.intrinsic_channels, 1.0)
-        self.reach = int(tables.shift.abs().max()) if layer.ghost_channels else 0
+        self.radius = int(tables.shift.abs().max()) if layer.ghost_channels else 0
         self.shifts = [tuple(shift) for shift in torch.unique(tables.shift, dim=0).tolist()]
         placed = []
         for number, shift in enumerate(self.shifts):
@@ -103,12 +103,12 @@ class SlicedGhostLayer(nn.Module):
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         """Map [N, C_in, H, W] to [N, C_out, H', W'], the shape that ``residual`` must have."""
         convolved = self.conv(input)
-        reach = self.reach
-        padded = functional.pad(convolved, (reach, reach, reach, reach))
+        radius = self.radius
+        padded = functional.pad(convolved, (radius, radius, radius, radius))
         rows, columns = convolved.shape[2:]
         pieces = []
         for number, (dy, dx) in enumerate(self.shifts):
-            top, left = reach + dy, reach + dx
+            top, left = radius + dy, radius + dx
             moved = padded[:, :, top : top + rows, left : left + columns]
             pieces.append(moved.index_select(1, self.get_buffer(f"channels{number}")))
         output = torch.cat(pieces, dim=1).index_select(1, self.get_buffer("order"))

@@ -248,7 +248,7 @@ class LoweredSRModel(LoweredNetwork):
             "architecture": network.architecture,
             "scale": str(self.scale),
             "value_range": f"{network.value_range:g}",
-            "colour": network.colour,
+            "color": network.color,
             "input_upscaled": str(network.input_upscaled).lower(),
             "receptive_field": str(network.receptive_field),
             "multiple": str(network.multiple),

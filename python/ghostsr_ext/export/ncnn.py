@@ -15,7 +15,7 @@ from torch import Tensor
 from ghostsr_ext.errors import GhostsrError
 from ghostsr_ext.export.lowering import LoweredNetwork
 from ghostsr_ext.export.parity import Parity, check_parity
-from ghostsr_ext.export.tracing import explained
+from ghostsr_ext.export.torch_tracing import explained
 from ghostsr_ext.files import atomic_write
 
 

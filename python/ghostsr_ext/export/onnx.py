@@ -18,7 +18,7 @@ import ghostsr_ext
 from ghostsr_ext.errors import GhostsrError
 from ghostsr_ext.export.lowering import LoweredNetwork
 from ghostsr_ext.export.parity import Parity, check_parity
-from ghostsr_ext.export.tracing import explained, free_dimensions
+from ghostsr_ext.export.torch_tracing import explained, free_dimensions
 from ghostsr_ext.files import atomic_write
 
 _OPSET = 18

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.fusion.examples import Call, agree, copied, example_calls, of_another_size
+from ghostsr_ext.fusion.fusion_report import FusionReport
 from ghostsr_ext.fusion.layers import FusedLayer, become_fused, obstacle
 from ghostsr_ext.fusion.layout import prefer_channels_last
 from ghostsr_ext.fusion.recording import Sample, Uses, record_samples, record_uses
 from ghostsr_ext.fusion.region import Region
-from ghostsr_ext.fusion.report import FusionReport
 from ghostsr_ext.fusion.rewriting import FusedModule
 from ghostsr_ext.fusion.tracing import NotTraceableError, shadow, trace_module
 from ghostsr_ext.models import SRModel

@@ -1,4 +1,4 @@
-"""Pictures: reading, writing, resizing as MATLAB does, and colour."""
+"""Pictures: reading, writing, resizing as MATLAB does, and color."""
 
 from ghostsr_ext.imaging.color import (
     luma,

@@ -86,7 +86,7 @@ def ycbcr_to_rgb(image: NDArray[Any]) -> NDArray[np.float64]:
         image: Y, Cb and Cr as :func:`rgb_to_ycbcr` returns them.
 
     Returns:
-        RGB values ``[H, W, 3]``, float64; in 0..255 when the colour exists.
+        RGB values ``[H, W, 3]``, float64; in 0..255 when the color exists.
 
     Raises:
         InputError: A wrong shape.

@@ -42,17 +42,17 @@ class Picture:
     """A decoded picture, upright.
 
     Attributes:
-        pixels: RGB values ``[H, W, 3]``, uint8 or uint16; a grey picture has three equal channels.
+        pixels: RGB values ``[H, W, 3]``, uint8 or uint16; a gray picture has three equal channels.
         alpha: Opacity ``[H, W]`` of the same type, or None for an opaque picture. Colors are not
             multiplied by it.
-        grey: Whether the file had one color channel.
+        gray: Whether the file had one color channel.
         icc_profile: The color profile of the file, or None.
         metadata: What else the file says.
     """
 
     pixels: NDArray[Any]
     alpha: NDArray[Any] | None = None
-    grey: bool = False
+    gray: bool = False
     icc_profile: bytes | None = None
     metadata: Metadata = field(default_factory=Metadata)
 
@@ -76,7 +76,7 @@ class Canvas:
 
         Args:
             top: The first one's place.
-            colors: ``[h, W, 3]``, or ``[h, W]`` of a grey picture.
+            colors: ``[h, W, 3]``, or ``[h, W]`` of a gray picture.
             alpha: ``[h, W]``, where there is opacity.
         """
         rows = slice(top, top + len(colors))

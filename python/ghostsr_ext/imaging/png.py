@@ -1,6 +1,6 @@
 """Writing PNG files row by row, and finding a chunk in one.
 
-Pillow has no mode for 16 bits per colour and writes whole pictures only.
+Pillow has no mode for 16 bits per color and writes whole pictures only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ghostsr_ext.imaging.describe import SOFTWARE
 from ghostsr_ext.imaging.picture import Metadata
 
-_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+_COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 # Rows filtered at a time: the five candidates stay in a core's cache.
 _FILTERED_BYTES = 1 << 18
 _MOST_EXIF_BYTES = 1 << 24
@@ -32,7 +32,7 @@ class PngWriter:
         file: Where to write.
         rows: Rows of the whole picture.
         columns: Columns of the whole picture.
-        channels: 1 (grey), 2 (grey and opacity), 3 (RGB) or 4 (RGB and opacity).
+        channels: 1 (gray), 2 (gray and opacity), 3 (RGB) or 4 (RGB and opacity).
         dtype: uint8 or uint16.
         icc_profile: The color profile, or None.
         metadata: What to say beside.
@@ -53,7 +53,7 @@ class PngWriter:
         self._above: NDArray[np.uint8] = np.zeros(columns * self._pixel_bytes, dtype=np.uint8)
         self._compressor = zlib.compressobj()
         file.write(b"\x89PNG\r\n\x1a\n")
-        kind = _COLOUR_TYPES[channels]
+        kind = _COLOR_TYPES[channels]
         self._chunk(
             b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8 * dtype.itemsize, kind, 0, 0, 0)
         )

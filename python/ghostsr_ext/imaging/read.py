@@ -106,7 +106,7 @@ def read_image(
         max_pixels: As in :func:`read_picture`.
 
     Returns:
-        RGB values ``[H, W, 3]``; a grey picture has three equal channels.
+        RGB values ``[H, W, 3]``; a gray picture has three equal channels.
 
     Raises:
         InputError: As :func:`read_picture`; or the picture has 16 bits or is translucent, for which
@@ -117,7 +117,7 @@ def read_image(
     if picture.pixels.dtype != np.uint8:
         raise InputError(f"{name}: has 16 bits per channel; convert it to 8 bits first")
     if picture.alpha is not None and (picture.alpha != 255).any():
-        raise InputError(f"{name}: has transparent pixels; flatten it to opaque RGB or grey first")
+        raise InputError(f"{name}: has transparent pixels; flatten it to opaque RGB or gray first")
     pixels: NDArray[np.uint8] = picture.pixels
     return pixels
 
@@ -272,9 +272,9 @@ def _decode(image: Image.Image, file: Any) -> Picture:
     if raw is None:
         image = _loaded(image, file)
     icc_profile = image.info.get("icc_profile")
-    grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+    gray = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
     if raw is not None:
-        canvas, grey = _decode_sixteen_bits(image, raw)
+        canvas, gray = _decode_sixteen_bits(image, raw)
     elif image.mode.startswith("I"):
         canvas = _decode_integers(image)
     elif image.mode == "F":
@@ -283,11 +283,11 @@ def _decode(image: Image.Image, file: Any) -> Picture:
         canvas = _decode_inks(image, icc_profile)
         icc_profile = None
     else:
-        canvas = _decode_eight_bits(image, grey=grey)
+        canvas = _decode_eight_bits(image, gray=gray)
     return Picture(
         upright(canvas.pixels, orientation),
         None if canvas.alpha is None else upright(canvas.alpha, orientation),
-        grey,
+        gray,
         icc_profile or None,
         _metadata(image, swapped=swaps_sides(orientation)),
     )
@@ -315,14 +315,14 @@ def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
         yield top, image.crop((0, top, image.width, min(top + step, image.height)))
 
 
-def _decode_eight_bits(image: Image.Image, *, grey: bool) -> Canvas:
+def _decode_eight_bits(image: Image.Image, *, gray: bool) -> Canvas:
     translucent = "transparency" in image.info or image.mode in ("LA", "PA", "RGBA", "RGBa")
-    mode = "RGBA" if translucent else "L" if grey else "RGB"
+    mode = "RGBA" if translucent else "L" if gray else "RGB"
     canvas = Canvas(image.height, image.width, np.uint8, alpha=translucent)
     for top, band in _bands(image):
         values = np.asarray(band if band.mode == mode else band.convert(mode))
         if translucent:
-            canvas.put(top, values[..., 0] if grey else values[..., :3], values[..., 3])
+            canvas.put(top, values[..., 0] if gray else values[..., :3], values[..., 3])
         else:
             canvas.put(top, values)
     return canvas
@@ -355,7 +355,7 @@ def _raw_mode(tile: Any) -> str:
 
 
 def _sixteen_bit_raw_mode(image: Image.Image) -> str | None:
-    """The raw mode of a color or grey-alpha file with 16 bits per channel, else None."""
+    """The raw mode of a color or gray-alpha file with 16 bits per channel, else None."""
     raws = (_raw_mode(tile) for tile in getattr(image, "tile", ()))
     return next((raw for raw in raws if raw.startswith(("RGB", "LA;")) and ";16" in raw), None)
 
@@ -364,7 +364,7 @@ def _decode_sixteen_bits(image: Image.Image, raw: str) -> tuple[Canvas, bool]:
     """Decode more bits than Pillow's modes hold, by reading the bytes as something else.
 
     Pillow keeps the high byte of each value. Read with the byte order swapped, it keeps the low
-    one; and a 16-bit grey-alpha pixel has the four bytes of an 8-bit RGBA pixel.
+    one; and a 16-bit gray-alpha pixel has the four bytes of an 8-bit RGBA pixel.
     """
     if raw.startswith("LA"):
         octets_of = _decoded_as(image, raw, "RGBA")

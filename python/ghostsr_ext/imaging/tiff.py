@@ -1,6 +1,6 @@
 """Writing TIFF files row by row.
 
-Pillow has no mode for 16 bits per colour and writes whole pictures only.
+Pillow has no mode for 16 bits per color and writes whole pictures only.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class TiffWriter:
         file: Where to write; must be able to seek.
         rows: Rows of the whole picture.
         columns: Columns of the whole picture.
-        channels: 1 (grey), 2 (grey and opacity), 3 (RGB) or 4 (RGB and opacity).
+        channels: 1 (gray), 2 (gray and opacity), 3 (RGB) or 4 (RGB and opacity).
         dtype: uint8 or uint16.
         icc_profile: The color profile, or None.
         metadata: What to say beside; of its text, what TIFF has tags for.
@@ -91,20 +91,20 @@ class TiffWriter:
         """
         if self._pending is not None and len(self._pending):
             self._strip(self._pending)
-        colours = 1 if self._channels < 3 else 3
+        colors = 1 if self._channels < 3 else 3
         tags: _Tags = {
             256: (_LONG, [self._columns]),
             257: (_LONG, [self._rows]),
             258: (_SHORT, [self._bits] * self._channels),
             259: (_SHORT, [_DEFLATE]),
-            262: (_SHORT, [1 if colours == 1 else 2]),
+            262: (_SHORT, [1 if colors == 1 else 2]),
             273: (_LONG, self._offsets),
             277: (_SHORT, [self._channels]),
             278: (_LONG, [self._strip_rows]),
             279: (_LONG, self._lengths),
             284: (_SHORT, [1]),
         }
-        if self._channels > colours:
+        if self._channels > colors:
             tags[338] = (_SHORT, [2])
         if self._icc_profile is not None:
             tags[34675] = (_UNDEFINED, self._icc_profile)

@@ -1,7 +1,7 @@
 """Reading TIFF: what is understood is read right, and everything else is refused by name.
 
 libtiff, by way of Pillow, undoes the compression and is asked for bytes alone: each piece of the
-file is handed to it as an 8-bit grey picture. What the bytes mean is decided here, since Pillow has
+file is handed to it as an 8-bit gray picture. What the bytes mean is decided here, since Pillow has
 no mode for most of what TIFF can hold, and opens some of it as something else.
 
 Source: TIFF revision 6.0, and Adobe's supplements for Deflate and for predictors.
@@ -59,7 +59,7 @@ _TILE_GRID = 16
 _PROGRAMS_WORDS = ("{", "ImageJ=", "<?xml", "<OME")
 _UNSIGNED, _FLOAT = 1, 3
 _SHORT, _LONG, _UNDEFINED = 3, 4, 7
-_ADVICE = "; convert it to 8 or 16-bit RGB or grey first"
+_ADVICE = "; convert it to 8 or 16-bit RGB or gray first"
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ def _check_colors(directory: TiffDirectory, layout: _Layout) -> None:
     if layout.compression == _JPEG:
         plain = kind in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR) and not extra
         if bits != 8 or not plain or layout.planes > 1:
-            raise InputError(f"has JPEG data that is no 8-bit grey, RGB or YCbCr picture{_ADVICE}")
+            raise InputError(f"has JPEG data that is no 8-bit gray, RGB or YCbCr picture{_ADVICE}")
 
 
 def _check_pieces(layout: _Layout, max_pixels: int) -> None:
@@ -482,7 +482,7 @@ def _full_scale(values: _Samples, bits: int) -> _Samples:
 def _interpretation(
     directory: TiffDirectory, layout: _Layout, icc_profile: bytes | None
 ) -> Callable[[_Samples], _Samples]:
-    """Return what makes RGB [h, W, 3] or grey [h, W] of the samples of a band."""
+    """Return what makes RGB [h, W, 3] or gray [h, W] of the samples of a band."""
     bits = layout.bits
     if layout.photometric == _PALETTE:
         palette = np.array(directory.integers(320), np.uint16).reshape(3, -1).T

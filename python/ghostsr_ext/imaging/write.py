@@ -54,8 +54,8 @@ def write_picture(
 ) -> None:
     """Write a picture, whole or not at all, in the format of the file's suffix.
 
-    A grey picture is stored with one channel, and the color profile is kept where the format has a
-    place for it (all but BMP). Only a translucent grey TIFF of 16 bits is stored in color. The
+    A gray picture is stored with one channel, and the color profile is kept where the format has a
+    place for it (all but BMP). Only a translucent gray TIFF of 16 bits is stored in color. The
     metadata is kept as far as the format has a place for it: the resolution in all but WebP; EXIF
     in PNG, JPEG and WebP; XMP in all but BMP; all text in PNG, a description, an author, a
     copyright and a program in TIFF, a comment in JPEG; gamma in PNG.
@@ -114,8 +114,8 @@ def write_bands(
         _check_kind(path, kind, first, rows)
         if kind == "TIFF" and channels.shape[2:] == (2,) and channels.dtype == np.uint16:
             # Pillow, with which others will open it, reads no such file.
-            pieces = (replace(piece, grey=False) for piece in pieces)
-            channels = _channels(replace(first, grey=False))
+            pieces = (replace(piece, gray=False) for piece in pieces)
+            channels = _channels(replace(first, gray=False))
         columns = channels.shape[1]
         said = metadata_of_result(
             first.metadata if metadata is None else metadata,
@@ -205,10 +205,10 @@ def picture_to_pil(picture: Picture) -> Image.Image:
     """Hand a picture over to Pillow.
 
     Args:
-        picture: 8 bits, or 16, of which Pillow can hold only those of opaque grey; others become 8.
+        picture: 8 bits, or 16, of which Pillow can hold only those of opaque gray; others become 8.
 
     Returns:
-        An image of mode L, LA, RGB, RGBA or I;16 with the colour profile in its ``info``.
+        An image of mode L, LA, RGB, RGBA or I;16 with the color profile in its ``info``.
 
     Raises:
         InputError: Its arrays have a wrong shape or type.
@@ -249,7 +249,7 @@ def _channels(picture: Picture) -> NDArray[Any]:
         raise InputError(
             f"alpha: {alpha.dtype} {alpha.shape}; must be {pixels.dtype} {pixels.shape[:2]}"
         )
-    if picture.grey:
+    if picture.gray:
         pixels = pixels[..., :1]
     if alpha is not None:
         pixels = np.concatenate([pixels, alpha[..., None]], axis=2)

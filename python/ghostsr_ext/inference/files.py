@@ -12,12 +12,12 @@ from itertools import zip_longest
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.files import remove_leftovers
 from ghostsr_ext.imaging import LOSSY_SUFFIXES, Picture, read_picture, read_size, write_bands
-from ghostsr_ext.inference.plan import Job
+from ghostsr_ext.inference.plan import UpscaleJob
 from ghostsr_ext.inference.record import Record, file_digest, read_record
 from ghostsr_ext.inference.upscaler import Upscaler
 from ghostsr_ext.inference.video import upscale_video
 
-Progress = Callable[[Job, float], None]
+UpscaleCallback = Callable[[UpscaleJob, float], None]
 """Called with a job and the part of it, in 0..1, that is computed."""
 
 # A larger picture is not read ahead while another one is computed, to save memory.
@@ -34,24 +34,24 @@ class Outcome:
     Attributes:
         written: Finished now.
         skipped: Finished before: the result was there.
-        failed: With the reason.
+        failed: The jobs that failed, each with the reason.
         notes: What a result lacks of its source, or else has to be known of it.
     """
 
-    written: list[Job] = field(default_factory=list)
-    skipped: list[Job] = field(default_factory=list)
-    failed: list[tuple[Job, BaseException]] = field(default_factory=list)
-    notes: list[tuple[Job, str]] = field(default_factory=list)
+    written: list[UpscaleJob] = field(default_factory=list)
+    skipped: list[UpscaleJob] = field(default_factory=list)
+    failed: list[tuple[UpscaleJob, BaseException]] = field(default_factory=list)
+    notes: list[tuple[UpscaleJob, str]] = field(default_factory=list)
 
 
 def upscale_files(
     upscaler: Upscaler,
-    jobs: Sequence[Job],
+    jobs: Sequence[UpscaleJob],
     *,
     quality: int = 95,
     overwrite: bool = False,
     keep_metadata: bool = True,
-    progress: Progress | None = None,
+    progress: UpscaleCallback | None = None,
 ) -> Outcome:
     """Enlarge files.
 
@@ -74,7 +74,7 @@ def upscale_files(
     """
     outcome = Outcome()
     recipe = upscaler.recipe() | {"metadata": "keep" if keep_metadata else "drop"}
-    todo: list[Job] = []
+    todo: list[UpscaleJob] = []
     for job in jobs:
         try:
             if job.refusal is not None:
@@ -86,7 +86,7 @@ def upscale_files(
             (outcome.skipped if done else todo).append(job)
     remove_leftovers(job.target for job in todo)
 
-    results: list[tuple[Job, Future[None]]] = []
+    results: list[tuple[UpscaleJob, Future[None]]] = []
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         waiting: Future[Picture] | None = None
         for job, following in zip_longest(todo, todo[1:]):
@@ -145,7 +145,7 @@ def upscale_files(
     return outcome
 
 
-def _was_done_meanwhile(job: Job, recipe: Mapping[str, str], quality: int) -> bool:
+def _was_done_meanwhile(job: UpscaleJob, recipe: Mapping[str, str], quality: int) -> bool:
     """Whether another run was faster."""
     try:
         return _is_done(job, recipe, quality)
@@ -153,7 +153,7 @@ def _was_done_meanwhile(job: Job, recipe: Mapping[str, str], quality: int) -> bo
         return False
 
 
-def _record(job: Job, recipe: Mapping[str, str], quality: int) -> Record:
+def _record(job: UpscaleJob, recipe: Mapping[str, str], quality: int) -> Record:
     """What the result of a job remembers."""
     entries = dict(recipe)
     if job.target.suffix.lower() in LOSSY_SUFFIXES:
@@ -167,7 +167,7 @@ def _record(job: Job, recipe: Mapping[str, str], quality: int) -> Record:
     return Record(entries)
 
 
-def _is_done(job: Job, recipe: Mapping[str, str], quality: int) -> bool:
+def _is_done(job: UpscaleJob, recipe: Mapping[str, str], quality: int) -> bool:
     """Whether a result is there.
 
     Raises:
@@ -238,14 +238,14 @@ def _report_nothing(_part: float) -> None:
     return
 
 
-def _make_folder(job: Job) -> None:
+def _make_folder(job: UpscaleJob) -> None:
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GhostsrError(f"output {job.target}: cannot be written ({error.strerror})") from error
 
 
-def _is_small(job: Job) -> bool:
+def _is_small(job: UpscaleJob) -> bool:
     if job.is_video:
         return False
     try:

@@ -21,7 +21,7 @@ _OTHER_SUFFIXES = frozenset((".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", 
 
 
 @dataclass(frozen=True)
-class Job:
+class UpscaleJob:
     """One file to enlarge.
 
     Attributes:
@@ -42,7 +42,7 @@ class Job:
 
 def plan_jobs(
     sources: Sequence[str], *, scale: int, output: Path | None = None, suffix: str | None = None
-) -> list[Job]:
+) -> list[UpscaleJob]:
     """List the files that the given ones stand for, and where their results go.
 
     ``photo.png`` becomes ``photo_x2.png``: in ``output``, or beside it. The pictures of a folder
@@ -72,12 +72,12 @@ def plan_jobs(
         raise InputError(f"format {suffix}: must be one of {', '.join(sorted(WRITABLE_SUFFIXES))}")
     if output is not None and _is_file_name(output):
         return [_single_job(sources, output, suffix)]
-    jobs: dict[Path, Job] = {}
+    jobs: dict[Path, UpscaleJob] = {}
     named: dict[Path, Record] = {}
     for source in sources:
         for path, folder, record in _found(source, output, scale):
             key = path.resolve()
-            jobs.setdefault(key, Job(path, _target(path, folder, scale, suffix)))
+            jobs.setdefault(key, UpscaleJob(path, _target(path, folder, scale, suffix)))
             if record is not None:
                 named[key] = record
     if named and len(jobs) > 1:
@@ -93,7 +93,7 @@ def _is_file_name(output: Path) -> bool:
     return output.suffix.lower() in known and not output.is_dir()
 
 
-def _single_job(sources: Sequence[str], output: Path, suffix: str | None) -> Job:
+def _single_job(sources: Sequence[str], output: Path, suffix: str | None) -> UpscaleJob:
     paths = [path for source in sources for path in _expand(source)]
     if len(paths) != 1 or paths[0].is_dir():
         raise InputError(
@@ -109,7 +109,7 @@ def _single_job(sources: Sequence[str], output: Path, suffix: str | None) -> Job
         raise InputError(f"output {output}: suffix must be one of {', '.join(sorted(allowed))}")
     if suffix is not None and not is_video and suffix not in (own, _SAME.get(own)):
         raise InputError(f"output {output}: is not of the format {suffix}; leave one of them out")
-    return Job(paths[0], output)
+    return UpscaleJob(paths[0], output)
 
 
 _SAME = {".jpeg": ".jpg", ".tiff": ".tif"}
@@ -144,7 +144,7 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _with_refusals(jobs: Sequence[Job]) -> list[Job]:
+def _with_refusals(jobs: Sequence[UpscaleJob]) -> list[UpscaleJob]:
     """Refuse the files whose results would have one name; the others are done."""
     sources: dict[Path, list[Path]] = {}
     for job in jobs:
@@ -162,7 +162,7 @@ def _with_refusals(jobs: Sequence[Job]) -> list[Job]:
     return result
 
 
-def shard(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
+def shard(jobs: Sequence[UpscaleJob], index: int, count: int) -> list[UpscaleJob]:
     """Return the part of a list that one of several machines does.
 
     Args:

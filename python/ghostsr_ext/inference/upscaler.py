@@ -63,7 +63,7 @@ class Upscaler:
     The network is copied, so that the one given is neither changed nor held. Calls from several
     threads at once are safe.
 
-    A network that works on luma gets the luma of the picture; its colours are enlarged bicubically.
+    A network that works on luma gets the luma of the picture; its colors are enlarged bicubically.
     Opacity is always enlarged bicubically.
 
     Args:
@@ -128,16 +128,15 @@ class Upscaler:
         self._self_ensemble = self_ensemble
         self._tile = tile
         self._memory_budget = memory_budget
-        # The network's input, over the small picture; and its output, over its input.
+        # The network's input, over the small picture.
         self._enlarged = self.scale if network.input_upscaled else 1
-        self._growth = 1 if network.input_upscaled else self.scale
-        reach = locality(self._network)
-        self.whole_map_operators = reach.operators
-        radius = min(reach.radius, _LARGEST_MARGIN) if reach.operators else reach.radius
+        found = locality(self._network)
+        self.whole_map_operators = found.operators
+        radius = min(found.radius, _LARGEST_MARGIN) if found.operators else found.radius
         self.margin = -(-radius // self._enlarged)
         # Small pixels on which the network's own grid and the kernels' meet.
-        self._grid = math.lcm(GRID, reach.grid // math.gcd(reach.grid, self._enlarged))
-        if network.input_upscaled or network.colour == "y":
+        self._grid = math.lcm(GRID, found.grid // math.gcd(found.grid, self._enlarged))
+        if network.input_upscaled or network.color == "y":
             # Enlarged tiles are wrong near their cut edges, where bicubic interpolation mirrors.
             self.margin += _BICUBIC_MARGIN
         if self.whole_map_operators and isinstance(tile, int):
@@ -168,12 +167,12 @@ class Upscaler:
         """Enlarge a picture.
 
         Args:
-            picture: An array [H, W] (grey), [H, W, 3] (RGB) or [H, W, 4] (with opacity) of uint8,
+            picture: An array [H, W] (gray), [H, W, 3] (RGB) or [H, W, 4] (with opacity) of uint8,
                 uint16, or float32 or float64 in 0..1; or a Pillow image; or a ``Picture``.
 
         Returns:
             What was given, ``scale`` times as large, of the same type: clipped, and rounded for
-            whole numbers. A Pillow image keeps its colour profile, and is upright.
+            whole numbers. A Pillow image keeps its color profile, and is upright.
 
         Raises:
             InputError: The picture has another shape, type or range.
@@ -205,7 +204,7 @@ class Upscaler:
         def finish(values: NDArray[np.float64]) -> NDArray[Any]:
             self._check_finite(values)
             pixels = _from_peak(values, picture.pixels.dtype)
-            return _grey(pixels) if picture.grey else pixels
+            return _gray(pixels) if picture.gray else pixels
 
         for band, pixels in self._bands(picture.pixels, white, finish):
             alpha = None
@@ -213,7 +212,7 @@ class Upscaler:
                 alpha = self._bicubic(picture.alpha, band)
                 if alpha.dtype.kind == "f":
                     alpha = alpha.clip(0, 1).astype(picture.alpha.dtype)
-            yield Picture(pixels, alpha, picture.grey, picture.icc_profile)
+            yield Picture(pixels, alpha, picture.gray, picture.icc_profile)
 
     def values(self, image: NDArray[Any], *, luma_only: bool = False) -> NDArray[np.float64]:
         """Enlarge a picture without rounding or clipping, for measuring.
@@ -319,7 +318,7 @@ class Upscaler:
         return Picture(
             np.concatenate([band.pixels for band in bands]),
             np.concatenate(alphas) if alphas else None,
-            picture.grey,
+            picture.gray,
             picture.icc_profile,
         )
 
@@ -340,7 +339,7 @@ class Upscaler:
         """Enlarge one tile: [h, w, 3] in 0..255, or [h, w] for luma alone."""
         small = _to_peak(image[band.read, tile.read], white)
         kept = band.kept(self.scale), tile.kept(self.scale)
-        if self._network.colour == "rgb":
+        if self._network.color == "rgb":
             return self._infer(self._prepared(small))[kept]
         y = self._infer(self._prepared(luma(small)[..., None]))[kept]
         if luma_only:
@@ -361,7 +360,7 @@ class Upscaler:
             [1, C, h, w] in 0..``value_range``, on the network's device and of its type.
         """
         small = _to_peak(image, PEAK)
-        if self._network.colour == "y":
+        if self._network.color == "y":
             small = luma(small)[..., None]
         return self._to_tensor(self._prepared(small))
 
@@ -381,8 +380,9 @@ class Upscaler:
             ) / len(SYMMETRIES)
             assert isinstance(output, Tensor)
         else:
-            output = self._forward(tensor).double()
-        output = output * (PEAK / self._network.value_range)
+            # A copy even of float64, since a network may give back what it was given.
+            output = self._forward(tensor).to(torch.float64, copy=True)
+        output.mul_(PEAK / self._network.value_range)
         result: NDArray[np.float64] = output[0].permute(1, 2, 0).cpu().numpy()
         return result
 
@@ -393,7 +393,7 @@ class Upscaler:
 
 
 _WHITE = {"u1": 255.0, "u2": 65535.0, "f4": 1.0, "f8": 1.0}
-_GREY_WEIGHTS = np.array([0.299, 0.587, 0.114])
+_GRAY_WEIGHTS = np.array([0.299, 0.587, 0.114])
 
 
 def _white(dtype: np.dtype[Any]) -> float:
@@ -406,16 +406,18 @@ def _to_peak(image: NDArray[Any], white: float) -> NDArray[np.float64]:
 
 
 def _from_peak(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Turn values in 0..255 into those of a picture, in place: large copies cost memory."""
     white = _white(dtype)
-    values = values * (white / PEAK)
+    values *= white / PEAK
     if dtype.kind == "u":
-        values = np.floor(values + 0.5)
-    return values.clip(0, white).astype(dtype)
+        values += 0.5
+        np.floor(values, out=values)
+    return values.clip(0, white, out=values).astype(dtype)
 
 
-def _grey(pixels: NDArray[Any]) -> NDArray[Any]:
+def _gray(pixels: NDArray[Any]) -> NDArray[Any]:
     """Three equal channels, as bright as the three given ones."""
-    brightness = pixels.astype(np.float64) @ _GREY_WEIGHTS
+    brightness = pixels.astype(np.float64) @ _GRAY_WEIGHTS
     if pixels.dtype.kind == "u":
         brightness = np.floor(brightness + 0.5)
     return np.repeat(brightness.astype(pixels.dtype)[..., None], 3, axis=2)
@@ -443,7 +445,7 @@ def _from_array(image: NDArray[Any]) -> Picture:
             f"image: {type(image).__name__}; must be a NumPy array, a Pillow image or a Picture"
         )
     if image.ndim == 2:
-        return Picture(np.repeat(image[..., None], 3, axis=2), grey=True)
+        return Picture(np.repeat(image[..., None], 3, axis=2), gray=True)
     if image.ndim == 3 and image.shape[2] == 4:
         return Picture(image[..., :3], image[..., 3])
     if image.ndim == 3 and image.shape[2] == 3:
@@ -452,7 +454,7 @@ def _from_array(image: NDArray[Any]) -> Picture:
 
 
 def _to_array(picture: Picture) -> NDArray[Any]:
-    if picture.grey:
+    if picture.gray:
         return picture.pixels[..., 0]
     if picture.alpha is None:
         return picture.pixels

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.models.tracing import influence_radius
+from ghostsr_ext.models.layer_calls import influence_radius
 from ghostsr_ext.ops.onnx_export import refuse_onnx_export
 from ghostsr_ext.text import printable
 
-Colour = Literal["rgb", "y"]
+Color = Literal["rgb", "y"]
 
 # What a file or a user can say without harm; no network needs more.
 _LARGEST_NUMBER = 1e6
@@ -24,7 +24,7 @@ MAX_MULTIPLE = 256
 """Largest ``SRModel.multiple``."""
 
 DIV2K_MEAN: tuple[float, ...] = (0.4488, 0.4371, 0.4040)
-"""Mean colour of the DIV2K training pictures, red, green, blue, in 0..1."""
+"""Mean color of the DIV2K training pictures, red, green, blue, in 0..1."""
 
 
 class SRModel(nn.Module):
@@ -39,8 +39,8 @@ class SRModel(nn.Module):
             only.
         scales: The scales that the network serves.
         value_range: The value of white in its input and output: 1.0 or 255.0.
-        colour: ``"rgb"``, or ``"y"`` for one channel of luma.
-        mean: Colour that is taken from the input and given back to the output, one number a channel
+        color: ``"rgb"``, or ``"y"`` for one channel of luma.
+        mean: Color that is taken from the input and given back to the output, one number a channel
             in 0..``value_range``; None for none.
         input_upscaled: Whether the input must already have the size of the output (bicubically
             enlarged).
@@ -52,10 +52,10 @@ class SRModel(nn.Module):
         scale: The scale that ``forward`` uses unless it is told another one.
         scales: All scales that the network serves, ascending.
         value_range: The value of white in its input and output.
-        colour: ``"rgb"`` or ``"y"``.
+        color: ``"rgb"`` or ``"y"``.
         input_upscaled: Whether the input must already have the size of the output.
         multiple: What the height and the width that ``upscale`` gets must be multiples of.
-        mean: Buffer [1, C, 1, 1], the colour taken from the input and given back to the output, or
+        mean: Buffer [1, C, 1, 1], the color taken from the input and given back to the output, or
             None.
         config: A JSON-able dictionary that rebuilds the network through
             ``ghostsr_ext.models.model_from_config``: ``architecture`` and the hyperparameters.
@@ -76,7 +76,7 @@ class SRModel(nn.Module):
         config: Mapping[str, Any],
         scales: Sequence[int],
         value_range: float,
-        colour: Colour = "rgb",
+        color: Color = "rgb",
         mean: Sequence[float] | None = None,
         input_upscaled: bool = False,
         multiple: int = 1,
@@ -84,12 +84,12 @@ class SRModel(nn.Module):
         super().__init__()
         if value_range not in (1.0, 255.0):
             raise InputError(f"value_range: got {value_range!r}, allowed are 1.0 and 255.0")
-        if colour not in ("rgb", "y"):
-            raise InputError(f"colour: got {colour!r}, allowed are 'rgb' and 'y'")
+        if color not in ("rgb", "y"):
+            raise InputError(f"color: got {color!r}, allowed are 'rgb' and 'y'")
         self.scales = tuple(sorted(set(checked_scales(scales))))
         self.scale = self.scales[0]
         self.value_range = float(value_range)
-        self.colour: Colour = colour
+        self.color: Color = color
         self.input_upscaled = input_upscaled
         self.multiple = checked_count("multiple", multiple, MAX_MULTIPLE)
         self.config: dict[str, Any] = {"architecture": self.architecture, **config}
@@ -98,13 +98,13 @@ class SRModel(nn.Module):
         if mean is None:
             self.register_buffer("mean", None)
         else:
-            colour_mean = checked_mean(mean, self.channels, value_range)
-            self.register_buffer("mean", torch.tensor(colour_mean).view(1, -1, 1, 1))
+            color_mean = checked_mean(mean, self.channels, value_range)
+            self.register_buffer("mean", torch.tensor(color_mean).view(1, -1, 1, 1))
 
     @property
     def channels(self) -> int:
-        """Colour channels of the input and the output."""
-        return 3 if self.colour == "rgb" else 1
+        """Color channels of the input and the output."""
+        return 3 if self.color == "rgb" else 1
 
     @property
     def receptive_field(self) -> int:
@@ -123,7 +123,7 @@ class SRModel(nn.Module):
         # Where squares of pixels become one, a pixel that is read brings the others of its square.
         return math.ceil(radius) + self.multiple - 1
 
-    def converted_by_default(self) -> list[str] | None:
+    def default_layers(self) -> list[str] | None:
         """Return the names of the convolutions that the paper's method turns into ghost layers.
 
         None leaves the choice to the converter.
@@ -173,9 +173,7 @@ class SRModel(nn.Module):
 
     def extra_repr(self) -> str:
         """Name the scales and the value range."""
-        return (
-            f"scale={self._scales_text()}, value_range={self.value_range:g}, colour={self.colour}"
-        )
+        return f"scale={self._scales_text()}, value_range={self.value_range:g}, color={self.color}"
 
     def _scales_text(self) -> str:
         return ", ".join(f"x{scale}" for scale in self.scales)
@@ -278,5 +276,5 @@ def checked_mean(mean: Sequence[float], channels: int, value_range: float) -> tu
 
 
 def scaled_div2k_mean(value_range: float) -> list[float]:
-    """Return the mean colour of DIV2K in 0..``value_range``."""
+    """Return the mean color of DIV2K in 0..``value_range``."""
     return [round(value * value_range, 4) for value in DIV2K_MEAN]

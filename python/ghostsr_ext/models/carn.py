@@ -96,7 +96,7 @@ class CARN(SRModel):
         recursive: Whether the residual blocks of a cascading block are one block used three times,
             as in CARN-M.
         value_range: The value of white: 1.0 or 255.0.
-        mean: Mean colour in 0..``value_range``; ``"div2k"`` for that of DIV2K, None for no mean
+        mean: Mean color in 0..``value_range``; ``"div2k"`` for that of DIV2K, None for no mean
             shift.
 
     Raises:
@@ -165,7 +165,7 @@ class CARN(SRModel):
         output: Tensor = self.exit(self.upsamplers[f"x{scale}"](features))
         return output
 
-    def converted_by_default(self) -> list[str]:
+    def default_layers(self) -> list[str]:
         """Return the convolutions of the residual blocks, not the 1x1 fusions of the cascades.
 
         In CARN-M these are the grouped 3x3 convolutions and the 1x1 one that mixes their groups.

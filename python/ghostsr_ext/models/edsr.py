@@ -39,7 +39,7 @@ class EDSR(SRModel):
         residual_scale: Factor on the residual branch of each block; 0.1 in the paper, 1 in its
             baseline.
         value_range: The value of white: 1.0 or 255.0.
-        mean: Mean colour in 0..``value_range``; ``"div2k"`` for that of DIV2K, None for no mean
+        mean: Mean color in 0..``value_range``; ``"div2k"`` for that of DIV2K, None for no mean
             shift.
         tail: ``"pixel_shuffle"`` upsamples in feature space and ends with a 3x3 convolution, as the
             paper does; ``"direct"`` has one convolution to 3 * scale² channels and a pixel shuffle.
@@ -67,7 +67,7 @@ class EDSR(SRModel):
         upsampling_steps(scale)
         if tail not in ("pixel_shuffle", "direct"):
             raise InputError(f"tail: got {tail!r}, allowed are 'pixel_shuffle' and 'direct'")
-        colour_mean = scaled_div2k_mean(value_range) if mean == "div2k" else mean
+        color_mean = scaled_div2k_mean(value_range) if mean == "div2k" else mean
         super().__init__(
             config={
                 "scale": scale,
@@ -75,12 +75,12 @@ class EDSR(SRModel):
                 "features": features,
                 "residual_scale": residual_scale,
                 "value_range": value_range,
-                "mean": None if colour_mean is None else list(colour_mean),
+                "mean": None if color_mean is None else list(color_mean),
                 "tail": tail,
             },
             scales=(scale,),
             value_range=value_range,
-            mean=colour_mean,
+            mean=color_mean,
         )
         self.head = same_conv(3, features, 3)
         self.body = nn.ModuleList(ResidualBlock(features, residual_scale) for _ in range(blocks))
@@ -107,6 +107,6 @@ class EDSR(SRModel):
             output = self.tail(self.upsampler(features))
         return output
 
-    def converted_by_default(self) -> list[str]:
+    def default_layers(self) -> list[str]:
         """Return the two convolutions of every residual block, as the released GhostSR network."""
         return [f"body.{i}.{conv}" for i in range(len(self.body)) for conv in ("conv1", "conv2")]

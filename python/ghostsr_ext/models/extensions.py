@@ -6,9 +6,9 @@ A package makes its networks known by an entry point of the group ``ghostsr.mode
     tiny = "my_package.networks"
 
 The module is imported when a name that the package does not know is looked up. It calls
-``register_model`` and, for files of its own making, ``register_layout``. An entry point may also
-name a subclass of ``SRModel``, which is then registered under the entry point's name, or a function
-without arguments, which is called.
+``register_model`` and, for files of its own making, ``register_key_mapping``. An entry point may
+also name a subclass of ``SRModel``, which is then registered under the entry point's name, or a
+function without arguments, which is called.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class SpandrelNetwork(SRModel):
             config={"name": name},
             scales=(descriptor.scale,),
             value_range=1.0,
-            colour=_colour(name, descriptor),
+            color=_color(name, descriptor),
             multiple=min(requirements.multiple_of, MAX_MULTIPLE),
         )
         if requirements.multiple_of > MAX_MULTIPLE:
@@ -119,7 +119,7 @@ class SpandrelNetwork(SRModel):
         generator = torch.Generator().manual_seed(0)
         return torch.rand(1, self.channels, side, side, generator=generator)
 
-    def converted_by_default(self) -> None:
+    def default_layers(self) -> None:
         """Return None: it declares no layers, so the converter chooses as in any network."""
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
@@ -156,7 +156,7 @@ def _registry() -> Any:
     return MAIN_REGISTRY
 
 
-def _colour(name: str, descriptor: Any) -> Literal["rgb", "y"]:
+def _color(name: str, descriptor: Any) -> Literal["rgb", "y"]:
     purpose = descriptor.purpose
     if purpose not in ("SR", "Restoration"):
         raise InputError(

@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ghostsr_ext.models.base import SRModel
 from ghostsr_ext.models.carn import CARN
 from ghostsr_ext.models.compact import SRVGGNetCompact
 from ghostsr_ext.models.edsr import EDSR
+from ghostsr_ext.models.operator_observer import OperatorObserver
 from ghostsr_ext.models.rdn import RDN
 from ghostsr_ext.models.rrdbnet import RRDBNet
 from ghostsr_ext.models.vdsr import VDSR
@@ -46,7 +46,7 @@ split_with_sizes sqrt square squeeze sub t tanh threshold to_copy unbind unsquee
 upsample_bicubic2d upsample_bilinear2d upsample_nearest2d where zeros zeros_like
 """
 _LOCAL = frozenset(_LOCAL_NAMES.split())
-# Reach of interpolation, in pixels of the map that is read.
+# Radius of interpolation, in pixels of the map that is read.
 _INTERPOLATIONS = {"upsample_bilinear2d": 1, "upsample_bicubic2d": 2}
 
 
@@ -99,11 +99,11 @@ def _of_scale(model: SRModel, scale: int) -> Locality:
         return Locality(radius, (), grid)
     # Far enough that a change at one end could be kept from the other.
     side = _side(model, 2 * radius + 2 * _CHANGED)
-    is_far = side > _LARGEST_SIDE or _reaches_far(model, scale, side, radius)
+    is_far = side > _LARGEST_SIDE or _looks_far(model, scale, side, radius)
     return Locality(radius, tuple(sorted(watch.others)) if is_far else (), grid)
 
 
-def _reaches_far(model: SRModel, scale: int, side: int, radius: int) -> bool:
+def _looks_far(model: SRModel, scale: int, side: int, radius: int) -> bool:
     before = _noise(model, side)
     # Layers take another path when they run for the first time.
     model(before, scale)
@@ -133,69 +133,62 @@ def _noise(model: SRModel, side: int) -> Tensor:
     return noise.to(like.device, like.dtype) * model.value_range
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(OperatorObserver):
     """Adds up how far the operators of a network reach.
 
     Attributes:
-        radius: In pixels of the input.
+        radius: How far the operators look together, in pixels of the input.
         strides: How many input pixels a pixel of each size of map stands for.
-        others: Operators whose reach is not known.
+        others: Operators whose radius is not known.
     """
 
     def __init__(self, side: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.radius = Fraction(0)
         self.strides: set[int] = {1}
         self.others: set[str] = set()
         self._side = side
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # torch would import its compiler for this class, which takes a second.
-        return False
-
-    def __torch_dispatch__(
+    def observe(
         self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        name = str(getattr(func, "overloadpacket", func)).rpartition(".")[2]
+        operator: Callable[..., Any],
+        args: tuple[Any, ...],
+        named: Mapping[str, Any],
+        result: Any,
+    ) -> None:
+        name = str(getattr(operator, "overloadpacket", operator)).rpartition(".")[2]
         name = name.strip("_") if name.startswith("_to_copy") else name.rstrip("_")
         if name not in _LOCAL and any(map(_is_map, tree_leaves(args))):
             self.others.add(name)
-        reach = _reach(name, args, kwargs or {})
-        if reach is not None:
+        radius = _radius(name, args, named)
+        if radius is not None:
             width = args[0].shape[3]
-            self.radius += reach * Fraction(self._side, width)
+            self.radius += radius * Fraction(self._side, width)
             if 1 < width < self._side and self._side % width == 0:
                 self.strides.add(self._side // width)
-        return result
 
 
 def _is_map(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 1
 
 
-def _reach(name: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> Fraction | None:
+def _radius(name: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> Fraction | None:
     """Return how far an operator looks, in pixels of the map that it reads; None for most."""
     if name in ("convolution", "convolution_overrideable", "mkldnn_convolution"):
-        return _reach_of_filter(args[1].shape[2:], args[5])
+        return _filter_radius(args[1].shape[2:], args[5])
     if name == "ghost_conv":
         shift = args[4]
         moved = int(shift.abs().max()) if shift.numel() else 0
-        return _reach_of_filter(args[1].shape[2:], named.get("dilation", (1, 1))) + moved
+        return _filter_radius(args[1].shape[2:], named.get("dilation", (1, 1))) + moved
     if name == "ghost_conv_learned":
         moved = math.isqrt(args[4].shape[1]) // 2
-        return _reach_of_filter(args[1].shape[2:], named.get("dilation", (1, 1))) + moved
+        return _filter_radius(args[1].shape[2:], named.get("dilation", (1, 1))) + moved
     if name in ("avg_pool2d", "max_pool2d_with_indices"):
-        return _reach_of_filter(args[1], (1, 1))
-    reach = _INTERPOLATIONS.get(name)
-    return None if reach is None else Fraction(reach)
+        return _filter_radius(args[1], (1, 1))
+    radius = _INTERPOLATIONS.get(name)
+    return None if radius is None else Fraction(radius)
 
 
-def _reach_of_filter(size: Any, dilation: Any) -> Fraction:
+def _filter_radius(size: Any, dilation: Any) -> Fraction:
     dilation = list(dilation) * (len(size) // len(dilation))
     return max(Fraction((s - 1) * d, 2) for s, d in zip(size, dilation, strict=True))

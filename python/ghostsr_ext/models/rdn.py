@@ -82,7 +82,7 @@ class RDN(SRModel):
         growth: Channels that each of them adds, G in the paper.
         features: Channels between the blocks, G0 in the paper.
         value_range: The value of white: 1.0 or 255.0.
-        mean: Mean colour in 0..``value_range``, or None.
+        mean: Mean color in 0..``value_range``, or None.
         tail: ``"pixel_shuffle"`` as in the paper, or ``"nearest"``: convolutions of 5x5 to 64, 3x3
             to 32 and 3x3 to 3 * scale² channels, nearest-neighbour enlargement and a 3x3
             convolution, as in the networks published by idealo.
@@ -149,7 +149,7 @@ class RDN(SRModel):
         output: Tensor = self.tail(self.global_fusion2(fused, shallow))
         return output
 
-    def converted_by_default(self) -> list[str]:
+    def default_layers(self) -> list[str]:
         """Return the 3x3 convolutions of the residual dense blocks."""
         layers = self.config["layers"]
         return [f"blocks.{d}.layers.{c}" for d in range(len(self.blocks)) for c in range(layers)]

@@ -17,7 +17,7 @@ from ghostsr_ext.models.layers import ChannelStack, same_conv
 RESIDUAL_SCALE = 0.2
 """Factor of the residual branches, beta in the paper."""
 NEGATIVE_SLOPE = 0.2
-"""Of every LeakyReLU."""
+"""The slope of every LeakyReLU."""
 
 
 class ResidualDenseBlock(nn.Module):
@@ -127,7 +127,7 @@ class RRDBNet(SRModel):
         output: Tensor = self.last(self.before_last(features))
         return output
 
-    def converted_by_default(self) -> list[str]:
+    def default_layers(self) -> list[str]:
         """Return all convolutions of the dense blocks."""
         return [
             f"{name}.{conv}"

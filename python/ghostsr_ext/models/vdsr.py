@@ -25,7 +25,7 @@ class VDSR(SRModel):
         layers: Convolutions, from 3; 20 in the paper.
         features: Channels; 64 in the paper.
         bias: Whether the convolutions have biases.
-        colour: ``"y"`` for luma as in the paper, ``"rgb"`` for three channels.
+        color: ``"y"`` for luma as in the paper, ``"rgb"`` for three channels.
         value_range: The value of white: 1.0 or 255.0.
 
     Raises:
@@ -41,7 +41,7 @@ class VDSR(SRModel):
         layers: int = 20,
         features: int = 64,
         bias: bool = True,
-        colour: Literal["y", "rgb"] = "y",
+        color: Literal["y", "rgb"] = "y",
         value_range: float = 1.0,
     ) -> None:
         checked_count("layers - 2", layers - 2, 1022)
@@ -53,12 +53,12 @@ class VDSR(SRModel):
                 "layers": layers,
                 "features": features,
                 "bias": bias,
-                "colour": colour,
+                "color": color,
                 "value_range": value_range,
             },
             scales=scales,
             value_range=value_range,
-            colour=colour,
+            color=color,
             input_upscaled=True,
         )
         widths = [self.channels, *[features] * (layers - 1), self.channels]
@@ -82,6 +82,6 @@ class VDSR(SRModel):
         output: Tensor = last(features, image)
         return output
 
-    def converted_by_default(self) -> list[str]:
+    def default_layers(self) -> list[str]:
         """Return all convolutions but the first and the last."""
         return [f"convs.{i}" for i in range(1, len(self.convs) - 1)]

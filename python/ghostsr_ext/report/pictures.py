@@ -78,12 +78,12 @@ def _worst_window(error: NDArray[Any], side: int) -> tuple[int, int]:
 
 
 def map_picture(feature_map: Tensor) -> NDArray[np.uint8]:
-    """A feature map [h, w] as a grey picture, stretched to its own range."""
+    """A feature map [h, w] as a gray picture, stretched to its own range."""
     values = feature_map.float()
     low, high = torch.quantile(values.flatten()[: 1 << 20], torch.tensor([0.01, 0.99])).tolist()
     span = max(high - low, 1e-9)
-    grey: NDArray[np.uint8] = ((values - low) / span * 255).clamp(0, 255).byte().cpu().numpy()
-    return grey
+    gray: NDArray[np.uint8] = ((values - low) / span * 255).clamp(0, 255).byte().cpu().numpy()
+    return gray
 
 
 def png(pixels: NDArray[Any], zoom: int = 1) -> bytes:

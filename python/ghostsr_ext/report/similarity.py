@@ -79,11 +79,11 @@ def _best_correlations(
     """
     _, rows, columns = features.shape
     d = min(max_shift, (rows - 1) // 2, (columns - 1) // 2)
-    inner = _normalised(features[:, d : rows - d, d : columns - d])
+    inner = _normalized(features[:, d : rows - d, d : columns - d])
     offsets = [(dy, dx) for dy in range(-d, d + 1) for dx in range(-d, d + 1)]
     correlations = torch.stack(
         [
-            inner @ _normalised(features[:, d + dy : rows - d + dy, d + dx : columns - d + dx]).T
+            inner @ _normalized(features[:, d + dy : rows - d + dy, d + dx : columns - d + dx]).T
             for dy, dx in offsets
         ]
     )
@@ -92,7 +92,7 @@ def _best_correlations(
     return best, which, offsets
 
 
-def _normalised(maps: Tensor) -> Tensor:
+def _normalized(maps: Tensor) -> Tensor:
     """Rows of zero mean and unit length, or zeros where a map is constant: [C, h * w]."""
     flat = maps.flatten(1).double()
     flat = flat - flat.mean(dim=1, keepdim=True)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ghostsr_ext.conversion import Method
 from ghostsr_ext.nn import MAX_SHIFT_LIMIT, ShiftEstimator, ShiftScope
@@ -125,7 +125,9 @@ class ShiftConfig(Section):
         default=1.0,
         description="Gumbel noise is added up to this part of all steps; 0 for no noise.",
     )
-    explored: Fraction = Field(
+    exploration_rate: Fraction = Field(
+        # Run folders of earlier versions call it so.
+        validation_alias=AliasChoices("exploration_rate", "explored"),
         default=1.0,
         description="Part of the ghosts that noise is added to in a step; the others use their "
         "first choice.",
@@ -150,10 +152,21 @@ class DataConfig(Section):
     """Pictures to train on."""
 
     train: list[FilePath] = Field(min_length=1, description="Folders of pictures or sets with LR.")
+    sizes: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+        default=[1.0],
+        min_length=1,
+        description="Sizes at which each picture is used, as parts of its own: with 0.5 it also "
+        "serves reduced to half, where its detail is finer.",
+    )
     patch: Count = Field(default=48, description="Side of a patch in pixels of the small picture.")
     augment: bool = Field(default=True, description="Eight-fold flips and quarter turns.")
     sampling: Literal["uniform", "area"] = Field(
         default="uniform", description="Every picture as likely as any other, or by its area."
+    )
+    candidates: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=1,
+        description="Positions that are drawn in a picture for each patch, of which the patch of "
+        "most detail is taken; above 1 for photographs with much sky and blur.",
     )
     workers: CountFromZero = Field(default=0, description="Processes that cut patches.")
     cache: FilePath | None = Field(
@@ -203,9 +216,11 @@ class TrainingConfig(Section):
     steps: Count = 300_000
     batch_size: Count = Field(default=16, description="Patches in a step, over all processes.")
     accumulation: Count = Field(default=1, description="Parts in which a process takes its share.")
-    optimizer: Literal["adam", "adamw", "muon"] = Field(
+    optimizer: Literal["adam", "adamw", "muon", "eigenbasis"] = Field(
         default="adam",
-        description="muon orthogonalises the steps of convolutions, at Adam's learning rate.",
+        description="muon orthogonalises the steps of convolutions, at Adam's learning rate; "
+        "eigenbasis is Adam in the eigenbasis of each layer's inputs, where training.lr is the "
+        "relative change of a layer's output in a step.",
     )
     lr: Positive = 1e-4
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)

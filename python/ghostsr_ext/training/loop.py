@@ -25,7 +25,7 @@ from ghostsr_ext.training.data import Batch
 from ghostsr_ext.training.distributed import Processes, processes, restarted
 from ghostsr_ext.training.divergence import DivergenceCheck
 from ghostsr_ext.training.meter import Meter
-from ghostsr_ext.training.observers import JsonLog, Observer, Progress
+from ghostsr_ext.training.observers import JsonLog, Observer, TrainingProgress
 from ghostsr_ext.training.products import save_product
 from ghostsr_ext.training.run_folder import RunFolder
 from ghostsr_ext.training.shifts import entropy, logits_of
@@ -233,7 +233,7 @@ class _Run:
     def _tell(self, meter: Meter, gradient_norm: float, lr: float, tau: float) -> None:
         logits = list(logits_of(self._trainer.model).values())
         reading = meter.take()
-        progress = Progress(
+        progress = TrainingProgress(
             step=self._trainer.step,
             loss=reading.loss,
             gradient_norm=gradient_norm,

@@ -13,7 +13,7 @@ from ghostsr_ext.training.validation import Measurement
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """How a run goes, as a mean over the steps since the last one of these.
 
     Attributes:
@@ -51,7 +51,7 @@ class Observer(Protocol):
     def stepped(self, step: int) -> None:
         """A step is done."""
 
-    def progressed(self, progress: Progress, model: SRModel) -> None:
+    def progressed(self, progress: TrainingProgress, model: SRModel) -> None:
         """``logging.every`` steps are done."""
 
     def measured(
@@ -92,7 +92,7 @@ class JsonLog:
     def stepped(self, step: int) -> None:
         """Leave single steps out of the log."""
 
-    def progressed(self, progress: Progress, model: SRModel) -> None:
+    def progressed(self, progress: TrainingProgress, model: SRModel) -> None:
         """Log the figures."""
         self._write({"event": "progress", **asdict(progress)})
 

@@ -28,7 +28,7 @@ def start_shifts(model: nn.Module, config: ShiftConfig) -> None:
             layer.shift.copy_(shifts[counts.argmax()].expand_as(layer.shift))
         layer.freeze_shifts()
         layer.shift_scope = config.scope
-        layer.explored = config.explored
+        layer.exploration_rate = config.exploration_rate
         layer.estimator = config.estimator
         if config.mode == "learned":
             layer.learn_shifts()

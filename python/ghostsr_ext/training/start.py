@@ -67,10 +67,10 @@ def _teacher(config: Config, run: RunFolder, model: SRModel) -> SRModel | None:
     if chosen == "parent":
         return load_model(run.teacher)
     teacher, _ = load_unit_range(str(chosen))
-    if teacher.scales != model.scales or teacher.colour != model.colour:
+    if teacher.scales != model.scales or teacher.color != model.color:
         raise InputError(
-            f"distillation.teacher: {chosen} is for {teacher.scales} {teacher.colour}, the "
-            f"network for {model.scales} {model.colour}"
+            f"distillation.teacher: {chosen} is for {teacher.scales} {teacher.color}, the "
+            f"network for {model.scales} {model.color}"
         )
     return teacher
 
@@ -84,6 +84,7 @@ def _make_batches(
             scale,
             config.data.patch,
             config.data.cache,
+            sizes=config.data.sizes,
             on_unreadable=config.data.on_unreadable,
             progress=decoded,
         )
@@ -98,7 +99,8 @@ def _make_batches(
         patch=config.data.patch,
         augment=config.data.augment,
         sampling=config.data.sampling,
-        colour=model.colour,
+        candidates=config.data.candidates,
+        color=model.color,
         enlarged=model.input_upscaled,
     )
     return PatchBatches(stores, plan)

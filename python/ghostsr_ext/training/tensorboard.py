@@ -15,7 +15,7 @@ from ghostsr_ext.inference import Upscaler
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import ghost_layers
 from ghostsr_ext.training.config import Config
-from ghostsr_ext.training.observers import Progress
+from ghostsr_ext.training.observers import TrainingProgress
 from ghostsr_ext.training.run_folder import RunFolder
 from ghostsr_ext.training.shifts import entropy, logits_of
 from ghostsr_ext.training.validation import Measurement
@@ -59,7 +59,7 @@ class TensorBoard:
     def stepped(self, step: int) -> None:
         """Leave single steps out of the curves."""
 
-    def progressed(self, progress: Progress, model: SRModel) -> None:
+    def progressed(self, progress: TrainingProgress, model: SRModel) -> None:
         """Add to the curves, and the histograms of shifts and the entropy of each layer."""
         for name, value in asdict(progress).items():
             if name != "step" and value is not None:
@@ -95,14 +95,14 @@ class TensorBoard:
 def _shift_indices(model: nn.Module) -> Tensor:
     """The candidate that each ghost of the network uses, numbered over the largest d."""
     layers = list(ghost_layers(model).values())
-    reach = max((layer.max_shift for layer in layers), default=0)
+    max_shift = max((layer.max_shift for layer in layers), default=0)
     tables = [layer.selected_shift().cpu() for layer in layers]
     if not tables:
         return torch.empty(0, dtype=torch.int64)
     table = torch.cat(tables)
-    return (table[:, 0] + reach) * (2 * reach + 1) + table[:, 1] + reach
+    return (table[:, 0] + max_shift) * (2 * max_shift + 1) + table[:, 1] + max_shift
 
 
 def _bin_edges(model: nn.Module) -> list[float]:
-    reach = max(layer.max_shift for layer in ghost_layers(model).values())
-    return [index - 0.5 for index in range((2 * reach + 1) ** 2 + 1)]
+    max_shift = max(layer.max_shift for layer in ghost_layers(model).values())
+    return [index - 0.5 for index in range((2 * max_shift + 1) ** 2 + 1)]

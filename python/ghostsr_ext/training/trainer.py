@@ -18,6 +18,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
+from ghostsr_ext.conversion.eigenbasis import EigenbasisAdam
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import ghost_layers
 from ghostsr_ext.training.config import Config
@@ -30,6 +31,9 @@ from ghostsr_ext.training.shifts import freeze_as, learned, logits_of, set_selec
 
 _COMPILED_TEMPERATURES = 4
 """Levels of tau in a compiled network, which is compiled again for each."""
+
+_RENEWAL = 100
+"""Steps from one look at the inputs of layers to the next."""
 
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -146,6 +150,7 @@ class Trainer:
                 torch.autograd.backward(self._scaler.scale(part_loss))
             loss += part_loss.detach()
         loss = self._processes.mean(loss)
+        self._renew_eigenbasis(parts)
         self._scaler.unscale_(self._optimizer)
         limit = self._config.training.clip_gradient
         norm = clip_grad_norm_(self.model.parameters(), float("inf") if limit is None else limit)
@@ -211,6 +216,7 @@ class Trainer:
             "adam": torch.optim.Adam,
             "adamw": torch.optim.AdamW,
             "muon": partial(MuonAdam, self.model),
+            "eigenbasis": partial(EigenbasisAdam, self.model),
         }
         return kinds[settings.optimizer](
             groups,
@@ -219,6 +225,16 @@ class Trainer:
             eps=settings.epsilon,
             weight_decay=settings.weight_decay,
         )
+
+    def _renew_eigenbasis(self, parts: Sequence[Batch]) -> None:
+        """Let the optimiser see the inputs of layers, oftener while they change quickly."""
+        if not isinstance(self._optimizer, EigenbasisAdam):
+            return
+        early = 0 < self.step < _RENEWAL and self.step & (self.step - 1) == 0
+        if self.step % _RENEWAL and not early and self._optimizer.ready:
+            return
+        inputs = torch.cat([part.inputs for part in parts]).to(self._device)
+        self._optimizer.renew(lambda: self.model(inputs, parts[0].scale), mean=self._processes.mean)
 
     def _wrapped(self) -> nn.Module:
         network: nn.Module = self.model

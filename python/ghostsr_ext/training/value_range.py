@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ghostsr_ext.models import SRModel, model_from_config
-from ghostsr_ext.models.tracing import trace_calls
+from ghostsr_ext.models.layer_calls import trace_calls
 from ghostsr_ext.nn import GhostConv2d
 
 Carrier = Literal["ends", "features"]
@@ -73,7 +73,7 @@ def set_value_range(model: SRModel, value_range: float, carrier: Carrier = "ends
     Args:
         model: The network; changed in place, its ``config`` and attributes too.
         value_range: The new value of white in input and output, 1.0 or 255.0.
-        carrier: What absorbs the factor beside the mean colour. ``"ends"``: the first convolution's
+        carrier: What absorbs the factor beside the mean color. ``"ends"``: the first convolution's
             weights, the last one's weights and bias; features in between stay as they are.
             ``"features"``: all biases; weights stay as they are. The latter is right for
             homogeneous networks only, see :func:`natural_carrier`.

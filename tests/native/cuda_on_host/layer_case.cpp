@@ -53,11 +53,11 @@ LayerCase random_case(std::mt19937_64& random, const CaseLimits& limits) {
   layer.width = draw_side(random, 72);
   layer.height = std::min(draw_side(random, 40), std::max<int64_t>(1, limits.most_pixels / layer.width));
   layer.dyadic = chance(random, 0.6);
-  const int64_t reach = draw(random, 0, limits.most_shift);
+  const int64_t radius = draw(random, 0, limits.most_shift);
   for (int64_t ghost = 0; ghost < layer.ghosts; ++ghost) {
     layer.source.push_back(draw(random, 0, layer.intrinsic_channels - 1));
-    layer.shift.push_back(draw(random, -reach, reach));
-    layer.shift.push_back(draw(random, -reach, reach));
+    layer.shift.push_back(draw(random, -radius, radius));
+    layer.shift.push_back(draw(random, -radius, radius));
   }
   if (chance(random, 0.5)) {
     std::vector<int64_t> order(layer.channels());

@@ -74,7 +74,7 @@ StridedMap<T> by_cpu(const LayerCase& layer, const LentGradient<T>& gradient) {
       .origins = plan.origins.data(),
       .readers = plan.readers.data(),
       .reader_begin = plan.reader_begin.data(),
-      .reach = plan.reach,
+      .radius = plan.radius,
       .grad_output = from.data,
       .grad_output_strides = from.strides,
       .activation = layer.cpu_activation(),

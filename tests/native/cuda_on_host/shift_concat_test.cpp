@@ -52,7 +52,7 @@ StridedMap<T> by_cpu(LayerCase layer) {
       .extent = forward.intrinsic.extent(),
       .output_channels = layer.channels(),
       .origins = plan.origins.data(),
-      .reach = plan.reach,
+      .radius = plan.radius,
       .intrinsic = forward.intrinsic.data(),
       .intrinsic_strides = forward.intrinsic.strides(),
       .residual = layer.residual ? forward.residual.data() : nullptr,

@@ -69,7 +69,7 @@ std::vector<double> by_cpu(const LayerCase& layer, const cuda::OutputGradient<T>
       .ghosts = layer.ghosts,
       .origins = plan.origins.data(),
       .ghost_outputs = plan.ghost_outputs.data(),
-      .reach = plan.reach,
+      .radius = plan.radius,
       .grad_output = gradient.data,
       .grad_output_strides = gradient.strides,
       .activation = layer.cpu_activation(),

@@ -19,7 +19,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> SRModel:
     monkeypatch.setattr(registry, "_presets", dict(registry._presets))
     monkeypatch.setattr(registry, "_architectures", dict(registry._architectures))
     names: dict = {}
-    exec(NETWORKS.replace("register_layout(", "str("), names)
+    exec(NETWORKS.replace("register_key_mapping(", "str("), names)
     network = names["Tiny"]().eval()
     nn.init.uniform_(network.body[1].weight, -0.5, 0.5)
     return network

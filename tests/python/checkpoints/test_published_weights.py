@@ -48,7 +48,7 @@ EXPECTED = {
         "value_range": 1.0,
     },
     "vdsr_caffe_huangzehao.pth": {"architecture": "vdsr", "layers": 20, "bias": True},
-    "vdsr_twtygqyy.pth": {"architecture": "vdsr", "layers": 20, "bias": False, "colour": "y"},
+    "vdsr_twtygqyy.pth": {"architecture": "vdsr", "layers": 20, "bias": False, "color": "y"},
 }
 
 

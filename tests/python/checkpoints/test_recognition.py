@@ -145,16 +145,16 @@ def test_twtygqyy_vdsr(tmp_path: Path) -> None:
     twin = TwtygqyyVdsr(middle=3)
     path = saved(twin.state_dict(), tmp_path)
     model = load_model(path)
-    assert (model.config["layers"], model.config["bias"], model.colour) == (5, False, "y")
+    assert (model.config["layers"], model.config["bias"], model.color) == (5, False, "y")
     assert_same_pictures(path, twin)
 
 
-@pytest.mark.parametrize(("channels", "colour"), [(1, "y"), (3, "rgb")])
-def test_numbered_vdsr(channels: int, colour: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("channels", "color"), [(1, "y"), (3, "rgb")])
+def test_numbered_vdsr(channels: int, color: str, tmp_path: Path) -> None:
     twin = NumberedVdsr(layers=6, channels=channels)
     path = saved(twin.state_dict(), tmp_path)
     model = load_model(path)
-    assert (model.config["layers"], model.config["bias"], model.colour) == (6, True, colour)
+    assert (model.config["layers"], model.config["bias"], model.color) == (6, True, color)
     assert_same_pictures(path, twin)
 
 
@@ -261,7 +261,7 @@ def test_overrides_replace_what_is_found(tmp_path: Path) -> None:
 def test_origin_names_layout_and_evidence(tmp_path: Path) -> None:
     path = saved(CarnPytorch((2, 4)).state_dict(), tmp_path)
     origin = load_model(path).origin
-    assert origin["layout"] == "CARN-pytorch's CARN"
+    assert origin["read_as"] == "CARN-pytorch's CARN"
     assert origin["file"] == str(path)
     assert "value range 0..1: add_mean.shifter.bias is up to 0.4488" in origin["evidence"]
 
@@ -297,7 +297,7 @@ def edsr(change: Callable[[dict[str, Tensor]], Any], mean: bool = True) -> dict[
         (edsr(lambda s: s.pop("add_mean.weight")), "sub_mean and add_mean must be 1x1"),
         (
             edsr(lambda s: s.update({"sub_mean.weight": 2 * s["sub_mean.weight"]})),
-            "only shift colours",
+            "only shift colors",
         ),
         (
             edsr(lambda s: s.update({"add_mean.bias": s["sub_mean.bias"]})),

@@ -24,9 +24,9 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png(
-    columns: int, rows: int, bits: int = 8, colour: int = 2, data: bytes = b"", extra: bytes = b""
+    columns: int, rows: int, bits: int = 8, color: int = 2, data: bytes = b"", extra: bytes = b""
 ) -> bytes:
-    header = struct.pack(">IIBBBBB", columns, rows, bits, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", columns, rows, bits, color, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
         + png_chunk(b"IHDR", header)
@@ -80,7 +80,7 @@ def hostile_pictures() -> Iterator[tuple[str, bytes]]:
     yield "bad_data.png", png(9, 9, data=b"not compressed")
     yield "bad_filter.png", png(4, 4, data=zlib.compress((b"\x09" + b"\0" * 12) * 4))
     yield "bad_bits.png", png(9, 9, bits=3)
-    yield "bad_colour.png", png(9, 9, colour=5)
+    yield "bad_color.png", png(9, 9, color=5)
     yield "bad_checksum.png", encoded("PNG").replace(b"IDAT", b"IDAU", 1)
     yield (
         "text_bomb.png",
@@ -94,7 +94,7 @@ def hostile_pictures() -> Iterator[tuple[str, bytes]]:
     yield "no_size.tif", tiff((262, 3, 1, 2))
     yield "wild_offset.tif", tiff((256, 4, 1, 9), (257, 4, 1, 9), (273, 4, 1, 0xFFFFFFF0))
     yield "bomb.gif", b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b";"
-    moving = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green")]
+    moving = [Image.new("RGB", (8, 8), color) for color in ("red", "green")]
     file = io.BytesIO()
     moving[0].save(file, "GIF", save_all=True, append_images=moving[1:])
     yield "moving.gif", file.getvalue()

@@ -87,8 +87,8 @@ def test_json_on_standard_output_is_alone_there(folder):
         ([], Protocol.benchmark(2)),
         (["--y", "uint8"], Protocol.benchmark(2, y_rounding="uint8")),
         (["--channel", "rgb"], Protocol.div2k(2)),
-        (["--channel", "rgb", "--shave", "3"], Protocol("rgb", shave=3)),
-        (["--low", "float"], Protocol(shave=2, low_resolution="float")),
+        (["--channel", "rgb", "--crop-border", "3"], Protocol("rgb", crop_border=3)),
+        (["--low", "float"], Protocol(crop_border=2, low_resolution="float")),
     ],
 )
 def test_options_change_the_protocol(folder, options, protocol):
@@ -126,7 +126,10 @@ def test_self_ensemble_tile_and_dtype_are_passed_on(folder):
         (["small.safetensors", "--data", "a", "--json", "gone/x"], "output gone/x: cannot be"),
         (["small.safetensors", "--data", "a", "--json", "vdsr.safetensors"], "exists already"),
         (["small.safetensors", "--data", "a", "--tile", "0"], "--tile: found '0'"),
-        (["small.safetensors", "--data", "a", "--shave", "30"], "shave: 30 leaves nothing"),
+        (
+            ["small.safetensors", "--data", "a", "--crop-border", "30"],
+            "crop_border: 30 leaves nothing",
+        ),
     ],
 )
 def test_mistakes_are_reported_and_nothing_is_printed(folder, monkeypatch, arguments, message):

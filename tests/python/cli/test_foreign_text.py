@@ -16,7 +16,7 @@ from ghostsr_ext.models import EDSR
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-# A window's title, a colour, rich's markup and HTML's.
+# A window's title, a color, rich's markup and HTML's.
 AWKWARD = "\x1b]0;title\x07\x1b[31m[/red]<script>alert(1)</script>"
 
 

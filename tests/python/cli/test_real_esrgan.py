@@ -29,7 +29,7 @@ def _twin(weights: Path) -> nn.Module:
 
 @pytest.mark.parametrize("file", NETWORKS)
 @pytest.mark.parametrize("pictures", [SMALL, pytest.param(LARGE, marks=pytest.mark.slow)])
-def test_upscale_equals_plain_torch_within_one_grey_level(
+def test_upscale_equals_plain_torch_within_one_gray_level(
     data_dir: Path, tmp_path: Path, file: str, pictures: tuple[str, ...]
 ) -> None:
     weights = data_dir / "weights" / file
@@ -47,7 +47,7 @@ def test_upscale_equals_plain_torch_within_one_grey_level(
         expected = np.floor(values * 255 + 0.5).clip(0, 255)
         found = read_picture(tmp_path / f"{source.stem}_x4.png").pixels.astype(float)
         assert np.abs(found - expected).max() <= 1
-        # A grey level may fall to the other side of a half, but not in many places.
+        # A gray level may fall to the other side of a half, but not in many places.
         assert (found != expected).mean() < 1e-3
 
 

@@ -8,6 +8,7 @@ from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import write_image
 from ghostsr_ext.models import EDSR
 from ghostsr_ext.nn import ghost_layers
+from torch import nn
 
 CHOICES = {
     "cheap": [Choice(0, 100, 0), Choice(0.25, 75, 1), Choice(0.5, 50, 2), Choice(0.75, 25, 9)],
@@ -58,6 +59,28 @@ def test_the_networks_multiply_adds_come_down_to_the_target(model, images):
     ghost, report = convert(model, calibration=images, polish_minutes=0, target_macs=0.8)
     assert 0.7 < report.macs_after / report.macs_before <= 0.8
     assert ghost_layers(ghost)
+
+
+def test_linear_layers_count_towards_the_target():
+    class Attending(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convs = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(4))
+            self.mix = nn.Sequential(nn.Linear(8, 64), nn.Linear(64, 8))
+            self.ends = nn.ModuleList([nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)])
+
+        def forward(self, image):
+            features = self.ends[0](image)
+            for conv in self.convs:
+                mixed = self.mix(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+                features = torch.relu(conv(features + mixed))
+            return self.ends[1](features)
+
+    torch.manual_seed(0)
+    images = torch.rand(4, 3, 16, 16)
+    _, report = convert(Attending(), calibration=images, polish_minutes=0, target_macs=0.9)
+    assert report.macs_before == 1280 * 720 * (4 * (576 + 1024) + 216 + 24)
+    assert 0.85 < report.macs_after / report.macs_before <= 0.9
 
 
 def test_a_block_that_matters_more_gets_lower_ratios(model, images):

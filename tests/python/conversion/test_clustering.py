@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ghostsr_ext.conversion.clustering import ShiftKernel, factorise, fit_clusters
+from ghostsr_ext.conversion.clustering import ShiftKernel, factorize, fit_clusters
 from ghostsr_ext.conversion.statistics import (
     candidate_offsets,
     gather_statistics,
@@ -98,7 +98,7 @@ def test_with_gains_inputs_that_hardly_vary_do_not_get_huge_weights():
     wanted = torch.tensor([[0.0], [1e-5]], dtype=torch.float64)
 
     plain, with_gains = (
-        torch.cholesky_solve(wanted, factorise(gram, gains=gains)).abs().max().item()
+        torch.cholesky_solve(wanted, factorize(gram, gains=gains)).abs().max().item()
         for gains in (False, True)
     )
 

@@ -32,8 +32,8 @@ def test_the_input_model_is_not_changed():
 def test_ours_convert_the_layers_that_they_declare():
     model = _edsr()
     ghost, report = convert(model)
-    assert list(ghost_layers(ghost)) == model.converted_by_default()
-    assert [layer.name for layer in report.layers] == model.converted_by_default()
+    assert list(ghost_layers(ghost)) == model.default_layers()
+    assert [layer.name for layer in report.layers] == model.default_layers()
 
 
 def test_fused_layers_keep_their_epilogue():

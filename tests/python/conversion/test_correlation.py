@@ -11,18 +11,18 @@ def _maps(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def _expected(first, second, reach_y, reach_x):
+def _expected(first, second, max_lag_y, max_lag_x):
     """Sum the products position by position, in float64."""
     first, second = first.astype(np.float64), second.astype(np.float64)
     height, width = first.shape[2:]
-    around = np.pad(second, ((0, 0), (0, 0), (reach_y, reach_y), (reach_x, reach_x)))
+    around = np.pad(second, ((0, 0), (0, 0), (max_lag_y, max_lag_y), (max_lag_x, max_lag_x)))
     return np.array(
         [
             [
                 np.einsum("nihw,njhw->ij", first, around[:, :, y : y + height, x : x + width])
-                for x in range(2 * reach_x + 1)
+                for x in range(2 * max_lag_x + 1)
             ]
-            for y in range(2 * reach_y + 1)
+            for y in range(2 * max_lag_y + 1)
         ]
     )
 
@@ -36,15 +36,15 @@ def _norms(maps):
     pictures=st.integers(1, 3),
     channels=st.tuples(st.integers(1, 10), st.integers(1, 10)),
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    reach=st.tuples(st.integers(0, 8), st.integers(0, 8)),
+    max_lag=st.tuples(st.integers(0, 8), st.integers(0, 8)),
     seed=st.integers(0, 99),
 )
-def test_sums_are_those_of_the_products(pictures, channels, size, reach, seed):
+def test_sums_are_those_of_the_products(pictures, channels, size, max_lag, seed):
     first = _maps(pictures, channels[0], *size, seed=seed)
     second = _maps(pictures, channels[1], *size, seed=seed + 100)
-    found = _native.correlate_maps(first, second, *reach)
+    found = _native.correlate_maps(first, second, *max_lag)
     allowed = 1e-6 * _norms(first)[:, None] * _norms(second) + 1e-12
-    assert (np.abs(found - _expected(first, second, *reach)) <= allowed).all()
+    assert (np.abs(found - _expected(first, second, *max_lag)) <= allowed).all()
 
 
 def test_many_tiles_add_up():
@@ -106,7 +106,7 @@ GOOD = _maps(2, 3, 6, 6)
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "reach", "error", "message"),
+    ("first", "second", "max_lag", "error", "message"),
     [
         (GOOD.astype(np.float64), GOOD, (1, 1), TypeError, "first: .* float64; float32 is"),
         (GOOD, GOOD.astype(np.int32), (1, 1), TypeError, "second: .* int32; float32 is"),
@@ -114,13 +114,13 @@ GOOD = _maps(2, 3, 6, 6)
         (GOOD[:, :, :, ::2], GOOD[:, :, :, ::2], (1, 1), ValueError, "first: is not contiguous"),
         (GOOD, GOOD[:, ::-1], (1, 1), ValueError, "second: is not contiguous"),
         (GOOD, _maps(2, 3, 6, 7), (1, 1), ValueError, r"second: found shape \[2, 3, 6, 7\]"),
-        (GOOD, GOOD, (-1, 1), ValueError, "reach_y: found -1; 0 to 8"),
-        (GOOD, GOOD, (1, 9), ValueError, "reach_x: found 9; 0 to 8"),
+        (GOOD, GOOD, (-1, 1), ValueError, "max_lag_y: found -1; 0 to 8"),
+        (GOOD, GOOD, (1, 9), ValueError, "max_lag_x: found 9; 0 to 8"),
     ],
 )
-def test_wrong_arguments_are_named(first, second, reach, error, message):
+def test_wrong_arguments_are_named(first, second, max_lag, error, message):
     with pytest.raises(error, match=message):
-        _native.correlate_maps(first, second, *reach)
+        _native.correlate_maps(first, second, *max_lag)
 
 
 def test_no_thread_is_too_few():

@@ -107,14 +107,14 @@ class Enlarging(nn.Module):
 def test_scale_and_value_range_of_any_network_are_found_out(scale, value_range):
     form = picture_format(Enlarging(scale, value_range))
     assert (form.scale, form.value_range) == (scale, value_range)
-    assert form.colour == "rgb"
+    assert form.color == "rgb"
     assert not form.input_upscaled
 
 
 def test_an_input_that_is_enlarged_already_is_told_by_the_scale():
     form = picture_format(Enlarging(1, channels=1), scale=3)
     assert form.input_upscaled
-    assert form.colour == "y"
+    assert form.color == "y"
 
 
 def test_what_is_given_wins():

@@ -55,7 +55,7 @@ def test_an_onnx_file_says_what_its_caller_has_to_know(tmp_path, onnx):
     metadata = {entry.key: entry.value for entry in file.metadata_props}
     assert metadata["scale"] == "3"
     assert metadata["value_range"] == "1"
-    assert metadata["colour"] == "y"
+    assert metadata["color"] == "y"
     assert metadata["input_upscaled"] == "true"
     assert file.producer_name == "ghostsr"
     assert file.graph.input[0].name == "image"

@@ -22,7 +22,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (5, 7, 3), np.uint8)
-GREY = RGB[..., 0]
+GRAY = RGB[..., 0]
 
 
 def save(path: Path, pixels, mode=None, **options) -> Path:
@@ -40,10 +40,10 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     )
 
 
-def png16(values, colour_type: int, *extra: bytes) -> bytes:
+def png16(values, color_type: int, *extra: bytes) -> bytes:
     lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     rows, columns = values.shape[:2]
-    header = struct.pack(">IIBBBBB", columns, rows, 16, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", columns, rows, 16, color_type, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
@@ -70,34 +70,34 @@ def test_rgb_comes_back_from_every_lossless_format(tmp_path, suffix):
 
     np.testing.assert_array_equal(picture.pixels, RGB)
     assert picture.alpha is None
-    assert not picture.grey
+    assert not picture.gray
 
 
-def test_grey_gets_three_equal_channels_and_is_marked(tmp_path):
-    picture = read_picture(save(tmp_path / "a.png", GREY))
+def test_gray_gets_three_equal_channels_and_is_marked(tmp_path):
+    picture = read_picture(save(tmp_path / "a.png", GRAY))
 
-    np.testing.assert_array_equal(picture.pixels, np.stack([GREY] * 3, axis=2))
-    assert picture.grey
+    np.testing.assert_array_equal(picture.pixels, np.stack([GRAY] * 3, axis=2))
+    assert picture.gray
 
 
 def test_bilevel_is_read_as_black_and_white(tmp_path):
-    picture = read_picture(save(tmp_path / "a.png", GREY, "1"))
+    picture = read_picture(save(tmp_path / "a.png", GRAY, "1"))
 
-    assert picture.grey
+    assert picture.gray
     assert set(np.unique(picture.pixels)) <= {0, 255}
 
 
 def test_palette_is_resolved(tmp_path):
-    colours = np.array([[1, 2, 3], [200, 100, 0]], np.uint8)
+    colors = np.array([[1, 2, 3], [200, 100, 0]], np.uint8)
     indices = RNG.integers(0, 2, (5, 7), np.uint8)
     image = Image.fromarray(indices)
-    image.putpalette(colours.tobytes())
+    image.putpalette(colors.tobytes())
     image.save(tmp_path / "a.png")
 
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), colours[indices])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), colors[indices])
 
 
-def test_alpha_is_kept_apart_from_colour(tmp_path):
+def test_alpha_is_kept_apart_from_color(tmp_path):
     rgba = RNG.integers(0, 256, (5, 7, 4), np.uint8)
 
     picture = read_picture(save(tmp_path / "a.png", rgba))
@@ -115,30 +115,30 @@ def test_a_palette_entry_can_be_transparent(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("colour_type", "channels"),
+    ("color_type", "channels"),
     [(0, ()), (2, (3,)), (4, (2,)), (6, (4,))],
     ids=["L", "RGB", "LA", "RGBA"],
 )
-def test_all_16_bits_of_a_png_are_read(tmp_path, colour_type, channels):
+def test_all_16_bits_of_a_png_are_read(tmp_path, color_type, channels):
     values = RNG.integers(0, 65536, (5, 7, *channels), np.uint16)
-    (tmp_path / "a.png").write_bytes(png16(values, colour_type))
+    (tmp_path / "a.png").write_bytes(png16(values, color_type))
 
     picture = read_picture(tmp_path / "a.png")
 
-    grey = colour_type in (0, 4)
+    gray = color_type in (0, 4)
     values = values[..., None] if values.ndim == 2 else values
-    colour = np.repeat(values[..., :1], 3, axis=2) if grey else values[..., :3]
+    color = np.repeat(values[..., :1], 3, axis=2) if gray else values[..., :3]
     assert picture.pixels.dtype == np.uint16
-    assert picture.grey == grey
-    np.testing.assert_array_equal(picture.pixels, colour)
-    if colour_type in (4, 6):
+    assert picture.gray == gray
+    np.testing.assert_array_equal(picture.pixels, color)
+    if color_type in (4, 6):
         np.testing.assert_array_equal(picture.alpha, values[..., -1])
     else:
         assert picture.alpha is None
 
 
 @pytest.mark.parametrize("byte_order", ["<", ">"])
-def test_all_16_bits_of_a_colour_tiff_are_read(tmp_path, byte_order):
+def test_all_16_bits_of_a_color_tiff_are_read(tmp_path, byte_order):
     values = RNG.integers(0, 65536, (5, 7, 3), np.uint16)
     strip = values.astype(f"{byte_order}u2").tobytes()
     directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II" if byte_order == "<" else b"MM")
@@ -152,7 +152,7 @@ def test_all_16_bits_of_a_colour_tiff_are_read(tmp_path, byte_order):
     np.testing.assert_array_equal(read_picture(tmp_path / "a.tif").pixels, values)
 
 
-def test_a_16_bit_colour_can_be_transparent(tmp_path):
+def test_a_16_bit_color_can_be_transparent(tmp_path):
     values = np.array([[[258, 1, 2], [257, 1, 2]]], np.uint16)
     key = chunk(b"tRNS", struct.pack(">HHH", 257, 1, 2))
     (tmp_path / "a.png").write_bytes(png16(values, 2, key))
@@ -167,7 +167,7 @@ def test_cmyk_is_turned_into_rgb(tmp_path):
     np.testing.assert_allclose(read_image(tmp_path / "a.jpg")[0, 0], [255, 0, 0], atol=3)
 
 
-def test_the_colour_profile_is_kept(tmp_path):
+def test_the_color_profile_is_kept(tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
     picture = read_picture(save(tmp_path / "a.png", RGB, icc_profile=profile))
@@ -408,7 +408,7 @@ def test_reading_takes_no_more_memory_than_the_document_says(tmp_path):
     for name, mode, bound in [
         ("rgb.png", "RGB", 10),
         ("rgba.png", "RGBA", 10),
-        ("grey.png", "L", 10),
+        ("gray.png", "L", 10),
         ("palette.png", "P", 10),
         ("deep.png", "I;16", 20),
         ("rgb.jpg", "RGB", 10),

@@ -18,7 +18,7 @@ def in_memory(content):
     return io.BytesIO(content)
 
 
-def grey(bits, values, **tags):
+def gray(bits, values, **tags):
     rows, columns = values.shape
     numbered = {int(name.removeprefix("tag")): value for name, value in tags.items()}
     return in_memory(
@@ -77,7 +77,7 @@ def test_what_tifffile_writes_is_read_as_it_was(data):
         shown = white - light if photometric == "miniswhite" else light
         np.testing.assert_array_equal(picture.pixels, np.broadcast_to(shown, (rows, columns, 3)))
     assert picture.pixels.dtype == dtype
-    assert picture.grey == (photometric != "rgb")
+    assert picture.gray == (photometric != "rgb")
     assert (picture.alpha is None) == (alpha is None)
     if alpha is not None:
         np.testing.assert_array_equal(picture.alpha, alpha)
@@ -91,7 +91,7 @@ def test_every_number_of_bits_reaches_from_black_to_white(bits, white_is_zero):
     values = RNG.integers(0, most + 1, (5, 13))
     values[0, :2] = 0, most
 
-    picture = read_picture(grey(bits, values, tag262=0 if white_is_zero else 1))
+    picture = read_picture(gray(bits, values, tag262=0 if white_is_zero else 1))
 
     white = 255 if bits <= 8 else 65535
     assert picture.pixels.dtype == (np.uint8 if bits <= 8 else np.uint16)
@@ -105,7 +105,7 @@ def test_a_palette_is_resolved(bits):
     indices = RNG.integers(0, 1 << bits, (5, 7))
     palette = tuple(int(value) for value in (colors * 257).T.ravel())
 
-    picture = read_picture(grey(bits, indices, tag262=3, tag320=palette))
+    picture = read_picture(gray(bits, indices, tag262=3, tag320=palette))
 
     np.testing.assert_array_equal(picture.pixels, colors[indices])
     assert picture.pixels.dtype == np.uint8
@@ -116,7 +116,7 @@ def test_a_palette_of_16_bits_keeps_them():
     indices = RNG.integers(0, 16, (5, 7))
     palette = tuple(int(value) for value in colors.T.ravel())
 
-    picture = read_picture(grey(4, indices, tag262=3, tag320=palette))
+    picture = read_picture(gray(4, indices, tag262=3, tag320=palette))
 
     np.testing.assert_array_equal(picture.pixels, colors[indices])
 
@@ -229,20 +229,20 @@ BYTES = np.zeros((5, 4, 6), np.uint8)
         (written(BYTES[..., :5], photometric="rgb", extrasamples=[2, 0]), "2 channels beside"),
         (written(BYTES[..., :2], photometric="minisblack", planarconfig="contig"), "beside"),
         (written(BYTES.transpose(2, 0, 1), photometric="minisblack"), "6 frames or pages"),
-        (grey(8, BYTES[..., 0], tag262=4), "transparency mask"),
-        (grey(8, BYTES[..., 0], tag262=99), "unknown kind 99"),
-        (grey(8, BYTES[..., 0], tag259=34712), "JPEG 2000"),
-        (grey(8, BYTES[..., 0], tag259=50001), "WebP"),
-        (grey(8, BYTES[..., 0], tag259=777), "number 777"),
-        (grey(8, BYTES[..., 0], tag262=3, tag320=(0, 0, 0)), "palette"),
-        (grey(8, BYTES[..., 0], tag262=6), "samples|beside|YCbCr"),
-        (grey(8, BYTES[..., 0], tag317=3), "predictor 3"),
-        (grey(8, BYTES[..., 0], tag256=0), "no pixels"),
-        (grey(8, BYTES[..., 0], tag258=(8, 16)), "samples of"),
-        (grey(8, BYTES[..., 0], tag273=99999), "needs bytes"),
-        (grey(8, BYTES[..., 0], tag279=0), "lacks"),
-        (grey(8, BYTES[..., 0], tag279=3), "broken or truncated"),
-        (grey(8, BYTES[..., 0], tag279=2**31), "longer than the file"),
+        (gray(8, BYTES[..., 0], tag262=4), "transparency mask"),
+        (gray(8, BYTES[..., 0], tag262=99), "unknown kind 99"),
+        (gray(8, BYTES[..., 0], tag259=34712), "JPEG 2000"),
+        (gray(8, BYTES[..., 0], tag259=50001), "WebP"),
+        (gray(8, BYTES[..., 0], tag259=777), "number 777"),
+        (gray(8, BYTES[..., 0], tag262=3, tag320=(0, 0, 0)), "palette"),
+        (gray(8, BYTES[..., 0], tag262=6), "samples|beside|YCbCr"),
+        (gray(8, BYTES[..., 0], tag317=3), "predictor 3"),
+        (gray(8, BYTES[..., 0], tag256=0), "no pixels"),
+        (gray(8, BYTES[..., 0], tag258=(8, 16)), "samples of"),
+        (gray(8, BYTES[..., 0], tag273=99999), "needs bytes"),
+        (gray(8, BYTES[..., 0], tag279=0), "lacks"),
+        (gray(8, BYTES[..., 0], tag279=3), "broken or truncated"),
+        (gray(8, BYTES[..., 0], tag279=2**31), "longer than the file"),
     ],
 )
 def test_what_is_not_understood_is_refused_by_name(file, message):
@@ -252,7 +252,7 @@ def test_what_is_not_understood_is_refused_by_name(file, message):
 
 def test_tiles_count_in_full_before_anything_is_decoded():
     values = RNG.integers(0, 256, (5, 4), np.uint8)
-    file = grey(8, values, tag322=4096, tag323=4096)
+    file = gray(8, values, tag322=4096, tag323=4096)
 
     with pytest.raises(InputError, match="tiles of 4096x4096, too large; at most 1000000 pixels"):
         read_picture(file, max_pixels=1_000_000)

@@ -20,15 +20,15 @@ RNG = np.random.default_rng(0)
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("gray", [False, True])
 @pytest.mark.parametrize("translucent", [False, True])
-def test_a_lossless_round_trip_keeps_everything(tmp_path, suffix, dtype, grey, translucent):
+def test_a_lossless_round_trip_keeps_everything(tmp_path, suffix, dtype, gray, translucent):
     top = np.iinfo(dtype).max + 1
     pixels = RNG.integers(0, top, (9, 6, 3), dtype)
     picture = Picture(
-        np.repeat(pixels[..., :1], 3, axis=2) if grey else pixels,
+        np.repeat(pixels[..., :1], 3, axis=2) if gray else pixels,
         RNG.integers(0, top, (9, 6), dtype) if translucent else None,
-        grey,
+        gray,
         ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
     )
 
@@ -40,8 +40,8 @@ def test_a_lossless_round_trip_keeps_everything(tmp_path, suffix, dtype, grey, t
     assert (again.alpha is None) == (picture.alpha is None)
     if translucent:
         np.testing.assert_array_equal(again.alpha, picture.alpha)
-    stored_in_colour = suffix == ".tif" and dtype == np.uint16 and translucent
-    assert again.grey == (grey and not stored_in_colour)
+    stored_in_color = suffix == ".tif" and dtype == np.uint16 and translucent
+    assert again.gray == (gray and not stored_in_color)
     assert again.icc_profile == picture.icc_profile
 
 
@@ -212,11 +212,11 @@ def test_what_cannot_be_kept_hinders_nothing(tmp_path, suffix, said):
     np.testing.assert_allclose(read_picture(tmp_path / f"a{suffix}").pixels, pixels, atol=2)
 
 
-def test_a_grey_bmp_with_text_is_read_by_others(tmp_path):
+def test_a_gray_bmp_with_text_is_read_by_others(tmp_path):
     pixels = RNG.integers(0, 256, (7, 5), np.uint8)
-    grey = Picture(np.repeat(pixels[..., None], 3, axis=2), grey=True)
+    gray = Picture(np.repeat(pixels[..., None], 3, axis=2), gray=True)
 
-    write_bands(tmp_path / "a.bmp", [grey], rows=7, software="ghostsr of a length of 27")
+    write_bands(tmp_path / "a.bmp", [gray], rows=7, software="ghostsr of a length of 27")
 
     with Image.open(tmp_path / "a.bmp") as image:
         np.testing.assert_array_equal(np.asarray(image), pixels)

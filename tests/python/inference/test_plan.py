@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.inference import Job, plan_jobs, shard
+from ghostsr_ext.inference import UpscaleJob, plan_jobs, shard
 from ghostsr_ext.inference.record import Record, file_digest
 
 
@@ -123,7 +123,7 @@ def test_what_cannot_be_planned_is_refused(here, sources, options, message):
 
 
 def test_shards_share_the_work():
-    jobs = [Job(Path(f"{i}.png"), Path(f"{i}_x2.png")) for i in range(10)]
+    jobs = [UpscaleJob(Path(f"{i}.png"), Path(f"{i}_x2.png")) for i in range(10)]
 
     parts = [shard(jobs, i, 3) for i in (1, 2, 3)]
 

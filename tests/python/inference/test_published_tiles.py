@@ -1,4 +1,4 @@
-"""Tiles against whole pictures, for every published network and a ghost network made of each."""
+"""Tiles against whole pictures, for published networks and a ghost network made of each."""
 
 import numpy as np
 import pytest
@@ -16,14 +16,13 @@ WEIGHTS = (
     "carn_m_x234",
     "rdn_c3d10g64_x2_idealo",
     "vdsr_twtygqyy",
-    "vdsr_caffe_huangzehao",
 )
 SIZES = ((64, 96), (97, 61), (70, 45))
 """Rows and columns: whole tiles, primes, and neither."""
 
 
 def differences(network, image, scale, dtype, tile):
-    """Grey levels that tiles are off by, everywhere."""
+    """Gray levels that tiles are off by, everywhere."""
     options = {"scale": scale, "dtype": dtype}
     whole = Upscaler(network, tile=None, **options)(image).astype(int)
     return np.abs(Upscaler(network, tile=tile, **options)(image) - whole)
@@ -63,7 +62,7 @@ def test_tiles_equal_the_whole_picture_at_every_scale(data_dir, name, kind, size
     image = read_image(data_dir / "Set5/LR_bicubic/X2/headx2.png")[: size[0], : size[1]]
 
     for scale in network.scales:
-        for tile in (32, 48):
+        for tile in (32, 48) if size == SIZES[1] else (32,):
             assert_close(network, image, scale, tile)
         # It takes the largest networks minutes, so it is done at one size.
         if size == SIZES[-1]:

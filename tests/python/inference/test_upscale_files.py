@@ -57,7 +57,7 @@ def test_every_picture_is_written(folder, upscaler):
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_bits_opacity_and_colour_profile_survive(tmp_path, upscaler, suffix, dtype):
+def test_bits_opacity_and_color_profile_survive(tmp_path, upscaler, suffix, dtype):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     picture = Picture(
         noise(40, 30, dtype=dtype), noise(40, 30, dtype=dtype)[..., 0], icc_profile=profile
@@ -90,7 +90,7 @@ def test_a_photograph_comes_out_upright(tmp_path, upscaler):
     assert last < 50
 
 
-def test_a_grey_picture_stays_grey(tmp_path, upscaler):
+def test_a_gray_picture_stays_gray(tmp_path, upscaler):
     Image.fromarray(noise(9, 9)[..., 0]).save(tmp_path / "a.png")
 
     upscale_files(upscaler, plan_jobs([str(tmp_path / "a.png")], scale=2))

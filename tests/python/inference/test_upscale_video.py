@@ -14,7 +14,7 @@ av = pytest.importorskip("av", reason="video needs PyAV (extra: video)")
 
 FRAMES = 10
 RNG = np.random.default_rng(0)
-COLOURS = ((200, 100, 50), (30, 60, 90))
+COLORS = ((200, 100, 50), (30, 60, 90))
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def write_clip(path, rows=32, columns=48, rate=12, times=range(FRAMES), sound=Tr
         video.codec_context.time_base = Fraction(1, rate)
         audio = container.add_stream("aac", rate=16000) if sound else None
         for i, time in enumerate(times):
-            pixels = np.full((rows, columns, 3), COLOURS[1], np.uint8)
-            pixels[:, 4 * i : 4 * i + 8] = COLOURS[0]
+            pixels = np.full((rows, columns, 3), COLORS[1], np.uint8)
+            pixels[:, 4 * i : 4 * i + 8] = COLORS[0]
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts = time
             container.mux(video.encode(frame))
@@ -68,8 +68,8 @@ def test_every_frame_is_enlarged_at_its_time(tmp_path, upscaler):
     assert [time for time, _ in after] == pytest.approx([time for time, _ in before])
     for i, (_, pixels) in enumerate(after):
         assert pixels.shape == (64, 96, 3)
-        np.testing.assert_allclose(pixels[32, 8 * i + 7], COLOURS[0], atol=6)
-        np.testing.assert_allclose(pixels[32, (8 * i + 40) % 96], COLOURS[1], atol=6)
+        np.testing.assert_allclose(pixels[32, 8 * i + 7], COLORS[0], atol=6)
+        np.testing.assert_allclose(pixels[32, (8 * i + 40) % 96], COLORS[1], atol=6)
 
 
 def test_the_sound_is_copied_bit_by_bit(tmp_path, upscaler):
@@ -408,7 +408,7 @@ def test_a_full_disk_is_no_video(tmp_path):
     )
 
     done = subprocess.run(
-        [sys.executable, "-c", program, Path(__file__).parent, tmp_path],
+        [sys.executable, "-c", program, Path(__file__).parents[1], tmp_path],
         capture_output=True,
         text=True,
     )

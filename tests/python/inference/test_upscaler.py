@@ -58,7 +58,7 @@ def test_the_scale_can_be_chosen():
     np.testing.assert_array_equal(upscaler(image := noise(4, 6)), repeated(image, 3))
 
 
-def test_a_grey_array_stays_grey():
+def test_a_gray_array_stays_gray():
     image = noise(6, 8)[..., 0]
 
     np.testing.assert_array_equal(Upscaler(Enlarger())(image), repeated(image, 2))
@@ -74,8 +74,8 @@ def test_opacity_is_enlarged_bicubically(dtype):
     np.testing.assert_array_equal(result[..., 3], imresize(image[..., 3], 2))
 
 
-def test_a_luma_network_gets_luma_and_colours_are_enlarged_bicubically():
-    network = Enlarger(colour="y", input_upscaled=True, value_range=1.0)
+def test_a_luma_network_gets_luma_and_colors_are_enlarged_bicubically():
+    network = Enlarger(color="y", input_upscaled=True, value_range=1.0)
     image = noise(8, 7)
 
     result = Upscaler(network)(image)
@@ -101,7 +101,7 @@ def test_a_pillow_image_comes_back_as_one(mode):
     np.testing.assert_array_equal(np.asarray(result), repeated(expected, 2))
 
 
-def test_a_pillow_image_keeps_its_colour_profile():
+def test_a_pillow_image_keeps_its_color_profile():
     image = Image.fromarray(noise(4, 4))
     image.info["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -113,7 +113,7 @@ def test_a_pillow_image_keeps_its_colour_profile():
     "network",
     [
         Enlarger(kernel=lopsided_kernel(), offset=0.1, value_range=1.0),
-        Enlarger(kernel=lopsided_kernel(), colour="y", input_upscaled=True),
+        Enlarger(kernel=lopsided_kernel(), color="y", input_upscaled=True),
     ],
     ids=["rgb", "enlarged luma"],
 )

@@ -39,7 +39,7 @@ def test_computes_the_published_network_at_each_scale(options: dict, scale: int)
 def test_mobile_network_uses_one_residual_block_three_times() -> None:
     recursive = CARN(features=8, groups=4, recursive=True)
     plain = CARN(features=8, groups=4, recursive=False)
-    assert len(recursive.converted_by_default()) * 3 == len(plain.converted_by_default())
+    assert len(recursive.default_layers()) * 3 == len(plain.default_layers())
 
 
 def test_one_scale_makes_one_head() -> None:
@@ -60,7 +60,7 @@ def test_refuses_a_scale_that_it_has_no_head_for() -> None:
 )
 def test_converts_the_convolutions_of_its_residual_blocks(groups: int, expected: set[str]) -> None:
     model = CARN(features=8, groups=groups)
-    names = model.converted_by_default()
+    names = model.default_layers()
     assert {name.rpartition(".")[2] for name in names} == expected
     assert len(names) == 9 * len(expected)
 

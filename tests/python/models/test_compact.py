@@ -42,7 +42,7 @@ def test_computes_the_network_of_real_esrgan(
 def test_converts_all_but_the_first_and_the_last_convolution() -> None:
     model = SRVGGNetCompact(layers=3, features=4)
 
-    assert model.converted_by_default() == ["convs.1", "convs.2", "convs.3"]
+    assert model.default_layers() == ["convs.1", "convs.2", "convs.3"]
 
 
 def test_conversion_keeps_the_slopes() -> None:

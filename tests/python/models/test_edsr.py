@@ -54,7 +54,7 @@ def test_mean_is_that_of_div2k_in_the_value_range() -> None:
 
 def test_converts_the_convolutions_of_its_blocks_and_no_other() -> None:
     model = EDSR(blocks=3, features=4)
-    names = model.converted_by_default()
+    names = model.default_layers()
     assert len(names) == len(set(names)) == 6
     assert all(isinstance(model.get_submodule(name), FusedConv2d) for name in names)
     assert all(name.startswith("body.") for name in names)

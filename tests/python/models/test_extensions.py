@@ -5,8 +5,8 @@ from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 
 import pytest
-from ghostsr_ext.checkpoints import Layout, register_layout
-from ghostsr_ext.checkpoints.layouts import known_layouts
+from ghostsr_ext.checkpoints import KeyMapping, register_key_mapping
+from ghostsr_ext.checkpoints.key_mappings import known_key_mappings
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import (
     EDSR,
@@ -115,27 +115,27 @@ def test_a_wrong_variable_is_told(monkeypatch) -> None:
         create_model("unknown")
 
 
-def test_a_layout_may_be_registered_twice_but_its_name_only_once() -> None:
-    layout = known_layouts()[0]
+def test_a_key_mapping_may_be_registered_twice_but_its_name_only_once() -> None:
+    mapping = known_key_mappings()[0]
 
-    register_layout(layout)
+    register_key_mapping(mapping)
 
-    assert known_layouts().count(layout) == 1
+    assert known_key_mappings().count(mapping) == 1
     with pytest.raises(InputError, match="is registered already"):
-        register_layout(Layout(layout.name, ("other.weight",), layout.read))
+        register_key_mapping(KeyMapping(mapping.name, ("other.weight",), mapping.read))
 
 
 @pytest.mark.parametrize(
-    ("layout", "message"),
+    ("mapping", "message"),
     [
-        (Layout("", ("a.weight",), print), "needs a name, and keys as its marks"),
-        (Layout("Mine", (), print), "needs a name, and keys as its marks"),
-        ("Mine", "found 'Mine'; a Layout with a function to read it is allowed"),
+        (KeyMapping("", ("a.weight",), print), "needs a name, and keys as its marks"),
+        (KeyMapping("Mine", (), print), "needs a name, and keys as its marks"),
+        ("Mine", "found 'Mine'; a KeyMapping with a function to read it is allowed"),
     ],
 )
-def test_a_layout_that_tells_nothing_is_refused(layout, message: str) -> None:
+def test_a_key_mapping_that_tells_nothing_is_refused(mapping, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        register_layout(layout)
+        register_key_mapping(mapping)
 
 
 def test_one_distribution_is_named_where_it_is_known(monkeypatch, tmp_path: Path) -> None:

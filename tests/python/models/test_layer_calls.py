@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from ghostsr_ext.models.tracing import influence_radius, trace_calls
+from ghostsr_ext.models.layer_calls import influence_radius, trace_calls
 from torch import Tensor, nn
 
 

@@ -59,7 +59,7 @@ def test_nearest_tail_is_that_of_idealo(scale: int) -> None:
 
 def test_converts_the_3x3_convolutions_of_its_dense_blocks() -> None:
     model = RDN(blocks=2, layers=3, growth=4, features=6)
-    names = model.converted_by_default()
+    names = model.default_layers()
     assert names == [f"blocks.{d}.layers.{c}" for d in range(2) for c in range(3)]
     assert all(model.get_submodule(name).kernel_size == (3, 3) for name in names)
 

@@ -101,7 +101,7 @@ def test_no_pixel_looks_farther_than_the_receptive_field(scale: int) -> None:
 
 def test_converts_the_convolutions_of_its_dense_blocks() -> None:
     model = RRDBNet(**SMALL)
-    names = model.converted_by_default()
+    names = model.default_layers()
 
     assert len(names) == len(set(names)) == 2 * 3 * 5
     assert all(name.startswith("body.") for name in names)

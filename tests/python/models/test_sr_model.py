@@ -4,10 +4,9 @@ import math
 
 import pytest
 import torch
+from ghost_in_place import put_ghost_layer
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import CARN, EDSR, RDN, VDSR, SRModel, model_from_config
-from ghostsr_ext.nn import GhostConv2d
-from torch import nn
 
 
 def small_models() -> dict[str, SRModel]:
@@ -27,24 +26,10 @@ NAMES = list(small_models())
 
 
 def make_ghosts_that_shift_sideways(model: SRModel, max_shift: int) -> None:
-    for name in model.converted_by_default():
-        dense = model.get_submodule(name)
-        assert isinstance(dense, nn.Conv2d)
-        ghost = GhostConv2d(
-            dense.in_channels,
-            dense.out_channels,
-            dense.kernel_size,
-            padding=dense.padding,
-            groups=dense.groups,
-            bias=dense.bias is not None,
-            max_shift=max_shift,
-            activation=dense.activation,
-            residual_scale=dense.residual_scale,
-        )
+    for name in model.default_layers():
+        ghost = put_ghost_layer(model, name, max_shift=max_shift)
         sideways = torch.tensor([0, max_shift]).expand(ghost.ghost_channels, 2)
-        ghost.set_tables(ghost.source, sideways)
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, ghost.freeze_shifts())
+        ghost.set_tables(ghost.source, sideways).freeze_shifts()
 
 
 def measured_radius(model: SRModel, scale: int) -> int:
@@ -128,7 +113,7 @@ def test_empty_batch_gives_an_empty_batch() -> None:
     assert model(torch.rand(0, 3, 4, 5)).shape == (0, 3, 8, 10)
 
 
-def test_mean_colour_of_a_network_that_adds_nothing_returns() -> None:
+def test_mean_color_of_a_network_that_adds_nothing_returns() -> None:
     model = EDSR(blocks=1, features=4, mean=[10.0, 20.0, 30.0])
     with torch.no_grad():
         model.tail.weight.zero_()
@@ -150,4 +135,4 @@ def test_a_network_without_declared_conversions_says_so() -> None:
 
     model = Plain(config={}, scales=(2,), value_range=1.0)
     with pytest.raises(NotImplementedError, match="Plain declares no convolutions"):
-        model.converted_by_default()
+        model.default_layers()

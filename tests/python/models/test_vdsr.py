@@ -5,10 +5,10 @@ from ghostsr_ext.models import VDSR
 from published_networks import NumberedVdsr
 
 
-@pytest.mark.parametrize(("colour", "channels"), [("y", 1), ("rgb", 3)])
-def test_computes_the_network_of_the_paper(colour: str, channels: int) -> None:
+@pytest.mark.parametrize(("color", "channels"), [("y", 1), ("rgb", 3)])
+def test_computes_the_network_of_the_paper(color: str, channels: int) -> None:
     twin = NumberedVdsr(features=6, layers=5, channels=channels)
-    model = VDSR(layers=5, features=6, colour=colour)
+    model = VDSR(layers=5, features=6, color=color)
     for i in range(5):
         weights = twin.get_submodule(f"conv{i + 1}").state_dict()
         model.get_submodule(f"convs.{i}").load_state_dict(weights)
@@ -30,7 +30,7 @@ def test_has_no_biases_when_told_so() -> None:
 
 
 def test_converts_all_but_the_first_and_the_last_convolution() -> None:
-    assert VDSR().converted_by_default() == [f"convs.{i}" for i in range(1, 19)]
+    assert VDSR().default_layers() == [f"convs.{i}" for i in range(1, 19)]
 
 
 def test_refuses_fewer_than_three_layers() -> None:

@@ -78,6 +78,36 @@ def test_a_batch_in_parts_is_the_same_step(make_config):
     torch.testing.assert_close(weights(whole.model), weights(divided.model), rtol=1e-4, atol=1e-5)
 
 
+def test_a_batch_in_parts_gives_the_eigenbasis_of_the_whole(make_config):
+    whole = trainer(make_config(training={"optimizer": "eigenbasis"}))
+    divided = trainer(make_config(training={"optimizer": "eigenbasis", "accumulation": 2}))
+    data = batch()
+    whole.train_step([data])
+    divided.train_step(parts_of(data, 2))
+    moments = [
+        [
+            state["moment"]
+            for state in made.state()["optimizer"]["state"].values()
+            if "moment" in state
+        ]
+        for made in (whole, divided)
+    ]
+    assert len(moments[0]) == len(moments[1]) > 0
+    for first, second in zip(*moments, strict=True):
+        torch.testing.assert_close(first, second)
+
+
+def test_a_network_of_several_scales_trains_in_the_eigenbasis_of_each_head(make_config):
+    torch.manual_seed(0)
+    model = create_model("carn", scale=(2, 3), features=8)
+    before = copy.deepcopy(model.state_dict())
+    trained = trainer(make_config(training={"optimizer": "eigenbasis", "lr": 1e-2}), model)
+    for scale in (2, 3):
+        low = torch.rand(2, 3, 8, 8)
+        trained.train_step([Batch(low, torch.rand(2, 3, 8 * scale, 8 * scale), scale)])
+    assert all(bool((value != before[name]).any()) for name, value in model.named_parameters())
+
+
 def test_the_gradient_is_clipped_and_its_norm_reported_before(make_config):
     config = make_config(training={"clip_gradient": 1e-3})
     clipped = trainer(config)
@@ -207,11 +237,13 @@ def test_features_of_converted_layers_are_drawn_to_the_teacher(make_config):
     assert loss.item() == pytest.approx(expected.item() / 2, rel=1e-4)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "eigenbasis"])
 @pytest.mark.parametrize("average", [None, 0.9])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_a_restored_trainer_goes_on_with_the_same_bits(make_config, frozen, average):
+def test_a_restored_trainer_goes_on_with_the_same_bits(make_config, frozen, average, optimizer):
     config = make_config(
-        shifts={"freeze_at": 0.0 if frozen else 1.0}, training={"ema_decay": average}
+        shifts={"freeze_at": 0.0 if frozen else 1.0},
+        training={"ema_decay": average, "optimizer": optimizer},
     )
     trained = trainer(config, ghost_network(config))
     for seed in range(2):

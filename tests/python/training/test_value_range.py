@@ -137,7 +137,7 @@ def test_the_new_description_rebuilds_the_network():
 
 
 def test_a_ghost_layer_at_the_end_is_scaled_with_its_own_bias():
-    model = create_model("vdsr", layers=3, features=4, colour="rgb", value_range=255.0).eval()
+    model = create_model("vdsr", layers=3, features=4, color="rgb", value_range=255.0).eval()
     model.convs[-1] = GhostConv2d(4, 3, 3, padding=1, affine=True)
     torch.nn.init.normal_(model.convs[-1].ghost_bias)
     model.eval()

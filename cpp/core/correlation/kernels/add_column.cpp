@@ -84,12 +84,12 @@ void add_column(const SpectrumGrid& grid, const SpectrumColumn& column, double* 
                column.tiles, scale, row, products[ky]);
     }
   }
-  for (int64_t ly = -column.reach_y; ly <= column.reach_y; ++ly) {
+  for (int64_t ly = -column.max_lag_y; ly <= column.max_lag_y; ++ly) {
     Block inverse;
     for (int row = 0; row < kGroup; row += kRows) {
       invert(grid, products, count, ly, row, inverse);
     }
-    for (int64_t lx = -column.reach_x; lx <= column.reach_x; ++lx) {
+    for (int64_t lx = -column.max_lag_x; lx <= column.max_lag_x; ++lx) {
       const int64_t angle = wrapped(column.column * lx, n);
       // In the outer columns the sine is zero: half of a column has no imaginary part to give.
       const float c = grid.cosine[angle];

@@ -58,20 +58,20 @@ GHOSTSR_ALWAYS_INLINE void transform_output_vector(const float* from, std::ptrdi
 }
 
 static void transform_output(const ComponentMatrices& product, const TileRun& tiles, const float* bias,
-                             const ChannelRange& channels, const RowRing& ring) {
+                             const ChannelRange& channels, const LineBuffer& lines) {
   for (int tile = 0; tile < tiles.count; ++tile) {
     const std::int64_t index = tiles.first + tile;
     const std::ptrdiff_t y = index / tiles.columns * 4;
     const std::ptrdiff_t x = index % tiles.columns * 4;
-    // The ring's rows are a multiple of 4, so a tile's rows follow one another.
+    // The line buffer's rows are a multiple of 4, so a tile's rows follow one another.
     float* to =
-        ring.data + y % ring.rows * ring.row_stride + (ring.margin + x) * ring.channels + channels.first;
+        lines.data + y % lines.rows * lines.row_stride + (lines.margin + x) * lines.channels + channels.first;
     const float* from = product.data + tile * product.row_stride;
     for_each_vector(channels.count, [&](auto lanes, int channel) {
       constexpr int kWidth = decltype(lanes)::value;
       transform_output_vector<kWidth>(from + channel, product.component_stride,
                                       load<kWidth>(bias + channels.first + channel), to + channel,
-                                      ring.row_stride, ring.channels);
+                                      lines.row_stride, lines.channels);
     });
   }
 }

@@ -54,7 +54,9 @@ class BatchPlan:
         patch: Side in pixels of the small picture.
         augment: Whether patches are flipped and turned.
         sampling: "uniform" over pictures, or by "area".
-        colour: "rgb" or "y".
+        candidates: Positions that are drawn in a picture for each patch; the patch of most detail
+            is taken.
+        color: "rgb" or "y".
         enlarged: Whether the network wants bicubically enlarged patches.
     """
 
@@ -66,7 +68,8 @@ class BatchPlan:
     patch: int = 48
     augment: bool = True
     sampling: Literal["uniform", "area"] = "uniform"
-    colour: Literal["rgb", "y"] = "rgb"
+    candidates: int = 1
+    color: Literal["rgb", "y"] = "rgb"
     enlarged: bool = False
 
     @property
@@ -113,15 +116,28 @@ class PatchBatches(Dataset[Batch]):
         scale = store.scale
         index = int(np.searchsorted(cumulative, generator.random(), side="right"))
         small = store.low(index)
-        top = int(generator.integers(small.shape[0] - side + 1))
-        left = int(generator.integers(small.shape[1] - side + 1))
+        top, left = self._position(small, generator)
         turn = int(generator.integers(8)) if self._plan.augment else 0
         low = self._input(small, top, left, scale)
         high = store.high(index)[
             top * scale : (top + side) * scale, left * scale : (left + side) * scale
         ]
-        target = luma(high)[..., None] if self._plan.colour == "y" else high
-        return _normalised(_turned(low, turn)), _normalised(_turned(target, turn))
+        target = luma(high)[..., None] if self._plan.color == "y" else high
+        return _normalized(_turned(low, turn)), _normalized(_turned(target, turn))
+
+    def _position(
+        self, small: NDArray[np.uint8], generator: np.random.Generator
+    ) -> tuple[int, int]:
+        """Draw positions, and return the one whose patch has most detail."""
+        side = self._plan.patch
+        ends = np.array(small.shape[:2]) - side + 1
+        drawn = [
+            (int(generator.integers(ends[0])), int(generator.integers(ends[1])))
+            for _ in range(self._plan.candidates)
+        ]
+        if len(drawn) == 1:
+            return drawn[0]
+        return max(drawn, key=lambda at: _detail(small[at[0] :, at[1] :][:side, :side]))
 
     def _input(
         self, small: NDArray[np.uint8], top: int, left: int, scale: int
@@ -129,12 +145,12 @@ class PatchBatches(Dataset[Batch]):
         side = self._plan.patch
         if not self._plan.enlarged:
             crop = small[top : top + side, left : left + side]
-            return luma(crop)[..., None] if self._plan.colour == "y" else crop
+            return luma(crop)[..., None] if self._plan.color == "y" else crop
         above, before = max(0, top - _ENLARGEMENT_MARGIN), max(0, left - _ENLARGEMENT_MARGIN)
         wide = small[
             above : top + side + _ENLARGEMENT_MARGIN, before : left + side + _ENLARGEMENT_MARGIN
         ]
-        values = luma(wide)[..., None] if self._plan.colour == "y" else wide.astype(np.float64)
+        values = luma(wide)[..., None] if self._plan.color == "y" else wide.astype(np.float64)
         large = imresize(values, scale)
         top, left = (top - above) * scale, (left - before) * scale
         return large[top : top + side * scale, left : left + side * scale]
@@ -153,12 +169,18 @@ def _cumulative(store: PictureStore, sampling: str) -> NDArray[np.float64]:
     return result
 
 
+def _detail(patch: NDArray[np.uint8]) -> float:
+    """Mean squared difference of neighbours in the green channel."""
+    green = patch[..., 1].astype(np.float32)
+    return float(np.square(np.diff(green, axis=0)).mean() + np.square(np.diff(green)).mean())
+
+
 def _turned(patch: NDArray[np.generic], turn: int) -> NDArray[np.generic]:
     flipped = patch[:, ::-1] if turn >= 4 else patch
     return np.rot90(flipped, turn % 4)
 
 
-def _normalised(patch: NDArray[np.generic]) -> NDArray[np.float32]:
+def _normalized(patch: NDArray[np.generic]) -> NDArray[np.float32]:
     values: NDArray[np.float32] = np.ascontiguousarray(patch).astype(np.float32)
     values /= np.float32(255)
     return values

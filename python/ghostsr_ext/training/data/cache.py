@@ -21,7 +21,7 @@ from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.imaging import read_size
 from ghostsr_ext.training.data.store import FORMAT_VERSION, PictureStore, write_store
 
-Progress = Callable[[int, int], None]
+DecodingCallback = Callable[[int, int], None]
 """Called after each picture with the pictures done and the pictures in all."""
 
 
@@ -37,8 +37,9 @@ def open_cached(
     patch: int,
     cache: Path | None = None,
     *,
+    sizes: Sequence[float] = (1.0,),
     on_unreadable: Literal["fail", "skip"] = "fail",
-    progress: Progress | None = None,
+    progress: DecodingCallback | None = None,
 ) -> PictureStore:
     """Return the decoded pictures of several sets, made now or by an earlier run.
 
@@ -51,6 +52,7 @@ def open_cached(
         scale: How many times the originals are larger.
         patch: Pixels that each side of a small version must have at least.
         cache: Where to keep it; None for :func:`default_cache_folder`.
+        sizes: Sizes at which each picture is used, as parts of its own, at most 1.
         on_unreadable: Whether a picture that is broken or too small ends the run, or is left out
             with a warning. In a set that brings its own small versions, unreadable headers and
             sizes that do not fit are always an error.
@@ -62,7 +64,8 @@ def open_cached(
         GhostsrError: The cache cannot be written.
     """
     skip = on_unreadable == "skip"
-    pairs = [pair for folder in folders for pair in _pairs(folder, scale, skip)]
+    whole = [pair for folder in folders for pair in _pairs(folder, scale, skip)]
+    pairs = [pair.reduced(size) for size in sizes for pair in whole]
     cache = default_cache_folder() if cache is None else cache
     target = cache / f"pictures-{_fingerprint(pairs, scale, patch, on_unreadable)}"
     try:
@@ -97,7 +100,8 @@ def _pairs(folder: Path, scale: int, skip: bool) -> Sequence[PicturePair]:
 def _fingerprint(pairs: Sequence[PicturePair], scale: int, patch: int, on_unreadable: str) -> str:
     files = [path for pair in pairs for path in (pair.high_path, pair.low_path) if path]
     entries = [(str(path.resolve()), *_size_and_time(path)) for path in files]
-    text = json.dumps([FORMAT_VERSION, scale, patch, on_unreadable, entries])
+    reductions = [pair.reduction for pair in pairs]
+    text = json.dumps([FORMAT_VERSION, scale, patch, on_unreadable, entries, reductions])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -112,7 +116,7 @@ def _build(
     scale: int,
     patch: int,
     skip: bool,
-    progress: Progress | None,
+    progress: DecodingCallback | None,
 ) -> None:
     # Of processes that were killed; whoever is here holds the lock.
     for leftover in target.parent.glob(f".{target.name}.*"):
@@ -127,7 +131,7 @@ def _build(
 
 
 def _decoded(
-    pairs: Sequence[PicturePair], patch: int, skip: bool, progress: Progress | None
+    pairs: Sequence[PicturePair], patch: int, skip: bool, progress: DecodingCallback | None
 ) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
     usable = False
     for done, pair in enumerate(pairs, 1):

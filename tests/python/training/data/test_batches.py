@@ -124,7 +124,7 @@ def test_by_area_large_pictures_are_seen_more_often(store):
 
 
 def test_enlarged_patches_are_cut_from_the_enlarged_picture(store):
-    plan = BatchPlan(seed=0, batch_size=30, patch=6, augment=False, enlarged=True, colour="y")
+    plan = BatchPlan(seed=0, batch_size=30, patch=6, augment=False, enlarged=True, color="y")
     batch = PatchBatches([store], plan)[0]
     plain = PatchBatches([store], BatchPlan(seed=0, batch_size=30, patch=6, augment=False))[0]
     known = places(store, 6, 2)
@@ -181,3 +181,13 @@ def test_however_a_batch_is_divided_it_is_the_same_batch(
 
     divided = torch.cat(list(shares(world_size, accumulation)))
     assert torch.equal(divided, torch.cat(list(shares(1, 1))))
+
+
+def test_of_several_candidates_the_patch_of_most_detail_is_taken(store):
+    def detail(candidates):
+        plan = BatchPlan(seed=0, batch_size=64, patch=4, candidates=candidates)
+        inputs = PatchBatches([store], plan)[0].inputs[:, 1]
+        across, down = inputs.diff(dim=2).square(), inputs.diff(dim=1).square()
+        return float(across.mean() + down.mean())
+
+    assert detail(1) < detail(4) < detail(64)

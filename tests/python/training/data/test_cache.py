@@ -119,3 +119,30 @@ def test_the_cache_lies_where_the_user_keeps_caches(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     assert default_cache_folder() == tmp_path / "ghostsr"
+
+
+def test_pictures_also_serve_reduced(pictures, tmp_path):
+    store = open_cached([pictures], 2, 8, tmp_path / "cache", sizes=(1.0, 0.5))
+    whole = open_cached([pictures], 2, 8, tmp_path / "cache")
+    assert len(store) == 2 * len(whole)
+    for index in range(len(whole)):
+        assert np.array_equal(store.high(index), whole.high(index))
+        half = imresize(whole.high(index), 0.5)
+        half = half[: half.shape[0] // 2 * 2, : half.shape[1] // 2 * 2]
+        assert np.array_equal(store.high(len(whole) + index), half)
+        assert np.array_equal(store.low(len(whole) + index), imresize(half, 0.5))
+
+
+def test_a_set_with_small_versions_of_its_own_is_not_reduced(pictures, tmp_path):
+    folder = tmp_path / "set"
+    (folder / "LR_bicubic" / "X2").mkdir(parents=True)
+    pictures.rename(folder / "HR")
+    for path in (folder / "HR").iterdir():
+        write_image(folder / "LR_bicubic" / "X2" / path.name, imresize(read_image(path), 0.5))
+    with pytest.raises(InputError, match="cannot be reduced"):
+        open_cached([folder], 2, 8, tmp_path / "cache", sizes=(0.5,))
+
+
+def test_a_picture_that_is_too_small_once_reduced_is_named(pictures, tmp_path):
+    with pytest.raises(InputError, match="too small for x2"):
+        open_cached([pictures], 2, 8, tmp_path / "cache", sizes=(0.02,))

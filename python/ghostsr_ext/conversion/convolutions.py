@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,12 +43,6 @@ class TracedConvolution:
     feeds_upsampling: bool = False
     activations: list[Activation | None] = field(default_factory=list)
     handled: bool = False
-
-    def macs(self, computed_channels: int) -> int:
-        """Multiply-adds of one example if the layer convolves to ``computed_channels``."""
-        module = self.module
-        filter_size = module.in_channels // module.groups * math.prod(module.kernel_size)
-        return self.positions * computed_channels * filter_size
 
 
 @dataclass(frozen=True)
@@ -127,7 +120,7 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
             if call.name in new:
                 entry.uses += 1
                 entry.activations.append(call.activation)
-            # The cost is that of the default scale.
+            # Fits see the default scale.
             entry.positions += call.shape[0] * height * width if number == 0 else 0
         for name in seen.handled:
             entries[name].handled = True

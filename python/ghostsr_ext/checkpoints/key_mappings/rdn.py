@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ghostsr_ext.checkpoints.layouts.draft import Draft
-from ghostsr_ext.checkpoints.layouts.layout import Layout
+from ghostsr_ext.checkpoints.key_mappings.draft import Draft
+from ghostsr_ext.checkpoints.key_mappings.key_mapping import KeyMapping
 
 
 def _read_yjn870(draft: Draft) -> None:
@@ -99,18 +99,18 @@ def _read_idealo(draft: Draft) -> None:
     draft.choices["value_range"] = (1.0, 255.0)
 
 
-LAYOUTS = (
-    Layout(
+KEY_MAPPINGS = (
+    KeyMapping(
         "yjn870's RDN",
         ("sfe1.weight", "rdbs.0.layers.0.conv.weight", "rdbs.0.lff.weight", "gff.0.weight"),
         _read_yjn870,
     ),
-    Layout(
+    KeyMapping(
         "EDSR-PyTorch's RDN",
         ("SFENet1.weight", "RDBs.0.convs.0.conv.0.weight", "RDBs.0.LFF.weight", "GFF.0.weight"),
         _read_edsr_pytorch,
     ),
-    Layout(
+    KeyMapping(
         "idealo's RDN",
         ("F_m1.weight", "F_1_1.weight", "LFF_1.weight", "UPN1.weight", "SR.weight"),
         _read_idealo,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ghostsr_ext.checkpoints.layouts.draft import Draft
-from ghostsr_ext.checkpoints.layouts.layout import Layout
+from ghostsr_ext.checkpoints.key_mappings.draft import Draft
+from ghostsr_ext.checkpoints.key_mappings.key_mapping import KeyMapping
 
 
 def _read_twtygqyy(draft: Draft) -> None:
@@ -31,7 +31,7 @@ def _read_chain(draft: Draft, prefixes: list[str]) -> None:
         "layers": len(prefixes),
         "features": features,
         "bias": bias,
-        "colour": "y" if channels == 1 else "rgb",
+        "color": "y" if channels == 1 else "rgb",
         "value_range": 1.0,
     }
     draft.evidence.append(f"{'with' if bias else 'without'} biases: {prefixes[0]}.bias")
@@ -41,13 +41,13 @@ def _read_chain(draft: Draft, prefixes: list[str]) -> None:
     draft.evidence.append("value range 0..1, one network for x2, x3 and x4: as VDSR is published")
 
 
-LAYOUTS = (
-    Layout(
+KEY_MAPPINGS = (
+    KeyMapping(
         "twtygqyy's VDSR",
         ("input.weight", "residual_layer.0.conv.weight", "output.weight"),
         _read_twtygqyy,
     ),
-    Layout(
+    KeyMapping(
         "huangzehao's VDSR",
         ("conv1.weight", "conv2.weight", "conv3.weight", "conv4.weight"),
         _read_numbered,

@@ -13,15 +13,15 @@ inline constexpr int kGroup = 8;
 inline constexpr int64_t kPlanePixels = 64;
 
 // Elements that shift_concat_backward_pixels works in.
-constexpr int64_t backward_workspace(int64_t intrinsic_channels, int64_t output_channels, int64_t reach) {
+constexpr int64_t backward_workspace(int64_t intrinsic_channels, int64_t output_channels, int64_t radius) {
   return 2 * intrinsic_channels * kPlanePixels +
-         (2 * reach + 1) * output_channels * (kPlanePixels + 2 * reach);
+         (2 * radius + 1) * output_channels * (kPlanePixels + 2 * radius);
 }
 
 // Elements that ghost_sum_pixels works in.
-constexpr int64_t ghost_sum_workspace(int64_t intrinsic_channels, int64_t output_channels, int64_t reach) {
+constexpr int64_t ghost_sum_workspace(int64_t intrinsic_channels, int64_t output_channels, int64_t radius) {
   return (output_channels + 1) * kPlanePixels +
-         (2 * reach + 1) * intrinsic_channels * (kPlanePixels + 2 * reach);
+         (2 * radius + 1) * intrinsic_channels * (kPlanePixels + 2 * radius);
 }
 
 }  // namespace ghostsr

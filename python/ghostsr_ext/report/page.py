@@ -23,9 +23,6 @@ from ghostsr_ext.report.pictures import Crop, crop_png, data_uri, make_crop, map
 from ghostsr_ext.report.scatter import scatter_svg
 from ghostsr_ext.report.similarity import ALIKE, similar_pairs
 
-Progress = Callable[[str], None]
-"""Called before each step with its name."""
-
 _FEATURE_SIDE = 96
 _GHOSTS_SHOWN = 32
 
@@ -43,13 +40,14 @@ def write_report(
     crops: int = 3,
     picture_folder: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Measure networks and write one HTML page that needs nothing beside it.
 
     Args:
         path: The page.
-        models: By name: the dense parent, the network converted from it, and others to compare.
+        models: The networks by name: the dense parent, the network converted from it, and others
+            to compare.
         pictures: A benchmark set.
         scale: A scale of all networks; None for the parent's.
         layer: The dense layer whose feature maps are shown; None for a middle one.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ghostsr_ext.checkpoints.layouts.draft import Draft
-from ghostsr_ext.checkpoints.layouts.layout import Layout
+from ghostsr_ext.checkpoints.key_mappings.draft import Draft
+from ghostsr_ext.checkpoints.key_mappings.key_mapping import KeyMapping
 from ghostsr_ext.models.base import scaled_div2k_mean
 
 
@@ -67,13 +67,13 @@ def _choose_residual_scale(draft: Draft, features: int) -> None:
     draft.choices["residual_scale"] = (0.1, 1.0) if features >= 256 else (1.0, 0.1)
 
 
-LAYOUTS = (
-    Layout(
+KEY_MAPPINGS = (
+    KeyMapping(
         "EDSR-PyTorch's EDSR",
         ("head.0.weight", "body.0.body.0.weight", "body.0.body.2.weight"),
         _read_edsr_pytorch,
     ),
-    Layout(
+    KeyMapping(
         "BasicSR's EDSR",
         ("conv_first.weight", "body.0.conv1.weight", "conv_after_body.weight", "conv_last.weight"),
         _read_basicsr,

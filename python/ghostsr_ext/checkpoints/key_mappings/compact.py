@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ghostsr_ext.checkpoints.layouts.draft import Draft
-from ghostsr_ext.checkpoints.layouts.layout import Layout
+from ghostsr_ext.checkpoints.key_mappings.draft import Draft
+from ghostsr_ext.checkpoints.key_mappings.key_mapping import KeyMapping
 
 
 def _read(draft: Draft) -> None:
@@ -38,6 +38,6 @@ def _read(draft: Draft) -> None:
         draft.choices["activation"] = ("relu", "leaky_relu")
 
 
-LAYOUTS = (
-    Layout("Real-ESRGAN's SRVGGNetCompact", ("body.0.weight", "body.2.weight"), _read, "body."),
+KEY_MAPPINGS = (
+    KeyMapping("Real-ESRGAN's SRVGGNetCompact", ("body.0.weight", "body.2.weight"), _read, "body."),
 )

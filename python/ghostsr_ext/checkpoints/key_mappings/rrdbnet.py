@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ghostsr_ext.checkpoints.layouts.draft import Draft
-from ghostsr_ext.checkpoints.layouts.layout import Layout
+from ghostsr_ext.checkpoints.key_mappings.draft import Draft
+from ghostsr_ext.checkpoints.key_mappings.key_mapping import KeyMapping
 
 
 @dataclass(frozen=True)
 class _Names:
-    """How a layout names the convolutions of a network.
+    """How a key mapping names the convolutions of a network.
 
     Attributes:
         first: The first one.
@@ -125,18 +125,18 @@ def _read_first_esrgan(draft: Draft) -> None:
     )
 
 
-LAYOUTS = (
-    Layout(
+KEY_MAPPINGS = (
+    KeyMapping(
         "Real-ESRGAN's RRDBNet",
         ("conv_first.weight", "body.0.rdb1.conv1.weight", "conv_body.weight", "conv_last.weight"),
         _read_real_esrgan,
     ),
-    Layout(
+    KeyMapping(
         "BSRGAN's RRDBNet",
         ("conv_first.weight", "RRDB_trunk.0.RDB1.conv1.weight", "trunk_conv.weight"),
         _read_bsrgan,
     ),
-    Layout(
+    KeyMapping(
         "the first ESRGAN's RRDBNet",
         ("0.weight", "1.sub.0.RDB1.conv1.0.weight", "1.sub.0.RDB3.conv5.0.weight"),
         _read_first_esrgan,

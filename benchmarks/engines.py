@@ -6,10 +6,9 @@ its own, which computes only when it is its turn: one run of each, then the next
 opposite order. Outputs are compared with those of torch. Peak memory is that of an engine's process
 beyond its imported libraries. An engine that fails has its reason in the table.
 
-    pip install '.[peers]'
-    python benchmarks/peers.py --json docs/speed/peers.json --markdown docs/speed.md \
-        --picture docs/speed/peers.svg
-    python benchmarks/peers.py --models edsr_baseline --engines ncnn,ghostsr --rounds 3 --size 48
+    pip install '.[engines]'
+    python benchmarks/engines.py --markdown docs/speed.md --picture docs/speed/engines.svg
+    python benchmarks/engines.py --models edsr_baseline --engines ncnn,ghostsr --rounds 3 --size 48
 """
 
 from __future__ import annotations
@@ -28,8 +27,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from engine_adapters import ENGINES, REFERENCE, Picture, Task
 from measuring import (
     Clock,
+    ClockOption,
+    JsonOutput,
+    MarkdownOutput,
+    Rounds,
+    Threads,
     conditions,
     conditions_text,
     markdown_table,
@@ -37,7 +42,6 @@ from measuring import (
     write_json,
     write_section,
 )
-from peer_engines import ENGINES, REFERENCE, Picture, Task
 from plain_networks import usual_scale, usual_size
 
 MEBIBYTE = 1 << 20
@@ -277,7 +281,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     )
     engines = list(dict.fromkeys(row["engine"] for row in rows))
     for panel, network in zip(panels[0], networks, strict=True):
-        for offset, form, colour in ((-0.2, "dense", "#b0b0b0"), (0.2, "ghost", "#2b6cb0")):
+        for offset, form, color in ((-0.2, "dense", "#b0b0b0"), (0.2, "ghost", "#2b6cb0")):
             for position, engine in enumerate(engines):
                 times = next(
                     row["ratio"]
@@ -286,7 +290,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 )
                 if times is not None:
                     label = form if position == 0 else None
-                    panel.barh(position + offset, times["median"], 0.38, color=colour, label=label)
+                    panel.barh(position + offset, times["median"], 0.38, color=color, label=label)
                     panel.text(
                         times["median"], position + offset, f" {times['median']:.2f}", va="center"
                     )
@@ -330,17 +334,15 @@ def main(
             "a comma). Torch, channels last, always takes part."
         ),
     ] = "all",
-    rounds: Annotated[int, typer.Option(help="Runs of every engine.")] = 9,
+    rounds: Rounds = 9,
     size: Annotated[
         int, typer.Option(help="Height and width of the small picture; 0: 128, for edsr 96.")
     ] = 0,
-    threads: Annotated[int, typer.Option(help="Of every engine.")] = 2,
-    clock: Annotated[Clock, typer.Option(help="What a run is timed by.")] = Clock.WALL,
+    threads: Threads = 2,
+    clock: ClockOption = Clock.WALL,
     limit: Annotated[float, typer.Option(help="Seconds to wait for one answer.")] = 900,
-    json: Annotated[Path | None, typer.Option(help="Write everything here.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="Replace the section peers of this page.")
-    ] = None,
+    json: JsonOutput = None,
+    markdown: MarkdownOutput = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the ratios (.svg, .png).")] = None,
 ) -> None:
     """Measure, print tables, and write what is asked for."""
@@ -369,7 +371,7 @@ def main(
         if picture is not None:
             link = Path(os.path.relpath(picture, markdown.parent)).as_posix()
             text = f"![Ratios as bars]({link})\n\n{text}"
-        write_section(markdown, "peers", text)
+        write_section(markdown, "engines", text)
 
 
 if __name__ == "__main__":

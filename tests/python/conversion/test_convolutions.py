@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ghostsr_ext.conversion.tracing import trace
+from ghostsr_ext.conversion.convolutions import trace
 from torch import nn
 from torch.nn import functional
 

@@ -114,8 +114,8 @@ def influence_radius(
             for size, dilation in zip(module.kernel_size, module.dilation, strict=True)
         )
         shift = module.max_shift if isinstance(module, GhostConv2d) else 0
-        reach = Fraction(kernel, 2) + shift
-        radius += reach * Fraction(side, call.input_shape[-1])
+        layer_radius = Fraction(kernel, 2) + shift
+        radius += layer_radius * Fraction(side, call.input_shape[-1])
     return radius
 
 

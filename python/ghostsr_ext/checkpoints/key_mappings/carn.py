@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ghostsr_ext.checkpoints.layouts.draft import Draft
-from ghostsr_ext.checkpoints.layouts.layout import Layout
+from ghostsr_ext.checkpoints.key_mappings.draft import Draft
+from ghostsr_ext.checkpoints.key_mappings.key_mapping import KeyMapping
 from ghostsr_ext.models.carn import UNITS
 
 
@@ -69,8 +69,8 @@ def _read_upsamplers(draft: Draft, features: int) -> int | list[int]:
     return scales[0] if len(scales) == 1 else scales
 
 
-LAYOUTS = (
-    Layout(
+KEY_MAPPINGS = (
+    KeyMapping(
         "CARN-pytorch's CARN",
         ("entry.weight", "b1.b1.body.0.weight", "b1.c1.body.0.weight", "exit.weight"),
         _read_carn,

@@ -81,7 +81,7 @@ class Draft:
             self.parameter(key, key)
 
     def mean_shift(self, subtract: str, add: str) -> list[float] | None:
-        """Read the mean colour from two 1x1 convolutions, the first of the network and the last.
+        """Read the mean color from two 1x1 convolutions, the first of the network and the last.
 
         Their biases also show the value range: the mean of pictures in 0..1 is at most 1, that of
         pictures in 0..255 is far above.
@@ -95,7 +95,7 @@ class Draft:
             ``mean`` and, where the mean decides it, ``value_range``.
 
         Raises:
-            InputError: The convolutions do anything but shift colours by one mean.
+            InputError: The convolutions do anything but shift colors by one mean.
         """
         present = [prefix for prefix in (subtract, add) if f"{prefix}.weight" in self._tensors]
         self.config["mean"] = None
@@ -115,7 +115,7 @@ class Draft:
         ):
             raise InputError(
                 f"{self._source}: {subtract} and {add} must be 1x1 convolutions of 3 channels "
-                "that only shift colours (identity weights, floating-point numbers)"
+                "that only shift colors (identity weights, floating-point numbers)"
             )
         taken, given = (b for b in biases if b is not None)
         if not torch.allclose(taken, -given, atol=1e-3 * max(1.0, float(given.abs().max()))):
@@ -133,7 +133,7 @@ class Draft:
         return mean
 
     def constant_mean(self, mean: Sequence[float] | None) -> None:
-        """Give the network a mean colour, in its value range, that has no key in the file."""
+        """Give the network a mean color, in its value range, that has no key in the file."""
         self.config["mean"] = None if mean is None else list(mean)
         self.constants.pop("mean", None)
         if mean is not None:
@@ -164,7 +164,7 @@ class Draft:
         Raises:
             InputError: Always; the message says what was ``found``.
         """
-        raise InputError(f"{self._source}: has {found}, which is no layout that is read")
+        raise InputError(f"{self._source}: has {found}, which no key mapping reads")
 
     def finish(self) -> None:
         """Check that every key of the file has its place in the network.

@@ -1,1 +1,0 @@
-"""Kept for installations whose command still starts here."""
