@@ -4,8 +4,8 @@
         --markdown docs/speed.md
 
 "Packed" are calls that find the weight in the layer's cache, "new" are those without a cache, which
-pack it each time, as in training. The thresholds of ``should_use_fused`` (cpp/core/fused/convolution.cpp)
-are read off the first table.
+pack it each time, as in training. The thresholds of ``should_use_fused`` in
+cpp/core/fused/convolution.cpp are read off the first table.
 """
 
 from __future__ import annotations
