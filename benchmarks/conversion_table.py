@@ -76,17 +76,19 @@ class Arm:
 
 
 FIRST = "edsr_r8f64_x2.pth"
+EDSRS = (FIRST, "edsr_mobile_f64b5_x2.pth", "edsr_mobile_f32b5_x2.pth")
+VIDEO = "realesr_animevideov3_x4.pth"
 GAINS: dict[str, Any] = {"affine": True}
 ARMS = (
     Arm("k-means (the paper's)", {"method": "kmeans"}),
     Arm("shifted filters", {"method": "filters"}),
-    Arm("shifted filters, gain and bias", {"method": "filters", "affine": True}),
-    Arm("calibrated layer by layer", {"polish_steps": 0}, pictures=True, only=(FIRST,)),
+    Arm("shifted filters, gain and bias", {"method": "filters", "affine": True}, only=(FIRST,)),
+    Arm("calibrated layer by layer", {"polish_steps": 0}, pictures=True, only=EDSRS),
     Arm(
         "calibrated layer by layer, gain and bias",
         {**GAINS, "polish_steps": 0},
         pictures=True,
-        only=(FIRST, *INVENTING),
+        only=(*EDSRS, *INVENTING),
     ),
     Arm("calibrated", {}, pictures=True),
     Arm("calibrated, gain and bias", GAINS, pictures=True, only=(*NETWORKS, *INVENTING)),
@@ -94,7 +96,7 @@ ARMS = (
         "calibrated, gain and bias, 800 steps",
         {**GAINS, "polish_steps": 800},
         pictures=True,
-        only=(FIRST, *INVENTING),
+        only=(FIRST, VIDEO),
     ),
     Arm(
         "calibrated, gain and bias, 2000 steps",
@@ -103,7 +105,7 @@ ARMS = (
         only=(FIRST,),
     ),
     Arm("pruned, equal MACs", {"method": "prune"}, pictures=True, only=(*NETWORKS, *INVENTING)),
-    Arm("depthwise ghosts, equal MACs", {"ghost_op": "depthwise"}, pictures=True),
+    Arm("depthwise ghosts, equal MACs", {"ghost_op": "depthwise"}, pictures=True, only=EDSRS),
     Arm("k-means, ratio 0.25", {"method": "kmeans", "ghost_ratio": 0.25}, only=(FIRST,)),
     Arm("calibrated, ratio 0.25", {"ghost_ratio": 0.25}, pictures=True, only=(FIRST,)),
     Arm(
@@ -116,7 +118,7 @@ ARMS = (
         "calibrated, gain and bias, 800 steps, ratio 0.25",
         {**GAINS, "ghost_ratio": 0.25, "polish_steps": 800},
         pictures=True,
-        only=tuple(INVENTING),
+        only=(VIDEO,),
     ),
     Arm(
         "pruned, equal MACs, ratio 0.25",

@@ -53,7 +53,7 @@ from torch.nn import functional
 
 DEFAULT_DATA = Path(os.environ.get("GHOSTSR_DATA", "../shared/data"))
 NETWORKS = ("edsr_mobile_f32b5_x2.pth", "edsr_r8f64_x2.pth")
-WAYS = ("1 channel", "sums of 2", "sums of 4", "low rank")
+WAYS = ("1 channel", "sums of 2", "sums of 4", "low rank", "low rank, narrower")
 STEPS = (0, 60)
 GHOST_RATIO = 0.5
 
@@ -64,6 +64,7 @@ _ROUNDS = 3
 _GRADIENTS = 8
 _RIDGE = 1e-4
 _SIDE = 128
+_NARROWER = 4 / 7
 
 
 class ShiftSums(nn.Conv2d):
@@ -146,8 +147,9 @@ def stage_for(way: str) -> type[calibration._Stage]:
             uses = zip(*self._statistics.values(), strict=True)
             (statistics,) = (reduce(add, group) for group in uses)
             assert isinstance(self.ghost, GhostConv2d)
-            if way == "low rank":
-                layer: Any = fit_low_rank(self.dense, statistics)
+            if way.startswith("low rank"):
+                rank = low_rank(way, self.dense.out_channels)
+                layer: Any = fit_low_rank(self.dense, statistics, rank)
             else:
                 assert self._moved is not None
                 terms = int(way.split()[-1])
@@ -286,9 +288,8 @@ def refit(
     return filters
 
 
-def fit_low_rank(dense: nn.Conv2d, statistics: Statistics) -> LowRank:
-    """Fit two convolutions with the multiply-adds of a ghost layer by reduced-rank regression."""
-    rank = low_rank(dense.out_channels)
+def fit_low_rank(dense: nn.Conv2d, statistics: Statistics, rank: int) -> LowRank:
+    """Fit two convolutions with ``rank`` channels between them by reduced-rank regression."""
     factor = factorise(statistics.gram, gains=True)
     wanted = statistics.cross[len(_OFFSETS) // 2]
     half = torch.linalg.solve_triangular(factor, wanted.T, upper=False).T
@@ -330,18 +331,19 @@ def converted(dense: SRModel, way: str, steps: int, data: Path) -> SRModel:
     return model
 
 
-def low_rank(channels: int) -> int:
-    """Return the channels between the two convolutions that cost what a ghost layer costs."""
+def low_rank(way: str, channels: int) -> int:
+    """Return the channels between two convolutions: at equal multiply-adds, or fewer of them."""
     taps = 9 * channels
-    return round(channels * (1 - GHOST_RATIO)) * taps // (taps + channels)
+    rank = round(channels * (1 - GHOST_RATIO)) * taps // (taps + channels)
+    return rank if way == "low rank" else round(_NARROWER * rank)
 
 
 def macs(way: str, channels: int) -> float:
     """Return the multiply-adds of a 3x3 layer, those of gains included, over its convolution's."""
     taps = 9 * channels
     computed = round(channels * (1 - GHOST_RATIO))
-    if way == "low rank":
-        return low_rank(channels) * (taps + channels) / (computed * taps)
+    if way.startswith("low rank"):
+        return low_rank(way, channels) * (taps + channels) / (computed * taps)
     terms = int(way.split()[-1]) if way.startswith("sums") else 1
     return 1 + (channels - computed) * terms / (computed * taps)
 
@@ -376,14 +378,17 @@ def layer_times(channels: int, size: int, rounds: int) -> dict[str, str]:
             cache=cache,
         )
 
-    pair = nn.Sequential(
-        FusedConv2d(channels, low_rank(channels), 3, padding=1, bias=False),
-        FusedConv2d(low_rank(channels), channels, 1, activation="relu"),
-    ).eval()
+    def pair_of(rank: int) -> Callable[[], object]:
+        pair = nn.Sequential(
+            FusedConv2d(channels, rank, 3, padding=1, bias=False),
+            FusedConv2d(rank, channels, 1, activation="relu"),
+        ).eval()
+        return lambda: pair(image)
+
     runs: dict[str, Callable[[], object]] = {
         way: ghosts_of(terms) for way, terms in zip(WAYS, (1, 2, 4), strict=False)
     }
-    runs["low rank"] = lambda: pair(image)
+    runs |= {way: pair_of(low_rank(way, channels)) for way in WAYS if way.startswith("low rank")}
     with torch.inference_mode():
         seconds = run_interleaved(runs, rounds, Clock.PROCESSOR, warmup=3)
     return {way: str(ratio(found, seconds[WAYS[0]])) for way, found in seconds.items()}
