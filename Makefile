@@ -10,14 +10,15 @@
 PYTHON ?= python3
 TORCH ?= torch
 BENCH_ARCHITECTURES ?= native
+EMULATOR ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
 BUILD_TOOLS = "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.25" ninja
 DEMO = .venv-demo/bin
 TEST = .venv-test/bin
 DOCS = .venv-docs/bin
 GPU = .venv-cuda/bin
 
-.PHONY: demo docs test test-install lint test-native test-sanitizers test-python bench cuda-install gpu gpu-present \
-  test-gpu bench-gpu clean
+.PHONY: demo docs test test-install lint test-native test-aarch64 test-sanitizers test-python bench cuda-install gpu \
+  gpu-present test-gpu bench-gpu clean
 
 demo:
 	$(PYTHON) -m venv .venv-demo
@@ -54,14 +55,24 @@ test-native:
 	PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/native
 	PATH="$(CURDIR)/$(TEST):$$PATH" ctest --test-dir build/native --output-on-failure
 
-SANITIZED := fused_test map_correlation_test cpu_shift_concat_test cpu_shift_selection_test
+KERNEL_TESTS := fused_test map_correlation_test cpu_shift_concat_test cpu_shift_selection_test
+
+# The tests of the processor's kernels, compiled for 64-bit ARM and run by QEMU. Needs a cross compiler, the emulator and
+# GoogleTest's source (Debian: g++-aarch64-linux-gnu, qemu-user, googletest).
+test-aarch64:
+	PATH="$(CURDIR)/$(TEST):$$PATH" cmake -S . -B build/aarch64 -G Ninja -DGHOSTSR_EXTENSION=OFF -DGHOSTSR_TESTS=ON \
+	  -DGHOSTSR_WERROR=ON -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux.cmake $(NATIVE_OPTIONS)
+	PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/aarch64 --target half_test $(KERNEL_TESTS)
+	for test in half_test $(KERNEL_TESTS); do \
+	  $(EMULATOR) build/aarch64/tests/native/$$test --gtest_brief=1 || exit 1; \
+	done
 
 test-sanitizers:
 	for sanitizer in address thread; do \
 	  PATH="$(CURDIR)/$(TEST):$$PATH" cmake -S . -B build/$$sanitizer -G Ninja -DGHOSTSR_EXTENSION=OFF -DGHOSTSR_TESTS=ON \
 	    -DGHOSTSR_SANITIZE=$$sanitizer -DCMAKE_BUILD_TYPE=RelWithDebInfo && \
-	  PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/$$sanitizer --target $(SANITIZED) || exit 1; \
-	  for test in $(SANITIZED); do build/$$sanitizer/tests/native/$$test --gtest_brief=1 || exit 1; done; \
+	  PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/$$sanitizer --target $(KERNEL_TESTS) || exit 1; \
+	  for test in $(KERNEL_TESTS); do build/$$sanitizer/tests/native/$$test --gtest_brief=1 || exit 1; done; \
 	done
 
 test-python:

@@ -23,7 +23,15 @@ from ghostsr_ext.conversion.correlation import flatten, one_lag
 from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.models import create_model
 from ghostsr_ext.nn import GhostConv2d, convolution_arguments, epilogue_arguments
-from measuring import Clock, conditions, conditions_text, markdown_table, run_interleaved
+from measuring import (
+    Clock,
+    Rounds,
+    Threads,
+    conditions,
+    conditions_text,
+    markdown_table,
+    run_interleaved,
+)
 from torch import Tensor
 
 SIDE = 48
@@ -160,8 +168,8 @@ def main(
     blocks: Annotated[int, typer.Option(min=1)] = 32,
     layers: Annotated[int, typer.Option(min=1)] = 4,
     crops: Annotated[int, typer.Option(min=2)] = 48,
-    threads: Annotated[int, typer.Option(min=1)] = 1,
-    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    threads: Threads = 1,
+    rounds: Rounds = 3,
 ) -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(0)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from measuring import markdown_table, write_section
+from measuring import MarkdownOutput, markdown_table, write_section
 
 THREADS = 256
 RESERVED_BYTES = 1024
@@ -215,9 +215,7 @@ def main(
     library: Annotated[
         Path | None, typer.Argument(help="By default that of the installed package.")
     ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="Replace the section 'kernels' of this page.")
-    ] = None,
+    markdown: MarkdownOutput = None,
 ) -> None:
     """Print the table, write what is asked for, and fail where a gate does."""
     library = library or built_library()

@@ -7,8 +7,7 @@ opposite order. Outputs are compared with those of torch. Peak memory is that of
 beyond its imported libraries. An engine that fails has its reason in the table.
 
     pip install '.[engines]'
-    python benchmarks/engines.py --json docs/speed/engines.json --markdown docs/speed.md \
-        --picture docs/speed/engines.svg
+    python benchmarks/engines.py --markdown docs/speed.md --picture docs/speed/engines.svg
     python benchmarks/engines.py --models edsr_baseline --engines ncnn,ghostsr --rounds 3 --size 48
 """
 
@@ -31,6 +30,11 @@ import typer
 from engine_adapters import ENGINES, REFERENCE, Picture, Task
 from measuring import (
     Clock,
+    ClockOption,
+    JsonOutput,
+    MarkdownOutput,
+    Rounds,
+    Threads,
     conditions,
     conditions_text,
     markdown_table,
@@ -330,17 +334,15 @@ def main(
             "a comma). Torch, channels last, always takes part."
         ),
     ] = "all",
-    rounds: Annotated[int, typer.Option(help="Runs of every engine.")] = 9,
+    rounds: Rounds = 9,
     size: Annotated[
         int, typer.Option(help="Height and width of the small picture; 0: 128, for edsr 96.")
     ] = 0,
-    threads: Annotated[int, typer.Option(help="Of every engine.")] = 2,
-    clock: Annotated[Clock, typer.Option(help="What a run is timed by.")] = Clock.WALL,
+    threads: Threads = 2,
+    clock: ClockOption = Clock.WALL,
     limit: Annotated[float, typer.Option(help="Seconds to wait for one answer.")] = 900,
-    json: Annotated[Path | None, typer.Option(help="Write everything here.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="Replace the section engines of this page.")
-    ] = None,
+    json: JsonOutput = None,
+    markdown: MarkdownOutput = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the ratios (.svg, .png).")] = None,
 ) -> None:
     """Measure, print tables, and write what is asked for."""

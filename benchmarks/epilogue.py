@@ -20,6 +20,7 @@ from typing import Annotated
 import torch
 import typer
 from ghostsr_ext import ops
+from measuring import Threads
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -112,7 +113,7 @@ def main(
     channels: Annotated[int, typer.Option(help="C_out.")] = 64,
     ghosts: Annotated[int, typer.Option(help="Ghost channels among them.")] = 32,
     size: Annotated[int, typer.Option(help="Height and width of the maps.")] = 256,
-    threads: Annotated[int, typer.Option(help="Threads of torch.")] = 2,
+    threads: Threads = 2,
     runs: Annotated[int, typer.Option(help="Runs of every operator.")] = 100,
 ) -> None:
     """Print one table."""

@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
+from ghostsr_ext.benchmark import processor_name
 from ghostsr_ext.files import atomic_write
 
 
@@ -29,6 +31,13 @@ class Clock(str, Enum):
     def now(self) -> float:
         """Return the reading in seconds."""
         return time.perf_counter() if self is Clock.WALL else time.process_time()
+
+
+Threads = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
+Rounds = Annotated[int, typer.Option(min=1, help="Runs of every candidate.")]
+ClockOption = Annotated[Clock, typer.Option(help="What a run is timed by.")]
+JsonOutput = Annotated[Path | None, typer.Option(help="Write everything here.")]
+MarkdownOutput = Annotated[Path | None, typer.Option(help="Replace a section of this page.")]
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ def conditions(rounds: int, threads: int, clock: Clock = Clock.WALL) -> dict[str
     """Return what a measurement holds for."""
     return {
         "clock": clock.value,
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "threads": threads,
         "load": round(os.getloadavg()[0], 1),
@@ -152,12 +161,3 @@ def write_section(path: Path, name: str, text: str) -> None:
     section = f"{begin}\n\n{text.strip()}\n\n{end}"
     with atomic_write(path, overwrite=True) as temporary:
         temporary.write_text(pattern.sub(lambda _: section, page), encoding="utf-8")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())

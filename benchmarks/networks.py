@@ -5,14 +5,13 @@ dense network in plain torch, channels last. "torch's convolutions" are the pack
 ``ops.convolution_path("aten")``: torch convolves, and the rest of a layer is one pass. Outputs of
 the ways to compute one network are compared first.
 
-    python benchmarks/networks.py --json docs/speed/networks.json --markdown docs/speed.md
+    python benchmarks/networks.py --markdown docs/speed.md
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -21,6 +20,11 @@ from ghostsr_ext import ops
 from ghostsr_ext.packed_weights import packed_weight_bytes
 from measuring import (
     Clock,
+    ClockOption,
+    JsonOutput,
+    MarkdownOutput,
+    Rounds,
+    Threads,
     conditions,
     conditions_text,
     markdown_table,
@@ -114,11 +118,11 @@ def main(
     size: Annotated[
         int, typer.Option(help="Height and width of the small picture; 0: the network's usual one.")
     ] = 0,
-    rounds: Annotated[int, typer.Option(help="Runs of every candidate.")] = 7,
-    threads: Annotated[int, typer.Option(help="Of torch.")] = 2,
-    clock: Annotated[Clock, typer.Option(help="What a run is timed by.")] = Clock.WALL,
-    json: Annotated[Path | None, typer.Option(help="Write everything here.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Replace a section of this page.")] = None,
+    rounds: Rounds = 7,
+    threads: Threads = 2,
+    clock: ClockOption = Clock.WALL,
+    json: JsonOutput = None,
+    markdown: MarkdownOutput = None,
     section: Annotated[str, typer.Option(help="Which section.")] = "networks",
 ) -> None:
     """Measure, print a table, and write what is asked for."""

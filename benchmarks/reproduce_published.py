@@ -29,6 +29,7 @@ from ghostsr_ext.metrics import Protocol, compare
 from ghostsr_ext.models import SRModel, create_model
 from ghostsr_ext.nn import GhostConv2d
 from ghostsr_ext.profiling import cost
+from measuring import Threads
 from torch import nn
 
 DEFAULT_DATA = Path(os.environ.get("GHOSTSR_DATA", "../shared/data"))
@@ -450,7 +451,7 @@ def _say(text: str) -> None:
 def main(
     data: Annotated[Path, typer.Option(help="The research data.")] = DEFAULT_DATA,
     output: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/results.md"),
-    threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 2,
+    threads: Threads = 2,
 ) -> None:
     """Measure everything and write the page."""
     torch.set_num_threads(threads)

@@ -15,13 +15,12 @@ import functools
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
-from measuring import markdown_table, write_json, write_section
+from measuring import JsonOutput, MarkdownOutput, markdown_table, write_json, write_section
 from plain_networks import NETWORKS, SCALES, make_network
 from torch import nn
 
@@ -269,10 +268,8 @@ def main(
     layers: Annotated[
         str | None, typer.Option(help="Also print each layer of this network, on the H100.")
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the predictions here.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="Replace the section 'predictions' of this page.")
-    ] = None,
+    json: JsonOutput = None,
+    markdown: MarkdownOutput = None,
 ) -> None:
     """Predict, print the table, and write what is asked for."""
     efficiency = Efficiency(arithmetic, memory)

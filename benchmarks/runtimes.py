@@ -24,6 +24,7 @@ from ghostsr_ext.export.ncnn import load_ncnn
 from ghostsr_ext.export.onnx import load_onnx
 from ghostsr_ext.export.openvino import load_openvino
 from ghostsr_ext.models import SRModel
+from measuring import Threads
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 
@@ -44,7 +45,7 @@ def main(
     checkpoints: Annotated[list[Path], typer.Argument(help="Files that load_model reads.")],
     size: Annotated[str, typer.Option(help="Width and height of the small picture.")] = "160x120",
     repeats: Annotated[int, typer.Option(help="Runs of each network that count.")] = 10,
-    threads: Annotated[int, typer.Option(help="Threads of every runtime.")] = 1,
+    threads: Threads = 1,
 ) -> None:
     """Print one Markdown table."""
     torch.set_num_threads(threads)

@@ -7,14 +7,13 @@ ghost layer can cost) and the two ways to write a learned shift in plain torch. 
 compute the same values and gradients, which is checked first. Saved bytes are those of the tensors
 that autograd keeps, parameters left out and tensors that share memory counted once.
 
-    python benchmarks/train_step.py --json docs/speed/train_step.json --markdown docs/speed.md
+    python benchmarks/train_step.py --markdown docs/speed.md
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -23,6 +22,11 @@ from ghostsr_ext.nn import GhostConv2d
 from ghostsr_ext.shift_selection import gumbel_noise
 from measuring import (
     Clock,
+    ClockOption,
+    JsonOutput,
+    MarkdownOutput,
+    Rounds,
+    Threads,
     conditions,
     conditions_text,
     markdown_table,
@@ -211,13 +215,11 @@ def main(
     channels: Annotated[list[int], typer.Option(help="Channels in and out.")] = [64, 256],  # noqa: B006
     batch: Annotated[int, typer.Option(help="Patches at a time.")] = 16,
     size: Annotated[int, typer.Option(help="Height and width of a patch.")] = 48,
-    rounds: Annotated[int, typer.Option(help="Runs of every candidate.")] = 9,
-    threads: Annotated[int, typer.Option(help="Of torch.")] = 2,
-    clock: Annotated[Clock, typer.Option(help="What a run is timed by.")] = Clock.WALL,
-    json: Annotated[Path | None, typer.Option(help="Write everything here.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="Replace the section train_step of this page.")
-    ] = None,
+    rounds: Rounds = 9,
+    threads: Threads = 2,
+    clock: ClockOption = Clock.WALL,
+    json: JsonOutput = None,
+    markdown: MarkdownOutput = None,
 ) -> None:
     """Measure, print a table, and write what is asked for."""
     torch.set_num_threads(threads)

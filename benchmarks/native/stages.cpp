@@ -180,7 +180,7 @@ void pack_weight(benchmark::State& state) {
   std::vector<float> packed(packed_size({channels, channels}));
   for (auto _ : state) {
     pack(Weight{weight.data(), {channels, channels}, channels * channels * 9, channels * 9, 9, 3, 1},
-         packed.data());
+         packed.data(), [](std::int64_t count, auto body) { body(0, count); });
     benchmark::ClobberMemory();
   }
 }

@@ -50,7 +50,7 @@ def torch_device(name: str) -> torch.device:
     """Return a device that can be used.
 
     Args:
-        name: As torch names it, or ``"auto"``.
+        name: The name that torch has for the device, or ``"auto"``.
 
     Raises:
         InputError: There is no such device here.

@@ -60,7 +60,7 @@ class NetworkMeasurement:
         throughput: Output pixels a second at the median.
         peak_memory: Most bytes of feature maps alive at once: measured on CUDA, elsewhere counted
             from shapes.
-        psnr: On the data set, in dB; None without one.
+        psnr: Its PSNR on the data set, in dB; None without a data set.
     """
 
     name: str
@@ -78,12 +78,12 @@ class Comparison:
     """Several networks measured side by side.
 
     Attributes:
-        networks: In the order in which they were given; the first is what others are compared with.
+        networks: The networks in the order given; the others are compared with the first.
         scale: How many times they enlarge.
         size: Rows and columns of the small picture.
         batch: Pictures at a time.
         repeats: Runs that were timed.
-        device: As torch calls it.
+        device: The name that torch has for the device.
         dtype: What was computed in.
         threads: Threads of torch, on the CPU.
         environment: ``ghostsr``, ``torch``, ``processor`` and ``system``.
@@ -186,7 +186,8 @@ def compare_networks(
     them alike. Networks run as in deployment: shifts frozen, channels last, in inference mode.
 
     Args:
-        models: By name; dense first, so that the others are compared with it. They are copied.
+        models: The networks by name, the dense one first, since the others are compared with it.
+            They are copied.
         scale: A scale that all of them serve; None for the first one's.
         size: Rows and columns of the small picture.
         batch: Pictures at a time.
@@ -273,7 +274,7 @@ def time_interleaved(
     """Time functions in turns: one run of each, then the next round in the opposite order.
 
     Args:
-        functions: By name.
+        functions: The functions by name.
         repeats: Rounds that count.
         warmup: Rounds before them.
         device: What to wait for at the end of each run.
@@ -371,7 +372,7 @@ def _environment(device: torch.device) -> dict[str, str]:
     if device.type == "cuda":
         processor = torch.cuda.get_device_name(device)
     else:
-        processor = _processor()
+        processor = processor_name()
     return {
         "ghostsr": ghostsr_ext.__version__,
         "torch": torch.__version__,
@@ -380,7 +381,8 @@ def _environment(device: torch.device) -> dict[str, str]:
     }
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """Return the model of the processor, or its architecture where the system does not tell."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

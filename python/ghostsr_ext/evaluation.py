@@ -24,8 +24,8 @@ class ImageResult:
 
     Attributes:
         name: The picture's file name without suffix.
-        psnr: In dB; infinite when the output equals the original.
-        ssim: At most 1; NaN for a picture that is smaller than the window of SSIM.
+        psnr: The PSNR in dB; infinite when the output equals the original.
+        ssim: The SSIM, at most 1; NaN for a picture that is smaller than the window of SSIM.
     """
 
     name: str

@@ -86,8 +86,9 @@ class Quality:
     """What a comparison gives.
 
     Attributes:
-        psnr: In dB; infinite for equal pictures.
-        ssim: At most 1; NaN where what is left after shaving is smaller than its window.
+        psnr: The PSNR in dB; infinite for equal pictures.
+        ssim: The SSIM, at most 1; NaN where what is left without the border is smaller than its
+            window.
     """
 
     psnr: float

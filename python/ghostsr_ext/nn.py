@@ -520,7 +520,7 @@ def ghost_count(out_channels: int, ghost_ratio: float, groups: int = 1) -> int:
 
     Args:
         out_channels: C_out.
-        ghost_ratio: In [0, 1).
+        ghost_ratio: The part of the output channels that are ghosts, in [0, 1).
         groups: Groups of the convolution.
 
     Raises:

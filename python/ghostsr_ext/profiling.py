@@ -136,7 +136,7 @@ def cost(
         model: An ``SRModel``, dense or converted; or any network from [1, 3, h, w] if ``scale`` is
             given.
         hr_size: Height and width of the upscaled picture; 1280 x 720 by convention.
-        scale: For a network of several scales, the one to count; None for ``model.scale``.
+        scale: The scale to count, of a network of several; None for ``model.scale``.
 
     Raises:
         InputError: A size or the scale is out of its domain.

@@ -34,6 +34,15 @@ def _seed() -> None:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small operators are slower on more threads, and some bits depend on their number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def force_path() -> Iterator[Callable[[str], None]]:
     """Forces how the CPU computes convolutions, as ``ops.convolution_path`` does."""
     from ghostsr_ext import ops

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from enlarger import Enlarger, lopsided_kernel
 from ghostsr_ext.checkpoints import load_model
 from ghostsr_ext.datasets import open_picture_set
 from ghostsr_ext.errors import GhostsrError, InputError
@@ -12,9 +13,7 @@ from ghostsr_ext.evaluation import default_protocol, evaluate
 from ghostsr_ext.imaging import imresize, luma, rgb_to_ycbcr, write_image, ycbcr_to_rgb
 from ghostsr_ext.inference import upscaler
 from ghostsr_ext.metrics import Protocol, compare
-from ghostsr_ext.models import SRModel
 from ghostsr_ext.models.locality import Locality
-from torch import nn
 
 RNG = np.random.default_rng(0)
 HIGHS = {"a": RNG.integers(0, 256, (36, 48, 3), np.uint8)}
@@ -22,26 +21,6 @@ HIGHS["b"] = imresize(RNG.integers(0, 256, (10, 9, 3), np.uint8), 4)
 LOWS = {
     name: RNG.integers(0, 256, imresize(high, 0.5).shape, np.uint8) for name, high in HIGHS.items()
 }
-
-
-class Enlarger(SRModel):
-    """Repeats each pixel, after adding ``offset`` to it and filtering with ``kernel``."""
-
-    def __init__(self, *, offset=0.0, kernel=None, **declared):
-        super().__init__(config={}, **{"scales": (2, 3), "value_range": 255.0, **declared})
-        size = 1 if kernel is None else kernel.shape[-1]
-        self.conv = nn.Conv2d(
-            self.channels, self.channels, size, padding=size // 2, groups=self.channels
-        )
-        nn.init.ones_(self.conv.weight)
-        if kernel is not None:
-            self.conv.weight.data[:] = kernel
-        nn.init.constant_(self.conv.bias, offset)
-
-    def upscale(self, image, scale):
-        image = self.conv(image)
-        growth = 1 if self.input_upscaled else scale
-        return image.repeat_interleave(growth, 2).repeat_interleave(growth, 3)
 
 
 @pytest.fixture
@@ -109,14 +88,10 @@ def test_a_luma_network_can_be_measured_in_color_with_bicubic_chroma(pictures):
     assert result.images[0].psnr == pytest.approx(expected.psnr, abs=1e-3)
 
 
-def lopsided():
-    return torch.rand(1, 1, 5, 5, generator=torch.Generator().manual_seed(1)) / 12
-
-
 @pytest.mark.parametrize("tile", [1, 7, 16, 18, 100])
 @pytest.mark.parametrize("upscaled", [False, True])
 def test_tiles_change_nothing(pictures, tile, upscaled):
-    model = Enlarger(kernel=lopsided(), input_upscaled=upscaled, value_range=1.0, offset=0.1)
+    model = Enlarger(kernel=lopsided_kernel(), input_upscaled=upscaled, value_range=1.0, offset=0.1)
     protocol = Protocol(output_rounding="float")
 
     whole = evaluate(model, pictures, 2, protocol)
@@ -128,7 +103,7 @@ def test_tiles_change_nothing(pictures, tile, upscaled):
 
 
 def test_self_ensemble_averages_the_eight_symmetries(pictures):
-    kernel = lopsided()
+    kernel = lopsided_kernel()
     symmetries = [
         torch.rot90(flipped, turns, (2, 3))
         for flipped in (kernel, kernel.flip(3))

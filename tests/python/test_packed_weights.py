@@ -26,12 +26,8 @@ PACKED_BYTES_BY_KIND = {
 
 
 @pytest.fixture(autouse=True)
-def _winograd(force_path):
+def _winograd(force_path, one_thread):
     force_path("winograd")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _make_layer(kind="ghost"):

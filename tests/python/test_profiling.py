@@ -2,9 +2,9 @@ import json
 
 import pytest
 import torch
+from ghost_in_place import put_ghost_layer
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import EDSR, SRModel, create_model
-from ghostsr_ext.nn import GhostConv2d
 from ghostsr_ext.profiling import Cost, cost, describe
 from torch import nn
 
@@ -16,19 +16,7 @@ def meta_model(preset: str, **overrides: object) -> SRModel:
 
 def convert(model: SRModel, names: list[str], **options: object) -> SRModel:
     for name in names:
-        dense = model.get_submodule(name)
-        assert isinstance(dense, nn.Conv2d)
-        ghost = GhostConv2d(
-            dense.in_channels,
-            dense.out_channels,
-            dense.kernel_size,
-            padding=dense.padding,
-            groups=dense.groups,
-            device=dense.weight.device,
-            **options,
-        )
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, ghost)
+        put_ghost_layer(model, name, **options)
     return model
 
 

@@ -9,7 +9,7 @@ namespace ghostsr::fused {
 namespace {
 
 // Floats of V and M together that leave room for the weights in a second-level cache of 512 KiB.
-constexpr std::int64_t kBlockFloats = 40 * 1024;
+constexpr std::int64_t kBlockFloats = std::int64_t{40} * 1024;
 
 // Bounds of a block in tiles: enough to read the weights seldom, few enough to stay in the cache.
 constexpr std::int64_t kFewestTiles = 12;
@@ -75,7 +75,7 @@ Blocking make_blocking(const Shape& shape, int radius, int workers, int kernel_r
   blocking.padded_group = static_cast<int>(padded_group);
   blocking.padded_intrinsic = static_cast<int>(padded_intrinsic);
   blocking.radius = radius;
-  blocking.buffer_rows = static_cast<int>(round_up(tile * band_rows + 2 * radius, tile));
+  blocking.buffer_rows = static_cast<int>(round_up(tile * band_rows + 2 * std::int64_t{radius}, tile));
   blocking.row_floats = (radius + std::max(tile * tile_columns, out_width + radius)) * padded_intrinsic;
   if (!pointwise) {
     // The odd line keeps the components from falling into the same cache sets.

@@ -21,7 +21,7 @@ namespace {
 constexpr std::int64_t kLargestSize = std::numeric_limits<int>::max() / 64;
 
 // Outputs larger than this leave the caches before they are read again.
-constexpr std::int64_t kStreamedFloats = 256 * 1024;
+constexpr std::int64_t kStreamedFloats = std::int64_t{256} * 1024;
 
 void check_range(const char* name, std::int64_t value, std::int64_t least, std::int64_t greatest) {
   if (value < least || value > greatest) {
@@ -157,7 +157,7 @@ bool winograd_wins(const Shape& shape) {
   constexpr std::int64_t kSmallestMap = 4;
   // A map of few tiles is bound by reading the weights, which are four times as large as the direct form's.
   constexpr std::int64_t kFewestTiles = 4;
-  constexpr std::size_t kCachedWeights = 128 * 1024;
+  constexpr std::size_t kCachedWeights = std::size_t{128} * 1024;
 
   const std::int64_t tiles = ceil_div(shape.out_height(), 4) * ceil_div(shape.out_width(), 4);
   return shape.weight_size().in >= kFewestChannels && shape.out_height() >= kSmallestMap &&
@@ -171,7 +171,7 @@ bool pointwise_wins(const Shape& shape) {
   constexpr std::int64_t kFewestOutputs = 3;
   // A map of few pixels is bound by reading the weights, once more to recognise them than torch does.
   constexpr std::int64_t kFewestPixels = 128;
-  constexpr std::size_t kCachedWeights = 128 * 1024;
+  constexpr std::size_t kCachedWeights = std::size_t{128} * 1024;
 
   return shape.weight_size().out >= kFewestOutputs &&
          (shape.height * shape.width >= kFewestPixels || packed_size(shape.weight_size()) <= kCachedWeights);

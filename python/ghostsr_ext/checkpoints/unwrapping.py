@@ -49,7 +49,7 @@ class Candidate:
     """Tensors that may be those of one network.
 
     Attributes:
-        tensors: By name.
+        tensors: The tensors by name.
         notes: How they were found, one sentence each.
     """
 

@@ -36,6 +36,22 @@ class _ChannelsLastModule(nn.Module):
         result = super().forward(*given_args, **given)
         return tree_map(Tensor, lambda value: leave(value, maps[0]), result) if maps else result
 
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Pickle by the network's own class: such a class has no name."""
+        reduced = super().__reduce_ex__(max(protocol, 2))
+        assert isinstance(reduced, tuple)
+        _, (_, *arguments), *state = reduced
+        return _restored, (type(self).__mro__[2], *arguments), *state
+
+
+def _subclass(base: type[nn.Module]) -> type[nn.Module]:
+    return type(base.__name__, (_ChannelsLastModule, base), {"__module__": base.__module__})
+
+
+def _restored(base: type[nn.Module], *arguments: Any) -> nn.Module:
+    cls = _subclass(base)
+    return cls.__new__(cls, *arguments)
+
 
 @torch.no_grad()
 def prefer_channels_last(module: nn.Module, runs_alike: Callable[[], bool]) -> str | None:
@@ -50,9 +66,7 @@ def prefer_channels_last(module: nn.Module, runs_alike: Callable[[], bool]) -> s
     """
     base = type(module)
     try:
-        module.__class__ = type(
-            base.__name__, (_ChannelsLastModule, base), {"__module__": base.__module__}
-        )
+        module.__class__ = _subclass(base)
     except TypeError as error:
         return f"cannot be told the layout of its input ({error})"
     undo = [channels_last_weight(m) for m in module.modules() if isinstance(m, FusedLayer)]

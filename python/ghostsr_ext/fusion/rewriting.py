@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import linecache
 from collections.abc import Mapping
-from typing import Any
+from importlib import import_module
+from types import ModuleType
+from typing import Any, ClassVar, NamedTuple
 
 from torch import fx, nn
 
@@ -24,6 +26,14 @@ class FusedModule(nn.Module):
     """
 
     original_names: dict[str, str]
+    _code: ClassVar[_Code]
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Pickle by the module's own class and the new forward: such a class has no name."""
+        reduced = super().__reduce_ex__(max(protocol, 2))
+        assert isinstance(reduced, tuple)
+        _, (_, *arguments), *state = reduced
+        return _restored, (type(self).__mro__[2], self._code, *arguments), *state
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return the state dict, under the original's keys."""
@@ -41,6 +51,14 @@ class FusedModule(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+class _Code(NamedTuple):
+    """A forward as text, and what its names stand for; modules by their own names."""
+
+    source: str
+    names: dict[str, Any]
+    modules: dict[str, str]
+
+
 def rewrite(module: nn.Module, graph: fx.Graph, original_names: Mapping[str, str]) -> None:
     """Replace the forward of ``module`` by ``graph``, whose targets are named within it.
 
@@ -48,15 +66,32 @@ def rewrite(module: nn.Module, graph: fx.Graph, original_names: Mapping[str, str
         TypeError: Its class cannot be derived from.
     """
     code = graph.python_code("self")
-    # Registered with linecache, so that tracebacks show the lines.
-    file_name = f"<fused {type(module).__name__} {next(_numbers)}>"
-    linecache.cache[file_name] = len(code.src), None, code.src.splitlines(True), file_name
-    namespace = dict(code.globals)
-    exec(compile(code.src, file_name, "exec"), namespace)
-    base = type(module)
-    attributes = {"forward": namespace["forward"], "__module__": base.__module__}
-    module.__class__ = type(base.__name__, (FusedModule, base), attributes)
+    values = code.globals.items()
+    module.__class__ = _subclass(
+        type(module),
+        _Code(
+            code.src,
+            {name: value for name, value in values if not isinstance(value, ModuleType)},
+            {name: value.__name__ for name, value in values if isinstance(value, ModuleType)},
+        ),
+    )
     vars(module)["original_names"] = dict(original_names)
+
+
+def _subclass(base: type[nn.Module], code: _Code) -> type[FusedModule]:
+    # Registered with linecache, so that tracebacks show the lines.
+    file_name = f"<fused {base.__name__} {next(_numbers)}>"
+    linecache.cache[file_name] = len(code.source), None, code.source.splitlines(True), file_name
+    namespace = code.names | {name: import_module(path) for name, path in code.modules.items()}
+    exec(compile(code.source, file_name, "exec"), namespace)
+    attributes = {"forward": namespace["forward"], "__module__": base.__module__, "_code": code}
+    return type(base.__name__, (FusedModule, base), attributes)
+
+
+def _restored(base: type[nn.Module], code: _Code, *arguments: Any) -> nn.Module:
+    """Make what ``FusedModule.__reduce_ex__`` took apart; its state is put back afterwards."""
+    cls = _subclass(base, code)
+    return cls.__new__(cls, *arguments)
 
 
 def restore(module: nn.Module) -> None:

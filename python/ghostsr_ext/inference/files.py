@@ -34,7 +34,7 @@ class Outcome:
     Attributes:
         written: Finished now.
         skipped: Finished before: the result was there.
-        failed: With the reason.
+        failed: The jobs that failed, each with the reason.
         notes: What a result lacks of its source, or else has to be known of it.
     """
 

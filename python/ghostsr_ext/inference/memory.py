@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ghostsr_ext.models import SRModel
+from ghostsr_ext.models.operator_observer import OperatorObserver
 
 SMALLEST_TILE = 32
 """Side below which tiles are not cut: their margins would be most of the work."""
@@ -34,32 +34,25 @@ _OUT_OF_MEMORY_MESSAGES = (
 )
 
 
-class _LiveBytes(TorchDispatchMode):
+class _LiveBytes(OperatorObserver):
     """Counts the bytes of the tensors made inside it that are alive, and their peak."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.live = 0
         self.peak = 0
         self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # torch would import its compiler for this class, which takes a second.
-        return False
-
-    def __torch_dispatch__(
+    def observe(
         self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
+        operator: Callable[..., Any],
+        args: tuple[Any, ...],
+        named: Mapping[str, Any],
+        result: Any,
+    ) -> None:
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self._count(leaf.untyped_storage())
-        return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         if storage in self._seen:
@@ -112,8 +105,8 @@ def default_budget(device: torch.device) -> int:
     """Return the bytes that feature maps may take where nobody said otherwise.
 
     Args:
-        device: On CUDA four fifths of what is free; elsewhere 512 MiB, or half of what is free if
-            that is less.
+        device: The device. The budget is four fifths of what is free on CUDA; elsewhere it is
+            512 MiB, or half of what is free if that is less.
     """
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
@@ -127,7 +120,7 @@ def max_pixels(model: SRModel, scale: int, budget: int) -> int:
     Args:
         model: The network.
         scale: One of its scales.
-        budget: In bytes, for feature maps and for the values going in and out.
+        budget: The bytes that feature maps and the values going in and out may take.
     """
     enlarged = scale if model.input_upscaled else 1
     side = _PROBE_SIDE * enlarged

@@ -83,7 +83,7 @@ def network_fingerprint(network: SRModel) -> str:
     """Return a short digest of a network's values and hyperparameters.
 
     Args:
-        network: On any device.
+        network: The network, on any device.
     """
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     hyperparameters = json.dumps(network.config, sort_keys=True, default=str)

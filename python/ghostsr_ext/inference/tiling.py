@@ -34,10 +34,6 @@ class Span:
         """What is read, in the picture."""
         return slice(self.read_start, self.read_stop)
 
-    def delivered(self, growth: int) -> slice:
-        """What is delivered, in the enlarged picture."""
-        return slice(self.start * growth, self.stop * growth)
-
     def kept(self, growth: int) -> slice:
         """What is delivered, in the enlarged form of what is read."""
         first = (self.start - self.read_start) * growth

@@ -128,9 +128,8 @@ class Upscaler:
         self._self_ensemble = self_ensemble
         self._tile = tile
         self._memory_budget = memory_budget
-        # The network's input, over the small picture; and its output, over its input.
+        # The network's input, over the small picture.
         self._enlarged = self.scale if network.input_upscaled else 1
-        self._growth = 1 if network.input_upscaled else self.scale
         found = locality(self._network)
         self.whole_map_operators = found.operators
         radius = min(found.radius, _LARGEST_MARGIN) if found.operators else found.radius

@@ -15,7 +15,7 @@ from ghostsr_ext.models.base import SRModel, checked_count
 from ghostsr_ext.models.layers import same_conv
 
 NEGATIVE_SLOPE = 0.1
-"""Of LeakyReLU, in the published code."""
+"""The slope of LeakyReLU in the published code."""
 
 _ACTIVATIONS = ("prelu", "relu", "leaky_relu")
 
@@ -26,7 +26,7 @@ class SRVGGNetCompact(SRModel):
     Pictures are in 0..1.
 
     Args:
-        scale: From 1 to 16.
+        scale: How many times the network enlarges, from 1 to 16.
         layers: Convolutions between the first and the last; 16 in the network for videos, 32 in
             the general one.
         features: Channels.

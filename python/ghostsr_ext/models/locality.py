@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ghostsr_ext.models.base import SRModel
 from ghostsr_ext.models.carn import CARN
 from ghostsr_ext.models.compact import SRVGGNetCompact
 from ghostsr_ext.models.edsr import EDSR
+from ghostsr_ext.models.operator_observer import OperatorObserver
 from ghostsr_ext.models.rdn import RDN
 from ghostsr_ext.models.rrdbnet import RRDBNet
 from ghostsr_ext.models.vdsr import VDSR
@@ -133,46 +133,39 @@ def _noise(model: SRModel, side: int) -> Tensor:
     return noise.to(like.device, like.dtype) * model.value_range
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(OperatorObserver):
     """Adds up how far the operators of a network reach.
 
     Attributes:
-        radius: In pixels of the input.
+        radius: How far the operators look together, in pixels of the input.
         strides: How many input pixels a pixel of each size of map stands for.
         others: Operators whose radius is not known.
     """
 
     def __init__(self, side: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.radius = Fraction(0)
         self.strides: set[int] = {1}
         self.others: set[str] = set()
         self._side = side
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # torch would import its compiler for this class, which takes a second.
-        return False
-
-    def __torch_dispatch__(
+    def observe(
         self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        name = str(getattr(func, "overloadpacket", func)).rpartition(".")[2]
+        operator: Callable[..., Any],
+        args: tuple[Any, ...],
+        named: Mapping[str, Any],
+        result: Any,
+    ) -> None:
+        name = str(getattr(operator, "overloadpacket", operator)).rpartition(".")[2]
         name = name.strip("_") if name.startswith("_to_copy") else name.rstrip("_")
         if name not in _LOCAL and any(map(_is_map, tree_leaves(args))):
             self.others.add(name)
-        radius = _radius(name, args, kwargs or {})
+        radius = _radius(name, args, named)
         if radius is not None:
             width = args[0].shape[3]
             self.radius += radius * Fraction(self._side, width)
             if 1 < width < self._side and self._side % width == 0:
                 self.strides.add(self._side // width)
-        return result
 
 
 def _is_map(value: Any) -> bool:

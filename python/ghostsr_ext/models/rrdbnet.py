@@ -17,7 +17,7 @@ from ghostsr_ext.models.layers import ChannelStack, same_conv
 RESIDUAL_SCALE = 0.2
 """Factor of the residual branches, beta in the paper."""
 NEGATIVE_SLOPE = 0.2
-"""Of every LeakyReLU."""
+"""The slope of every LeakyReLU."""
 
 
 class ResidualDenseBlock(nn.Module):

@@ -46,7 +46,8 @@ def write_report(
 
     Args:
         path: The page.
-        models: By name: the dense parent, the network converted from it, and others to compare.
+        models: The networks by name: the dense parent, the network converted from it, and others
+            to compare.
         pictures: A benchmark set.
         scale: A scale of all networks; None for the parent's.
         layer: The dense layer whose feature maps are shown; None for a middle one.

@@ -28,8 +28,8 @@ class MuonAdam(torch.optim.Adam):
             group is that of the convolutions too.
         lr: Learning rate.
         betas: Decays of Adam's moments; the first is Muon's momentum, too.
-        eps: Of Adam.
-        weight_decay: Of both.
+        eps: The number that Adam adds to its denominators.
+        weight_decay: The weight decay of both kinds of steps.
     """
 
     def __init__(

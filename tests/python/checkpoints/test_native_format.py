@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from ghost_in_place import put_ghost_layer
 from ghostsr_ext.checkpoints import load_model, save_model
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import CARN, EDSR, RDN, VDSR, RRDBNet, SRModel, SRVGGNetCompact
@@ -15,23 +16,6 @@ from torch import nn
 
 def small_edsr() -> EDSR:
     return EDSR(scale=2, blocks=2, features=8, residual_scale=0.5).eval()
-
-
-def replace_by_ghost_layer(model: SRModel, name: str, **options: Any) -> GhostConv2d:
-    dense = model.get_submodule(name)
-    assert isinstance(dense, nn.Conv2d)
-    layer = GhostConv2d(
-        dense.in_channels,
-        dense.out_channels,
-        dense.kernel_size,
-        padding=dense.padding,
-        activation=dense.activation,
-        residual_scale=dense.residual_scale,
-        **options,
-    )
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, layer.eval())
-    return layer
 
 
 def description(path: Path) -> dict[str, Any]:
@@ -57,7 +41,7 @@ def dense_file(tmp_path: Path) -> Path:
 def ghost_file(tmp_path: Path) -> Path:
     path = tmp_path / "ghost.safetensors"
     model = small_edsr()
-    replace_by_ghost_layer(model, "body.0.conv1").freeze_shifts()
+    put_ghost_layer(model, "body.0.conv1").freeze_shifts()
     save_model(model, path)
     return path
 
@@ -111,7 +95,7 @@ def test_a_file_with_the_former_name_of_a_hyperparameter_is_read(tmp_path: Path)
 def test_ghost_layers_return_as_they_were(options: dict, frozen: bool, tmp_path: Path) -> None:
     model = small_edsr()
     for name in ("body.0.conv1", "body.1.conv2"):
-        layer = replace_by_ghost_layer(model, name, **options)
+        layer = put_ghost_layer(model, name, **options)
         if layer.gain is not None:
             nn.init.normal_(layer.gain)
         if frozen:

@@ -1,6 +1,9 @@
 """A fused network computes what the network computed, on fused layers."""
 
 import copy
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -666,6 +669,60 @@ def test_a_fused_network_can_be_copied_and_keeps_its_class() -> None:
             parameter.zero_()
     x = picture(channels=3)
     torch.testing.assert_close(fused(x), module(x), rtol=0, atol=1e-4)
+
+
+class Unwritten(PlainCompact):
+    """A network whose own forward stays, but for the layout of its maps."""
+
+    def forward(self, x):
+        if x.sum() > 1e9:
+            return x
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(PlainCompact(WIDTH, 2, 2), id="epilogues"),
+        pytest.param(PlainRRDBNet(features=WIDTH, blocks=1, growth=4), id="stacks"),
+        pytest.param(Unwritten(WIDTH, 2, 2), id="layout"),
+        pytest.param(
+            nn.Sequential(nn.Conv2d(3, 8, 3), nn.PReLU(8), nn.Conv2d(8, 3, 3)), id="torch"
+        ),
+    ],
+)
+def test_a_fused_network_can_be_pickled(network: nn.Module) -> None:
+    fused = fuse(network)
+    assert type(fused) is not type(network)
+
+    unpickled = pickle.loads(pickle.dumps(fused))
+
+    assert isinstance(unpickled, type(network))
+    x = picture(channels=3)
+    expected = fused(x)
+    torch.testing.assert_close(unpickled(x), expected, rtol=0, atol=0)
+    assert unpickled.state_dict().keys() == fused.state_dict().keys()
+    assert str(unpickled.fusion_report) == str(fused.fusion_report)
+    with torch.no_grad():
+        for parameter in unpickled.parameters():
+            parameter.zero_()
+    torch.testing.assert_close(fused(x), expected, rtol=0, atol=0)
+
+
+def test_a_fused_network_can_be_sent_to_another_process(tmp_path) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 3)).eval()
+    fused, x = fuse(network), picture(channels=3)
+    torch.save({"network": fused, "input": x}, tmp_path / "fused.pt")
+
+    script = """
+import sys, torch
+found = torch.load(sys.argv[1], weights_only=False)
+torch.save(found["network"](found["input"]).detach(), sys.argv[2])
+"""
+    output = tmp_path / "output.pt"
+    subprocess.run([sys.executable, "-c", script, tmp_path / "fused.pt", output], check=True)
+
+    torch.testing.assert_close(torch.load(output, weights_only=True), fused(x), rtol=0, atol=0)
 
 
 def test_a_fused_network_compiles() -> None:

@@ -408,7 +408,7 @@ def test_a_full_disk_is_no_video(tmp_path):
     )
 
     done = subprocess.run(
-        [sys.executable, "-c", program, Path(__file__).parent, tmp_path],
+        [sys.executable, "-c", program, Path(__file__).parents[1], tmp_path],
         capture_output=True,
         text=True,
     )

@@ -4,10 +4,9 @@ import math
 
 import pytest
 import torch
+from ghost_in_place import put_ghost_layer
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import CARN, EDSR, RDN, VDSR, SRModel, model_from_config
-from ghostsr_ext.nn import GhostConv2d
-from torch import nn
 
 
 def small_models() -> dict[str, SRModel]:
@@ -28,23 +27,9 @@ NAMES = list(small_models())
 
 def make_ghosts_that_shift_sideways(model: SRModel, max_shift: int) -> None:
     for name in model.default_layers():
-        dense = model.get_submodule(name)
-        assert isinstance(dense, nn.Conv2d)
-        ghost = GhostConv2d(
-            dense.in_channels,
-            dense.out_channels,
-            dense.kernel_size,
-            padding=dense.padding,
-            groups=dense.groups,
-            bias=dense.bias is not None,
-            max_shift=max_shift,
-            activation=dense.activation,
-            residual_scale=dense.residual_scale,
-        )
+        ghost = put_ghost_layer(model, name, max_shift=max_shift)
         sideways = torch.tensor([0, max_shift]).expand(ghost.ghost_channels, 2)
-        ghost.set_tables(ghost.source, sideways)
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, ghost.freeze_shifts())
+        ghost.set_tables(ghost.source, sideways).freeze_shifts()
 
 
 def measured_radius(model: SRModel, scale: int) -> int:

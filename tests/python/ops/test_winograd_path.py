@@ -1,16 +1,14 @@
-"""A layer computes the same on every path that ``ops.convolution_path`` can force."""
+"""What Winograd's path does that the other paths do not."""
 
-import math
 import os
 import subprocess
 import sys
 
 import pytest
 import torch
+from fused_path_cases import WINOGRAD_WIDE
 from ghost_layer_cases import (
-    ACTIVATIONS,
     EVERYTHING,
-    LAYOUTS,
     assert_close,
     in_float64,
     make_layer,
@@ -18,67 +16,7 @@ from ghost_layer_cases import (
 )
 from ghostsr_ext import ops, reference
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from torch.nn import functional
-
-PATHS = ("aten", "winograd", "auto")
-
-WIDE = {"in_channels": 16, "intrinsic": 8, "ghosts": 8, "size": (12, 12)}
-LAYERS = {
-    "plain": WIDE,
-    "relu": {**WIDE, "activation": "relu"},
-    "gain and ghost bias": {**WIDE, "affine": True},
-    "order": {**WIDE, "ordered": True},
-    "residual": {**WIDE, "residual": True},
-    "scaled residual and relu": {
-        **WIDE,
-        "residual": True,
-        "residual_scale": -0.3,
-        "activation": "relu",
-    },
-    "everything": {**WIDE, **EVERYTHING},
-    "no ghosts": {**EVERYTHING, "in_channels": 16, "intrinsic": 24, "ghosts": 0, "size": (9, 13)},
-    "no bias": {**WIDE, **EVERYTHING, "bias": False},
-    "odd sizes": {**EVERYTHING, "in_channels": 13, "intrinsic": 11, "ghosts": 6, "size": (17, 23)},
-    "one channel of each": {**EVERYTHING, "in_channels": 1, "intrinsic": 1, "ghosts": 1},
-    "mostly ghosts": {**EVERYTHING, "in_channels": 9, "intrinsic": 3, "ghosts": 30},
-    "no padding": {**WIDE, **EVERYTHING, "padding": (0, 0)},
-    "padding of two": {**WIDE, **EVERYTHING, "padding": (2, 2)},
-    "uneven padding": {**WIDE, **EVERYTHING, "padding": (0, 2), "size": (10, 7)},
-    "one output pixel": {**WIDE, **EVERYTHING, "padding": (0, 0), "size": (3, 3)},
-    "one pixel": {**WIDE, **EVERYTHING, "size": (1, 1)},
-    "one row": {**WIDE, **EVERYTHING, "size": (1, 21)},
-    "one column": {**WIDE, **EVERYTHING, "size": (21, 1)},
-    "lower than a tile": {**WIDE, **EVERYTHING, "size": (3, 18)},
-    "narrower than a tile": {**WIDE, **EVERYTHING, "size": (18, 2)},
-    "largest shifts": {**WIDE, **EVERYTHING, "max_shift": 7, "size": (11, 10)},
-    "several pictures": {**WIDE, **EVERYTHING, "batch": 5, "size": (5, 6)},
-    "no picture": {**WIDE, **EVERYTHING, "batch": 0},
-    "groups": {**WIDE, **EVERYTHING, "groups": 4, "size": (13, 9)},
-    "groups of odd sizes": {
-        **EVERYTHING,
-        "in_channels": 15,
-        "intrinsic": 33,
-        "ghosts": 6,
-        "groups": 3,
-    },
-    "groups of one channel": {**WIDE, **EVERYTHING, "in_channels": 8, "groups": 8},
-    **{name: {**WIDE, **EVERYTHING, **options} for name, options in ACTIVATIONS.items()},
-}
-OTHER_LAYERS = {
-    "kernel": {**WIDE, "kernel": (5, 5), "padding": (2, 2)},
-    "kernel of one row": {**WIDE, "kernel": (1, 3), "padding": (0, 1)},
-    "stride": {**WIDE, "stride": (1, 2)},
-    "dilation": {**WIDE, "dilation": (2, 1)},
-    "pointwise": {**WIDE, "kernel": (1, 1), "padding": (0, 0)},
-    "padding of three": {**WIDE, "padding": (3, 1)},
-}
-
-
-def _relative_rms(actual, expected):
-    error = (actual.double() - expected).square().mean().sqrt()
-    return (error / expected.square().mean().sqrt()).item()
 
 
 def _run(path, layer, force_path, dtype=torch.float32, layout="channels_last"):
@@ -86,157 +24,15 @@ def _run(path, layer, force_path, dtype=torch.float32, layout="channels_last"):
     return ops.ghost_conv(**layer.fixed(dtype, input=layout, residual=layout))
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("name", LAYERS)
-def test_every_path_computes_the_layer(name, path, force_path):
-    layer = make_layer(**LAYERS[name])
-    expected = reference.ghost_conv(**layer.fixed())
-
-    output = _run(path, layer, force_path)
-
-    assert output.dtype == torch.float32
-    assert_close({"output": output}, {"output": expected})
-
-
-@pytest.mark.parametrize("channels", [32, 64, 256])
-@pytest.mark.parametrize("path", PATHS)
-def test_the_error_stays_small_in_wide_layers(channels, path, force_path):
-    layer = make_layer(
-        batch=1,
-        in_channels=channels,
-        intrinsic=channels // 2,
-        ghosts=channels // 2,
-        size=(26, 33),
-        ordered=True,
-    )
-    arguments = layer.fixed(torch.float32, input="channels_last")
-    expected = reference.ghost_conv(**in_float64(arguments))
-    force_path(path)
-
-    assert _relative_rms(ops.ghost_conv(**arguments), expected) <= 2e-6
-
-
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(
-    options=st.fixed_dictionaries(
-        {
-            "batch": st.integers(0, 3),
-            "group_in_channels": st.integers(1, 20),
-            "group_intrinsic": st.integers(1, 20),
-            "groups": st.integers(1, 4),
-            "ghosts": st.integers(0, 20),
-            "size": st.tuples(st.integers(3, 19), st.integers(3, 19)),
-            "padding": st.tuples(st.integers(0, 2), st.integers(0, 2)),
-            "max_shift": st.integers(0, 3),
-            "bias": st.booleans(),
-            "affine": st.booleans(),
-            "ordered": st.booleans(),
-            "residual": st.booleans(),
-            "activation": st.sampled_from(["none", "relu"]),
-            "residual_scale": st.sampled_from([1.0, -0.5]),
-            "seed": st.integers(0, 1000),
-        }
-    ),
-    input_layout=st.sampled_from(sorted(LAYOUTS)),
-    residual_layout=st.sampled_from(sorted(LAYOUTS)),
-    threads=st.integers(1, 3),
-)
-def test_any_layer_computes_the_same_by_winograd(
-    options, input_layout, residual_layout, threads, force_path
-):
-    in_channels = options.pop("group_in_channels")
-    layer = make_layer(
-        in_channels=in_channels * options["groups"],
-        intrinsic=options.pop("group_intrinsic") * options["groups"],
-        **options,
-    )
-    arguments = layer.fixed(torch.float32, input=input_layout, residual=residual_layout)
-    expected = reference.ghost_conv(**in_float64(arguments))
-    force_path("winograd")
-    torch.set_num_threads(threads)
-
-    output = ops.ghost_conv(**arguments)
-
-    assert output.shape == expected.shape
-    if output.numel():
-        # A sum that cancels is as wrong as its terms are.
-        scale = max(expected.abs().max().item(), 3 * math.sqrt(in_channels))
-        assert (output - expected).abs().max().item() <= 1e-5 * scale
-
-
 @pytest.mark.parametrize("layout", ["channels_last", "channel_slice"])
 def test_winograd_takes_maps_whose_channels_lie_side_by_side(layout, force_path):
-    layer = make_layer(**WIDE)
+    layer = make_layer(**WINOGRAD_WIDE)
 
     output = _run("winograd", layer, force_path, layout=layout)
     other = _run("aten", layer, force_path, layout=layout)
 
     assert not torch.equal(output, other)
     assert_close({"output": output}, {"output": other.double()})
-
-
-@pytest.mark.parametrize("name", OTHER_LAYERS)
-def test_a_layer_that_winograd_cannot_compute_takes_the_other_path(name, force_path):
-    layer = make_layer(**OTHER_LAYERS[name])
-
-    output = _run("winograd", layer, force_path)
-
-    assert torch.equal(output, _run("aten", layer, force_path))
-    assert_close({"output": output}, {"output": reference.ghost_conv(**layer.fixed())})
-
-
-@pytest.mark.parametrize(
-    ("dtype", "layout"),
-    [
-        (torch.float64, "channels_last"),
-        (torch.bfloat16, "channels_last"),
-        (torch.float32, "contiguous"),
-        (torch.float32, "sliced"),
-    ],
-    ids=str,
-)
-def test_a_map_that_winograd_cannot_read_takes_the_other_path(dtype, layout, force_path):
-    layer = make_layer(**WIDE)
-
-    output = _run("winograd", layer, force_path, dtype, layout)
-
-    assert torch.equal(output, _run("aten", layer, force_path, dtype, layout))
-
-
-def _run_with_cache(layer):
-    """Run a layer that keeps its packed weight."""
-    arguments = layer.fixed(torch.float32, input="channels_last") | {"cache": ops.layer_cache()}
-    return ops.ghost_conv(**arguments)
-
-
-@pytest.mark.parametrize(
-    ("options", "path"),
-    [
-        ({"in_channels": 32, "intrinsic": 16, "ghosts": 16, "size": (24, 24)}, "winograd"),
-        ({"in_channels": 3, "intrinsic": 16, "ghosts": 16, "size": (24, 24)}, "aten"),
-        (
-            {"in_channels": 32, "intrinsic": 16, "ghosts": 16, "size": (24, 24), "groups": 2},
-            "winograd",
-        ),
-        (
-            {"in_channels": 32, "intrinsic": 16, "ghosts": 16, "size": (24, 24), "groups": 8},
-            "aten",
-        ),
-        ({"in_channels": 32, "intrinsic": 16, "ghosts": 16, "size": (3, 24)}, "aten"),
-        ({"in_channels": 32, "intrinsic": 16, "ghosts": 16, "size": (24, 3)}, "aten"),
-    ],
-    ids=["large", "few channels", "groups", "small groups", "low", "narrow"],
-)
-def test_the_default_takes_winograd_where_it_is_faster(options, path, force_path):
-    layer = make_layer(**options)
-    chosen = _run(path, layer, force_path)
-    force_path("auto")
-
-    assert torch.equal(_run_with_cache(layer), chosen)
 
 
 @pytest.mark.parametrize("value", ["", "Winograd", "fast"])
@@ -267,24 +63,7 @@ def test_the_environment_decides_from_the_first_call_on(value):
         assert message in ran.stderr
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("grad_layout", ["channels_last", "contiguous", "channel_slice"])
-@pytest.mark.parametrize(
-    "name", [name for name in LAYERS if name not in ("no picture", "one channel of each")]
-)
-def test_every_path_gives_the_gradients_of_autograd(name, grad_layout, path, force_path):
-    # Values of one sign before a ReLU can differ in the last bit, and so in their gradient.
-    layer = make_layer(**{**LAYERS[name], "activation": "none"})
-    arguments = layer.fixed(torch.float32, input="channels_last", residual="channels_last")
-    expected = values_and_gradients(reference.ghost_conv, in_float64(arguments))
-    force_path(path)
-
-    actual = values_and_gradients(ops.ghost_conv, arguments, grad_layout)
-
-    assert_close(actual, expected)
-
-
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", ["aten", "winograd", "auto"])
 @pytest.mark.parametrize("mask", [(True, True, True), (True, False, False), (False, True, True)])
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("padding", [0, 1, 2])
@@ -316,7 +95,7 @@ def test_convolution_backward_gives_the_gradients_asked_for(
 
 
 def test_the_gradient_of_the_input_takes_winograd_too(force_path):
-    arguments = make_layer(**WIDE).fixed(torch.float32, input="channels_last")
+    arguments = make_layer(**WINOGRAD_WIDE).fixed(torch.float32, input="channels_last")
     gradients = {}
     for path in ("aten", "winograd"):
         force_path(path)
@@ -336,16 +115,16 @@ def _trained(path, force_path, steps=3):
     ).to(memory_format=torch.channels_last)
     for layer in network[1:]:
         layer.noise = False
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
     pictures, targets = (
         torch.randn(2, 3, 17, 14).to(memory_format=torch.channels_last) for _ in range(2)
     )
     losses = []
     for _ in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = functional.mse_loss(network(pictures), targets)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     return losses, {name: value.double() for name, value in network.state_dict().items()}
 
@@ -390,7 +169,7 @@ def test_the_bits_depend_neither_on_the_run_nor_on_the_threads(options, force_pa
 
 def test_the_bits_of_one_picture_do_not_depend_on_its_batch(force_path):
     force_path("winograd")
-    arguments = make_layer(**{**WIDE, **EVERYTHING, "batch": 3}).fixed(
+    arguments = make_layer(**{**WINOGRAD_WIDE, **EVERYTHING, "batch": 3}).fixed(
         torch.float32, input="channels_last", residual="channels_last"
     )
     together = ops.ghost_conv(**arguments)
@@ -401,7 +180,7 @@ def test_the_bits_of_one_picture_do_not_depend_on_its_batch(force_path):
 
 def test_inference_and_training_compute_the_same_layer(force_path):
     force_path("winograd")
-    arguments = make_layer(**WIDE, **EVERYTHING).fixed(
+    arguments = make_layer(**WINOGRAD_WIDE, **EVERYTHING).fixed(
         torch.float32, input="channels_last", residual="channels_last"
     )
     fused = ops.ghost_conv(**arguments)
@@ -426,14 +205,3 @@ def test_a_value_that_is_not_finite_reaches_all_that_depend_on_it(value, force_p
     far[8:16, 8:16] = False
     assert output[0][:, far].isfinite().all()
     assert_close({"output": output[1]}, {"output": expected[1]})
-
-
-@pytest.mark.parametrize("weight_layout", ["contiguous", "channels_last", "sliced", "transposed"])
-def test_winograd_reads_weights_in_any_layout(weight_layout, force_path):
-    force_path("winograd")
-    layer = make_layer(**WIDE)
-    arguments = layer.fixed(torch.float32, input="channels_last", weight=weight_layout)
-    expected = values_and_gradients(reference.ghost_conv, in_float64(arguments))
-
-    assert_close(values_and_gradients(ops.ghost_conv, arguments, "channels_last"), expected)
-    assert_close({"output": ops.ghost_conv(**arguments)}, {"output": expected["output"]})

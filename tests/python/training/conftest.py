@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from ghostsr_ext.imaging import imresize, write_image
 from ghostsr_ext.training import config_from_values
 
@@ -11,12 +10,8 @@ def smooth_picture(seed, rows, columns):
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
-    """Networks of a few channels are slower on more threads, and bits depend on their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread(one_thread):
+    """Run all tests of training on one thread."""
 
 
 @pytest.fixture
