@@ -1,7 +1,6 @@
 """Measure single layers on a CPU: which path wins, and what small calls and compilers cost.
 
-    python benchmarks/single_layers.py --json docs/speed/single_layers.json \
-        --markdown docs/speed.md
+    python benchmarks/single_layers.py --rounds 9 --markdown docs/speed.md
 
 "Packed" are calls that find the weight in the layer's cache, "new" are those without a cache, which
 pack it each time, as in training. The thresholds of ``should_use_fused`` in
