@@ -97,6 +97,9 @@ class LayerData {
       arguments.activation.kind = ActivationKind::relu;
     }
     arguments.output = output.data();
+    arguments.output_stride_n = layer.height * layer.width * layer.out;
+    arguments.output_stride_y = layer.width * layer.out;
+    arguments.output_stride_x = layer.out;
   }
   LayerData(const LayerData&) = delete;
   LayerData& operator=(const LayerData&) = delete;

@@ -98,8 +98,7 @@ void multiply(benchmark::State& state) {
                         kComponents,
                         block.tiles.count,
                         block.channels,
-                        block.blocking.padded_intrinsic,
-                        {nullptr, 0, 0, 0}};
+                        block.blocking.padded_intrinsic};
   for (auto _ : state) {
     block.stages.multiply(product);
     benchmark::ClobberMemory();
@@ -162,8 +161,8 @@ void epilogue(benchmark::State& state) {
                 std::ptrdiff_t{block.blocking.radius} * block.blocking.padded_intrinsic;
   }
   for (auto _ : state) {
-    block.stages.finish_row(
-        epilogue, EpilogueRow{rows + 1, nullptr, block.output.data(), Block::kWidth, block.chunk.data()});
+    block.stages.finish_row(epilogue, EpilogueRow{rows + 1, nullptr, block.output.data(), block.channels,
+                                                  Block::kWidth, block.chunk.data()});
     benchmark::ClobberMemory();
   }
   report(state, Block::kWidth / 16.0,

@@ -1,6 +1,9 @@
+#include <torch/csrc/stable/ops.h>
+
 #include <array>
 #include <tuple>
 
+#include "core/fused/channel_groups.h"
 #include "ops/boxed.h"
 #include "ops/checks.h"
 #include "ops/constants.h"
@@ -64,6 +67,8 @@ std::shared_ptr<const LayerPlan> make_plan(const Layer& layer, const std::vector
   plan->channels =
       shift == nullptr ? read_tables(layer.tables, intrinsic) : read_tables(layer.tables, *shift, intrinsic);
   const auto channels = static_cast<int64_t>(plan->channels.origins.size());
+  const fused::WeightSize size{.out = intrinsic / layer.geometry.groups, .groups = layer.geometry.groups};
+  plan->groups = fused::make_channel_groups(plan->channels, size);
   plan->activation = check_activation(layer.activation, channels, layer.weight);
   plan->slopes = read_slopes(layer.activation, plan->activation, channels);
   return plan;
@@ -73,6 +78,7 @@ std::shared_ptr<const LayerPlan> make_plan(const Layer& layer, const std::vector
 Fingerprint fingerprint_of(const Layer& layer) {
   Fingerprint print;
   print.add(layer.weight.size(0));
+  print.add(layer.geometry.groups);
   print.add(static_cast<int64_t>(layer.weight.scalar_type()));
   add_constant(print, layer.tables.source);
   add_constant(print, layer.tables.gain);
@@ -142,25 +148,55 @@ std::shared_ptr<const LayerPlan> plan_of(const Layer& layer, const Selection& se
   return plan;
 }
 
+// The map itself, or a copy in `room` where that is given.
+Tensor placed(const Tensor& map, const OptionalTensor& room) {
+  if (!room.has_value()) {
+    return map;
+  }
+  Tensor copy = *room;
+  torch::stable::copy_(copy, map);
+  return copy;
+}
+
+// Returns the output, which is `room` where that is given.
 Tensor run_layer(const Tensor& input, const Layer& layer, const LayerPlan& plan, const Epilogue& epilogue,
-                 LayerCache* cache) {
+                 LayerCache* cache, const OptionalTensor& room = std::nullopt) {
   const Tensor& weight = layer.weight;
   check_input_size(input, weight, layer.geometry);
   const auto channels = static_cast<int64_t>(plan.channels.origins.size());
   const fused::Shape shape = fused_shape(input, weight, layer.geometry, channels - weight.size(0));
-  if (epilogue.residual.has_value()) {
-    const IntList size = convolved_size(input, weight, layer.geometry);
-    check_like_output("residual", *epilogue.residual, {input.size(0), channels, size[0], size[1]}, input);
+  if (epilogue.residual.has_value() || room.has_value()) {
+    const IntList convolved = convolved_size(input, weight, layer.geometry);
+    const IntList size{input.size(0), channels, convolved[0], convolved[1]};
+    if (epilogue.residual.has_value()) {
+      check_like_output("residual", *epilogue.residual, size, input);
+    }
+    if (room.has_value()) {
+      check_like_output("out", *room, size, input);
+    }
   }
   const Activation activation{plan.activation, plan.slopes.data()};
   const ConvolutionPath own = own_path(input, weight, layer.geometry);
   if (const auto packed = packed_weight_of(weight, shape, own, cache, WeightUse::repeated)) {
-    return run_fused(input, {shape, packed->data, layer.bias, plan.channels, activation, epilogue.residual,
-                             epilogue.residual_scale});
+    const FusedLayer fused{shape,
+                           packed->data,
+                           layer.bias,
+                           plan.channels,
+                           plan.groups.data(),
+                           activation,
+                           epilogue.residual,
+                           epilogue.residual_scale};
+    if (room.has_value() && (room->stride(1) == 1 || channels == 1)) {
+      Tensor output = *room;
+      run_fused(input, fused, output);
+      return output;
+    }
+    return placed(run_fused(input, fused), room);
   }
   const Tensor intrinsic = convolve(input, weight, layer.bias, layer.geometry);
-  return run_shift_concat(intrinsic, plan.channels, activation, epilogue.residual, epilogue.residual_scale,
-                          convolves_to_channels_last(input, weight));
+  return placed(run_shift_concat(intrinsic, plan.channels, activation, epilogue.residual,
+                                 epilogue.residual_scale, convolves_to_channels_last(input, weight)),
+                room);
 }
 
 Tensor ghost_conv_cpu(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
@@ -176,6 +212,22 @@ Tensor ghost_conv_cpu(const Tensor& input, const Tensor& weight, const OptionalT
   const Layer layer{weight, bias, geometry, tables, arguments};
   const std::shared_ptr<LayerCache> kept = cache_of(cache);
   return run_layer(input, layer, *plan_of(layer, kept.get()), {residual, residual_scale}, kept.get());
+}
+
+void ghost_conv_out_cpu(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+                        const Tensor& source, const Tensor& shift, const OptionalTensor& gain,
+                        const OptionalTensor& ghost_bias, const OptionalTensor& order, const IntList& stride,
+                        const IntList& padding, const IntList& dilation, int64_t groups,
+                        const Name& activation, double negative_slope, const OptionalTensor& prelu_weight,
+                        const OptionalTensor& residual, double residual_scale, const OptionalTensor& cache,
+                        const Tensor& out) {
+  const ConvolutionGeometry geometry{stride, padding, dilation, groups};
+  check_filters(input, weight, bias, geometry);
+  const GhostTables tables{source, &shift, gain, ghost_bias, order};
+  const ActivationArguments arguments{activation, negative_slope, prelu_weight};
+  const Layer layer{weight, bias, geometry, tables, arguments};
+  const std::shared_ptr<LayerCache> kept = cache_of(cache);
+  run_layer(input, layer, *plan_of(layer, kept.get()), {residual, residual_scale}, kept.get(), out);
 }
 
 Tensor ghost_conv_learned_cpu(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
@@ -207,7 +259,7 @@ Tensor convolution_cpu(const Tensor& input, const Tensor& weight, const Optional
   if (const auto packed = packed_weight_of(weight, shape, own, kept.get(), WeightUse::learning)) {
     const ChannelPlan plan =
         make_channel_plan(weight.size(0), 0, nullptr, nullptr, nullptr, nullptr, nullptr);
-    return run_fused(input, {shape, packed->data, bias, plan, {}, std::nullopt, 1.0});
+    return run_fused(input, {shape, packed->data, bias, plan, nullptr, {}, std::nullopt, 1.0});
   }
   return densely_laid_out(convolve(input, weight, bias, geometry), convolves_to_channels_last(input, weight));
 }
@@ -227,9 +279,14 @@ int64_t packed_weight_bytes(const Tensor& input, const Tensor& weight, const Int
 Tensor convolution_backward_input(const Tensor& grad_output, const Tensor& weight,
                                   const fused::Shape& shape) {
   const ChannelPlan plan = make_channel_plan(shape.intrinsic, 0, nullptr, nullptr, nullptr, nullptr, nullptr);
-  return run_fused(
-      grad_output,
-      {shape, pack_transposed_weight(weight, shape.groups), std::nullopt, plan, {}, std::nullopt, 1.0});
+  return run_fused(grad_output, {shape,
+                                 pack_transposed_weight(weight, shape.groups),
+                                 std::nullopt,
+                                 plan,
+                                 nullptr,
+                                 {},
+                                 std::nullopt,
+                                 1.0});
 }
 
 std::tuple<Tensor, Tensor, Tensor> convolution_backward_cpu(const Tensor& given, const Tensor& input,
@@ -263,6 +320,7 @@ STABLE_TORCH_LIBRARY_IMPL(ghostsr, CPU, library) {
   library.impl("convolution_backward", GHOSTSR_BOX(&convolution_backward_cpu));
   library.impl("packed_weight_bytes", GHOSTSR_BOX(&packed_weight_bytes));
   library.impl("ghost_conv", GHOSTSR_BOX(&ghost_conv_cpu));
+  library.impl("ghost_conv.out", GHOSTSR_BOX(&ghost_conv_out_cpu));
   library.impl("ghost_conv_learned", GHOSTSR_BOX(&ghost_conv_learned_cpu));
 }
 

@@ -10,6 +10,7 @@
 #include "core/activation.h"
 #include "core/channel_plan.h"
 #include "core/fingerprint.h"
+#include "core/fused/stages.h"
 #include "ops/arguments.h"
 
 namespace ghostsr::ops {
@@ -24,6 +25,7 @@ struct PackedWeight {
 struct LayerPlan {
   Fingerprint made_from;
   ChannelPlan channels;
+  std::vector<fused::ChannelGroup> groups;  // of the channels, as our own kernels read them
   ActivationKind activation;
   std::vector<double> slopes;  // [output channels] of a leaky activation
 };

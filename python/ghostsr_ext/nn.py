@@ -111,13 +111,16 @@ class FusedConv2d(nn.Conv2d):
         if prelu_weight is not None:
             nn.init.constant_(prelu_weight, 0.25)
 
-    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+    def forward(
+        self, input: Tensor, residual: Tensor | None = None, *, out: Tensor | None = None
+    ) -> Tensor:
         """Convolve [N, C_in, H, W] to [N, C_out, H', W'], the shape that ``residual`` must have.
 
-        A map without a batch, [C_in, H, W], becomes [C_out, H', W'].
+        A map without a batch, [C_in, H, W], becomes [C_out, H', W']. Where neither gradients nor
+        operators are recorded, the result may be written into ``out``, a map of its shape.
         """
         if input.dim() == 3:
-            return _forward_unbatched(self, input, residual)
+            return _forward_unbatched(self, input, residual, out)
         padded, padding = input, self.padding
         if isinstance(padding, str) or self.padding_mode != "zeros":
             padded, padding = _pad(self, input)
@@ -144,6 +147,7 @@ class FusedConv2d(nn.Conv2d):
             residual=residual,
             residual_scale=self.residual_scale,
             cache=self.cache.handle if plain else _cache(self, padded),
+            out=out,
         )
 
     def extra_repr(self) -> str:
@@ -314,13 +318,16 @@ class GhostConv2d(nn.Module):
             _store_selected_shift
         )
 
-    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+    def forward(
+        self, input: Tensor, residual: Tensor | None = None, *, out: Tensor | None = None
+    ) -> Tensor:
         """Convolve [N, C_in, H, W] to [N, C_out, H', W'], the shape that ``residual`` must have.
 
-        A map without a batch, [C_in, H, W], becomes [C_out, H', W'].
+        A map without a batch, [C_in, H, W], becomes [C_out, H', W']. Where neither gradients nor
+        operators are recorded, the result may be written into ``out``, a map of its shape.
         """
         if input.dim() == 3:
-            return _forward_unbatched(self, input, residual)
+            return _forward_unbatched(self, input, residual, out)
         padded, padding = input, self.padding
         if isinstance(padding, str) or self.padding_mode != "zeros":
             padded, padding = _pad(self, input)
@@ -350,12 +357,13 @@ class GhostConv2d(nn.Module):
         logits = self._parameters["logits"]
         if logits is None:
             return ops.ghost_conv(
-                padded, weight, bias, tables["source"], tables["shift"], **arguments
+                padded, weight, bias, tables["source"], tables["shift"], **arguments, out=out
             )
         selection = self._selection(logits) if self.training else (logits, None, 1.0)
-        return ops.ghost_conv_learned(
+        output = ops.ghost_conv_learned(
             padded, weight, bias, tables["source"], *selection, **arguments
         )
+        return output if out is None else out.copy_(output)
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew, as a new layer does; the tables stay as they are."""
@@ -637,11 +645,12 @@ def epilogue_arguments(layer: nn.Module) -> dict[str, Any]:
 
 
 def _forward_unbatched(
-    layer: FusedConv2d | GhostConv2d, input: Tensor, residual: Tensor | None
+    layer: FusedConv2d | GhostConv2d, input: Tensor, residual: Tensor | None, out: Tensor | None
 ) -> Tensor:
     """Apply a layer to one map, as torch's convolutions allow."""
-    batch = None if residual is None else residual.unsqueeze(0)
-    return layer.forward(input.unsqueeze(0), batch).squeeze(0)
+    residual, room = (None if map is None else map.unsqueeze(0) for map in (residual, out))
+    output = layer.forward(input.unsqueeze(0), residual, out=room).squeeze(0)
+    return output if out is None else out
 
 
 def _pad(layer: FusedConv2d | GhostConv2d, input: Tensor) -> tuple[Tensor, tuple[int, int]]:

@@ -112,6 +112,9 @@ Arguments Layer::arguments() const {
   arguments.channels = &channels_;
   arguments.residual = options_.with_residual ? residual_.data() : nullptr;
   arguments.residual_scale = options_.residual_scale;
+  arguments.output_stride_x = shape_.out_channels();
+  arguments.output_stride_y = shape_.out_width() * arguments.output_stride_x;
+  arguments.output_stride_n = shape_.out_height() * arguments.output_stride_y;
   arguments.activation = {options_.activation,
                           options_.activation == ActivationKind::leaky ? slopes_.data() : nullptr};
   return arguments;

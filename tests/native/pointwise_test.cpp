@@ -153,5 +153,11 @@ TEST(Pointwise, PaddingIsRefused) {
   EXPECT_THROW(run(arguments, 1, Workspace(), serially), std::invalid_argument);
 }
 
+TEST(ShouldUsePointwise, WhereThePixelsAreWorthThePacking) {
+  EXPECT_TRUE(should_use_fused(shape_of(1, 64, 4, 4, 64, 0), false));
+  EXPECT_FALSE(should_use_fused(shape_of(1, 256, 12, 12, 256, 0), false));
+  EXPECT_TRUE(should_use_fused(shape_of(1, 256, 16, 16, 256, 0), false));
+}
+
 }  // namespace
 }  // namespace ghostsr::fused

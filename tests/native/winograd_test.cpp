@@ -146,6 +146,40 @@ TEST(Winograd, ResidualMayBeTheOutput) {
   EXPECT_EQ(output, layer.computed());
 }
 
+// What lies between the pixels of a wider map stays as it is.
+TEST(Winograd, OutputMayBeSomeChannelsOfAWiderMap) {
+  for (const bool with_residual : {false, true}) {
+    for (const ActivationKind kind : kActivations) {
+      // The last is large enough to be written past the caches.
+      for (const Shape& shape :
+           {shape_of(2, 8, 21, 17, 16, 16), shape_of(1, 8, 9, 14, 11, 10), shape_of(1, 4, 66, 70, 40, 41)}) {
+        const Layer layer(shape, {.with_residual = with_residual, .activation = kind});
+        for (const Level& level : levels()) {
+          const std::int64_t channels = shape.out_channels();
+          const std::int64_t pixels = shape.batch * shape.out_height() * shape.out_width();
+          const std::int64_t wider = channels + 7;
+          std::vector<float> output(static_cast<std::size_t>(pixels * wider), -3.0F);
+          Arguments arguments = layer.arguments();
+          arguments.stages = level.stages;
+          arguments.output = output.data() + 5;
+          arguments.output_stride_x = wider;
+          arguments.output_stride_y = shape.out_width() * wider;
+          arguments.output_stride_n = shape.out_height() * arguments.output_stride_y;
+          Workspace workspace;
+          run(arguments, 2, workspace, in_threads);
+
+          const std::vector<float> dense = layer.computed(level.stages);
+          std::vector<float> expected(output.size(), -3.0F);
+          for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
+            std::copy_n(dense.begin() + pixel * channels, channels, expected.begin() + pixel * wider + 5);
+          }
+          EXPECT_EQ(output, expected) << level.name;
+        }
+      }
+    }
+  }
+}
+
 // The input's memory
 
 TEST(Winograd, InputMayHaveGapsBetweenPixelsRowsAndPictures) {
@@ -247,6 +281,8 @@ TEST(Winograd, TransposedWeightGivesTheGradientOfTheInput) {
         static_cast<std::size_t>(arguments.shape.out_height() * arguments.shape.out_width() * out));
     Workspace workspace;
     arguments.output = output.data();
+    arguments.output_stride_y = arguments.shape.out_width() * out;
+    arguments.output_stride_x = out;
     run(arguments, 1, workspace, serially);
     return output;
   };
@@ -338,9 +374,12 @@ TEST(ShouldUseWinograd, NotOnMapsLowerOrNarrowerThanATile) {
 }
 
 TEST(ShouldUseWinograd, OnlyOnMapsThatAreWorthPackingTheWeightFor) {
-  EXPECT_FALSE(should_use_fused(shape_of(1, 64, 16, 16, 32, 32), false));
-  EXPECT_TRUE(should_use_fused(shape_of(1, 64, 24, 24, 32, 32), false));
-  EXPECT_TRUE(should_use_fused(shape_of(4, 64, 16, 16, 32, 32), false));
+  EXPECT_TRUE(should_use_fused(shape_of(1, 16, 4, 4, 16, 0), false));
+  EXPECT_FALSE(should_use_fused(shape_of(1, 64, 8, 8, 32, 32), false));
+  EXPECT_TRUE(should_use_fused(shape_of(2, 64, 8, 8, 32, 32), false));
+  EXPECT_TRUE(should_use_fused(shape_of(1, 64, 12, 12, 32, 32), false));
+  EXPECT_FALSE(should_use_fused(shape_of(1, 256, 24, 24, 256, 0), false));
+  EXPECT_TRUE(should_use_fused(shape_of(1, 256, 32, 32, 256, 0), false));
 }
 
 TEST(ShouldUseWinograd, OnGroupsOfEightChannelsOrMore) {
@@ -353,8 +392,10 @@ TEST(ShouldUseWinograd, OnGroupsOfEightChannelsOrMore) {
   EXPECT_FALSE(should_use_fused(shape, true));
 }
 
-TEST(ShouldUseWinograd, NotWhereLargeWeightsServeOneTile) {
+TEST(ShouldUseWinograd, NotWhereLargeWeightsServeFewTiles) {
   EXPECT_FALSE(should_use_fused(shape_of(1, 256, 4, 4, 128, 128), true));
+  EXPECT_FALSE(should_use_fused(shape_of(1, 256, 8, 8, 256, 0), true));
+  EXPECT_TRUE(should_use_fused(shape_of(1, 256, 12, 12, 256, 0), true));
   EXPECT_TRUE(should_use_fused(shape_of(1, 64, 4, 4, 32, 32), true));
 }
 

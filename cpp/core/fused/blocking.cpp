@@ -13,7 +13,7 @@ constexpr std::int64_t kBlockFloats = std::int64_t{40} * 1024;
 
 // Bounds of a block in tiles: enough to read the weights seldom, few enough to stay in the cache.
 constexpr std::int64_t kFewestTiles = 12;
-constexpr std::int64_t kMostTiles = 24;
+constexpr std::int64_t kMostTiles = 36;
 constexpr std::int64_t kFewestPixels = 48;
 constexpr std::int64_t kMostPixels = 384;
 
@@ -65,7 +65,6 @@ Blocking make_blocking(const Shape& shape, int radius, int workers, int kernel_r
 
   Blocking blocking;
   blocking.tile = static_cast<int>(tile);
-  blocking.patch = static_cast<int>(tile + shape.kernel - 1);
   blocking.tile_rows = static_cast<int>(tile_rows);
   blocking.tile_columns = static_cast<int>(tile_columns);
   blocking.strips = static_cast<int>(strips);

@@ -14,7 +14,6 @@ namespace ghostsr::fused {
 // stays in the second-level cache.
 struct Blocking {
   int tile = 0;       // output pixels of a tile, along either axis
-  int patch = 0;      // input pixels
   int tile_rows = 0;  // of a picture
   int tile_columns = 0;
   int strips = 0;       // of a picture

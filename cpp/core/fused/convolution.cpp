@@ -149,15 +149,16 @@ void run(const Arguments& arguments, int workers, WorkspaceSource workspace, Par
 
 namespace {
 
-// Measured against torch's convolutions, one thread, 1 to 512 channels, maps of 2x2 to 256x256.
+// Measured against torch's convolutions on one thread (docs/speed.md, "Single layers"); sizes of packed
+// weights are in floats.
 bool winograd_wins(const Shape& shape) {
   // With fewer channels in a group the input's transform costs more than the products save.
   constexpr std::int64_t kFewestChannels = 8;
   // A lower or narrower map wastes most of each tile.
   constexpr std::int64_t kSmallestMap = 4;
   // A map of few tiles is bound by reading the weights, which are four times as large as the direct form's.
-  constexpr std::int64_t kFewestTiles = 4;
-  constexpr std::size_t kCachedWeights = std::size_t{128} * 1024;
+  constexpr std::int64_t kFewestTiles = 6;
+  constexpr std::size_t kCachedWeights = std::size_t{256} * 1024;
 
   const std::int64_t tiles = ceil_div(shape.out_height(), 4) * ceil_div(shape.out_width(), 4);
   return shape.weight_size().in >= kFewestChannels && shape.out_height() >= kSmallestMap &&
@@ -165,7 +166,6 @@ bool winograd_wins(const Shape& shape) {
          (tiles >= kFewestTiles || packed_size(shape.weight_size()) <= kCachedWeights);
 }
 
-// Measured in the same way, maps of 1x1 to 96x96.
 bool pointwise_wins(const Shape& shape) {
   // Output channels are padded to eight in each group; of fewer ones most work is lost.
   constexpr std::int64_t kFewestOutputs = 3;
@@ -177,12 +177,23 @@ bool pointwise_wins(const Shape& shape) {
          (shape.height * shape.width >= kFewestPixels || packed_size(shape.weight_size()) <= kCachedWeights);
 }
 
+// The smallest map, in pixels of all pictures, for which a weight is packed anew.
+std::int64_t pixels_worth_packing(const WeightSize& size) {
+  const std::size_t floats = packed_size(size);
+  if (floats <= 16 * 1024) {
+    return 16;
+  }
+  if (size.kernel == 1) {
+    return 256;
+  }
+  return floats <= 256 * 1024 ? 100 : 800;
+}
+
 }  // namespace
 
 bool should_use_fused(const Shape& shape, bool packed) {
-  // Packing takes as long as maps of this many pixels save, whatever the channels.
-  const std::int64_t worthwhile = shape.kernel == 1 ? 64 : 320;
-  return (packed || shape.batch * shape.out_height() * shape.out_width() >= worthwhile) &&
+  const std::int64_t pixels = shape.batch * shape.out_height() * shape.out_width();
+  return (packed || pixels >= pixels_worth_packing(shape.weight_size())) &&
          (shape.kernel == 1 ? pointwise_wins(shape) : winograd_wins(shape));
 }
 

@@ -96,11 +96,14 @@ struct Arguments {
   const ChannelGroup* groups =
       nullptr;  // of make_channel_groups (channel_groups.h), or null to make them in the call
 
-  const float* residual = nullptr;  // laid out as the output, or null for none; may be the output itself
+  const float* residual = nullptr;  // [N, H', W', C_out], dense, or null for none; may be the output itself
   float residual_scale = 1.0F;      // applied with and without a residual
   Activation activation;
 
-  float* output = nullptr;  // [N, H', W', C_out], dense
+  float* output = nullptr;  // channels side by side; other strides, in floats, may be any
+  std::int64_t output_stride_n = 0;
+  std::int64_t output_stride_y = 0;
+  std::int64_t output_stride_x = 0;
 
   const Stages* stages =
       nullptr;  // the compiled kernels to use (stages.h), or null for this process's SIMD level

@@ -52,14 +52,6 @@ struct LineBuffer {
   int channels;  // of a pixel, padded
 };
 
-// Memory that will be read soon: `rows` stretches of `bytes`.
-struct Prefetch {
-  const char* data;
-  std::ptrdiff_t row_stride_bytes;
-  std::ptrdiff_t bytes;
-  int rows;
-};
-
 // The intrinsic channels first..first + count - 1 of a padded pixel; both are multiples of 8.
 struct ChannelRange {
   int first;
@@ -76,7 +68,6 @@ struct Product {
   int tiles;
   int in;
   int padded_out;
-  Prefetch prefetch;  // of the next run's input
 };
 
 // Floats of the widest vectors.
@@ -110,6 +101,7 @@ struct EpilogueRow {
   const float* const* rows;
   const float* residual;  // or null
   float* output;
+  std::ptrdiff_t output_stride;  // between pixels
   int width;
   float* chunk;  // chunk_pixels * out_channels + kGroup floats
 };

@@ -87,14 +87,11 @@ void StripRunner::run_band(Strip& strip, int first_tile_row, int end_tile_row) {
   const std::int64_t columns = blocking_.tile_columns;
   const std::int64_t tiles = (end_tile_row - first_tile_row) * columns;
   const std::int64_t blocks = (tiles + blocking_.block_tiles - 1) / blocking_.block_tiles;
-  const std::int64_t strip_end = strip.end_tile_row * columns;
-  const auto block_at = [&](std::int64_t block) {
-    const std::int64_t begin = first_tile_row * columns + tiles * block / blocks;
-    const std::int64_t end = first_tile_row * columns + tiles * (block + 1) / blocks;
-    return TileRun{begin, static_cast<int>(std::min(end, strip_end) - begin), blocking_.tile_columns};
-  };
   for (std::int64_t block = 0; block < blocks; ++block) {
-    run_block(block_at(block), block_at(block + 1));
+    const std::int64_t begin = tiles * block / blocks;
+    const std::int64_t end = tiles * (block + 1) / blocks;
+    run_block(
+        TileRun{first_tile_row * columns + begin, static_cast<int>(end - begin), blocking_.tile_columns});
   }
 
   const int computed_begin = blocking_.tile * first_tile_row;
@@ -119,25 +116,19 @@ void StripRunner::run_band(Strip& strip, int first_tile_row, int end_tile_row) {
   }
 }
 
-void StripRunner::run_block(const TileRun& tiles, const TileRun& next) {
-  const Prefetch prefetch = input_of(next);
+void StripRunner::run_block(const TileRun& tiles) {
   const auto groups = static_cast<int>(call_.arguments->shape.groups);
   for (int group = 0; group < groups; ++group) {
-    // Each group asks for its share of the rows.
-    const int begin = prefetch.rows * group / groups;
-    Prefetch share = prefetch;
-    share.data += begin * prefetch.row_stride_bytes;
-    share.rows = prefetch.rows * (group + 1) / groups - begin;
     if (call_.arguments->shape.kernel == 1) {
-      run_pixels(tiles, group, share);
+      run_pixels(tiles, group);
     } else {
-      run_tiles(tiles, group, share);
+      run_tiles(tiles, group);
     }
   }
 }
 
 // Winograd's convolution.
-void StripRunner::run_tiles(const TileRun& tiles, int group, const Prefetch& prefetch) {
+void StripRunner::run_tiles(const TileRun& tiles, int group) {
   const Stages& stages = *call_.stages;
   const ComponentMatrices transformed{worker_ + call_.layout.input_components, blocking_.padded_in,
                                       blocking_.input_component_floats};
@@ -152,13 +143,12 @@ void StripRunner::run_tiles(const TileRun& tiles, int group, const Prefetch& pre
                           kComponents,
                           tiles.count,
                           input.channels,
-                          blocking_.padded_group,
-                          prefetch});
+                          blocking_.padded_group});
   stages.transform_output(product, tiles, call_.workspace + call_.layout.bias, group_channels(group), lines_);
 }
 
 // The 1x1 convolution: the pixels of one row are the rows of a matrix, of the input and of the line buffer.
-void StripRunner::run_pixels(const TileRun& pixels, int group, const Prefetch& prefetch) {
+void StripRunner::run_pixels(const TileRun& pixels, int group) {
   const std::int64_t y = pixels.first / pixels.columns;
   const std::int64_t x = pixels.first % pixels.columns;
   const InputMap input = group_input(group);
@@ -173,8 +163,7 @@ void StripRunner::run_pixels(const TileRun& pixels, int group, const Prefetch& p
                                  1,
                                  pixels.count,
                                  input.channels,
-                                 channels.count,
-                                 prefetch});
+                                 channels.count});
 }
 
 InputMap StripRunner::group_input(int group) const {
@@ -192,32 +181,6 @@ const float* StripRunner::group_weight(int group) const {
   WeightSize size = call_.arguments->shape.weight_size();
   size.groups = group;
   return call_.arguments->packed_weight + packed_size(size);
-}
-
-// The input that a run of tiles will read.
-Prefetch StripRunner::input_of(const TileRun& tiles) const {
-  // Of a wider map's channels, what lies between those that are read would be fetched too.
-  if (tiles.count <= 0 || input_.stride_x > 2 * std::ptrdiff_t{input_.channels}) {
-    return Prefetch{nullptr, 0, 0, 0};
-  }
-  const std::int64_t last = tiles.first + tiles.count - 1;
-  const auto first_row = static_cast<int>(tiles.first / tiles.columns);
-  const auto last_row = static_cast<int>(last / tiles.columns);
-  const bool one_row = first_row == last_row;
-  const int first_column = one_row ? static_cast<int>(tiles.first % tiles.columns) : 0;
-  const int last_column = one_row ? static_cast<int>(last % tiles.columns) : tiles.columns - 1;
-
-  const int tile = blocking_.tile;
-  const int top = std::max(tile * first_row - input_.padding_y, 0);
-  const int bottom = std::min(tile * last_row - input_.padding_y + blocking_.patch, input_.height);
-  const int left = std::max(tile * first_column - input_.padding_x, 0);
-  const int right = std::min(tile * last_column - input_.padding_x + blocking_.patch, input_.width);
-  if (top >= bottom || left >= right) {
-    return Prefetch{nullptr, 0, 0, 0};
-  }
-  constexpr std::ptrdiff_t kBytes = sizeof(float);
-  return Prefetch{reinterpret_cast<const char*>(input_.data + top * input_.stride_y + left * input_.stride_x),
-                  input_.stride_y * kBytes, (right - left) * input_.stride_x * kBytes, bottom - top};
 }
 
 // Copies the rows first..end - 1 of the line buffer to a boundary, which holds 2 * radius rows from either
@@ -262,10 +225,11 @@ void StripRunner::finish_row(std::int64_t picture, int y, RowAt row_at) {
   }
   const Arguments& arguments = *call_.arguments;
   const std::int64_t offset = (picture * out_height_ + y) * out_width_ * call_.epilogue.out_channels;
+  float* output = arguments.output + picture * arguments.output_stride_n + y * arguments.output_stride_y;
   call_.stages->finish_row(
       call_.epilogue,
       EpilogueRow{rows + radius, arguments.residual == nullptr ? nullptr : arguments.residual + offset,
-                  arguments.output + offset, out_width_, worker_ + call_.layout.chunk});
+                  output, arguments.output_stride_x, out_width_, worker_ + call_.layout.chunk});
 }
 
 }  // namespace ghostsr::fused

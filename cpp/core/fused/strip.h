@@ -31,13 +31,12 @@ class StripRunner {
   struct Strip;
 
   void run_band(Strip& strip, int first_tile_row, int end_tile_row);
-  void run_block(const TileRun& tiles, const TileRun& next);
-  void run_tiles(const TileRun& tiles, int group, const Prefetch& prefetch);
-  void run_pixels(const TileRun& pixels, int group, const Prefetch& prefetch);
+  void run_block(const TileRun& tiles);
+  void run_tiles(const TileRun& tiles, int group);
+  void run_pixels(const TileRun& pixels, int group);
   InputMap group_input(int group) const;
   ChannelRange group_channels(int group) const;
   const float* group_weight(int group) const;
-  Prefetch input_of(const TileRun& tiles) const;
   void save_rows(std::int64_t boundary, int boundary_y, int first, int end);
   void arrive(std::int64_t boundary, std::int64_t picture, int boundary_y);
   void finish_boundary(std::int64_t boundary, std::int64_t picture, int boundary_y);

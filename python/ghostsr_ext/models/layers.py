@@ -72,8 +72,8 @@ class ChannelStack:
     """Maps of one size, put one behind the other along the channels and read after each.
 
     On the CPU, where nothing records gradients or operators, one map with room for all of them is
-    filled step by step: each map is copied once, not again with every map that follows. The
-    package's layers read the filled channels where they lie.
+    filled step by step: each map is copied once, not again with every map that follows, or not at
+    all where a layer of the package makes it. Such layers read the filled channels where they lie.
 
     Args:
         first: The first map, [N, C, h, w].
@@ -102,6 +102,24 @@ class ChannelStack:
         begin = self.joined.shape[1]
         end = begin + features.shape[1]
         self._room[:, begin:end] = features
+        self.joined = self._room[:, :end]
+
+    def append_output(self, layer: nn.Module) -> None:
+        """Put behind the maps what ``layer`` makes of them all: [N, C, h, w]."""
+        if (
+            self._room is None
+            or not isinstance(layer, FusedConv2d | GhostConv2d)
+            # A class derived by a user may know no ``out``.
+            or type(layer).forward not in (FusedConv2d.forward, GhostConv2d.forward)
+        ):
+            self.append(layer(self.joined))
+            return
+        begin = self.joined.shape[1]
+        end = begin + layer.out_channels
+        place = self._room[:, begin:end]
+        output = layer(self.joined, out=place)
+        if output is not place:  # A hook has put another one in its place.
+            place.copy_(output)
         self.joined = self._room[:, :end]
 
 

@@ -34,7 +34,7 @@ class ResidualDenseBlock(nn.Module):
         """Map [N, C, h, w] to the same shape."""
         dense = ChannelStack(features, self.fusion)
         for layer in self.layers:
-            dense.append(layer(dense.joined))
+            dense.append_output(layer)
         output: Tensor = self.fusion(dense.joined, features)
         return output
 

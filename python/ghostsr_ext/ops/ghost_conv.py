@@ -24,6 +24,7 @@ from ghostsr_ext.ops.registration import (
 )
 
 _ghost_conv = operators.ghost_conv.default
+_ghost_conv_out = operators.ghost_conv.out
 
 
 def ghost_conv(
@@ -46,6 +47,7 @@ def ghost_conv(
     residual: Tensor | None = None,
     residual_scale: float = 1.0,
     cache: Tensor | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Convolve, then :func:`~ghostsr_ext.ops.shift_concat`: a GhostSR layer with fixed shifts.
 
@@ -72,6 +74,9 @@ def ghost_conv(
         residual_scale: Factor of the layer's own output.
         cache: What :func:`~ghostsr_ext.ops.layer_cache` returned, to keep there what is made of the
             constants; None on other devices than a CPU.
+        out: A map [N, I + G, H', W'] on a CPU, filled and returned in place of a new one, where
+            neither gradients nor operators are recorded. It may be some channels of a wider map,
+            others of which are the input.
 
     Returns:
         [N, I + G, H', W'], channels_last if the input or the weight is.
@@ -81,29 +86,30 @@ def ghost_conv(
 
     Source: GhostSR (arXiv 2101.08525), sections on ghost features and the shift operation.
     """
-    result: Tensor = call(
-        _ghost_conv,
-        input,
-        weight,
-        bias,
-        source,
-        shift,
-        **said(
-            gain,
-            ghost_bias,
-            order,
-            stride,
-            padding,
-            dilation,
-            groups,
-            activation,
-            negative_slope,
-            prelu_weight,
-            residual,
-            residual_scale,
-            cache,
-        ),
+    arguments = said(
+        gain,
+        ghost_bias,
+        order,
+        stride,
+        padding,
+        dilation,
+        groups,
+        activation,
+        negative_slope,
+        prelu_weight,
+        residual,
+        residual_scale,
+        cache,
     )
+    if out is not None:
+        if torch.is_grad_enabled() or is_transformed() or torch.compiler.is_compiling():
+            raise RuntimeError(
+                "ghostsr: out: found a tensor where gradients or operators are recorded; None is "
+                "needed there (torch.no_grad() and torch.inference_mode() record none)"
+            )
+        call(_ghost_conv_out, input, weight, bias, source, shift, out=out, **arguments)
+        return out
+    result: Tensor = call(_ghost_conv, input, weight, bias, source, shift, **arguments)
     return result
 
 

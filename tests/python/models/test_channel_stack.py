@@ -78,6 +78,54 @@ def test_networks_compute_the_same_with_and_without_gradients(network, dtype):
             torch.testing.assert_close(network(image), expected, rtol=1e-5, atol=1e-5)
 
 
+def _layer(kind):
+    torch.manual_seed(0)
+    if kind == "plain":
+        return nn.Conv2d(4, 8, 3, padding=1)
+    return FusedConv2d(4, 8, 3, padding=1, activation="relu")
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("kind", ["fused", "plain"])
+def test_a_layer_may_make_the_next_map_of_all_so_far(kind, mode):
+    first = _maps()[0]
+    layer = _layer(kind)
+    with mode():
+        stack = ChannelStack(first, FusedConv2d(12, 4, 1))
+        stack.append_output(layer)
+
+        expected = torch.cat([first, layer(first)], dim=1)
+    torch.testing.assert_close(stack.joined, expected)
+
+
+def test_a_layer_of_the_package_writes_straight_into_the_shared_map(monkeypatch):
+    layer = _layer("fused")
+    places = []
+    forward = FusedConv2d.forward
+    monkeypatch.setattr(
+        FusedConv2d,
+        "forward",
+        lambda self, *args, **kwargs: (
+            places.append(kwargs["out"]) or forward(self, *args, **kwargs)
+        ),
+    )
+    with torch.no_grad():
+        stack = ChannelStack(_maps()[0], FusedConv2d(12, 4, 1))
+        stack.append_output(layer)
+
+    assert places[0].data_ptr() == stack.joined[:, 4:].data_ptr()
+
+
+def test_what_a_hook_puts_in_the_place_of_an_output_counts():
+    layer = _layer("fused")
+    layer.register_forward_hook(lambda module, args, output: torch.ones_like(output))
+    with torch.no_grad():
+        stack = ChannelStack(_maps()[0], FusedConv2d(12, 4, 1))
+        stack.append_output(layer)
+
+    assert bool((stack.joined[:, 4:] == 1).all())
+
+
 def test_gradients_reach_every_map():
     maps = [features.requires_grad_() for features in _maps()]
     stack = ChannelStack(maps[0], FusedConv2d(12, 4, 1))

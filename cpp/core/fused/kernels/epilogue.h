@@ -86,20 +86,27 @@ template <bool affine>
   }
 }
 
+// Values that lie side by side in the chunk, in the residual and in the output.
+struct Run {
+  const float* chunk;
+  const float* residual;
+  float* output;
+  std::ptrdiff_t count;  // whole pixels
+};
+
 // output[i] = activation(scale * chunk[i] + residual[i]). The first and last few floats go one by one, so
 // that streamed vectors are aligned.
 template <bool has_residual, ActivationKind activation>
-[[gnu::noinline]] void finish(const Epilogue& epilogue, const float* chunk, const float* residual,
-                              float* output, std::ptrdiff_t count) {
+GHOSTSR_ALWAYS_INLINE void finish_run(const Epilogue& epilogue, const Run& run) {
   const float scale = epilogue.scale;
   const std::ptrdiff_t period = epilogue.slope_period;
   std::ptrdiff_t i = 0;
   std::ptrdiff_t channel = 0;  // of element i, over as many pixels as the slopes are repeated for
   const auto finished = [&](auto lanes) __attribute__((always_inline)) {
     constexpr int kWidth = decltype(lanes)::value;
-    Floats<kWidth> value = load<kWidth>(chunk + i) * scale;
+    Floats<kWidth> value = load<kWidth>(run.chunk + i) * scale;
     if constexpr (has_residual) {
-      value = value + load<kWidth>(residual + i);
+      value = value + load<kWidth>(run.residual + i);
     }
     Floats<kWidth> slope{};
     if constexpr (activation == ActivationKind::leaky) {
@@ -110,24 +117,38 @@ template <bool has_residual, ActivationKind activation>
     return activate<activation>(value, slope);
   };
   const auto finish_one = [&] {
-    output[i] = finished(Constant<1>{})[0];
+    run.output[i] = finished(Constant<1>{})[0];
     ++i;
   };
   if (epilogue.stream) {
     constexpr std::size_t kAlignment = kLanes * sizeof(float);
-    while (i < count && reinterpret_cast<std::size_t>(output + i) % kAlignment != 0) {
+    while (i < run.count && reinterpret_cast<std::size_t>(run.output + i) % kAlignment != 0) {
       finish_one();
     }
-    for (; i + kLanes <= count; i += kLanes) {
-      stream(output + i, finished(Constant<kLanes>{}));
+    for (; i + kLanes <= run.count; i += kLanes) {
+      stream(run.output + i, finished(Constant<kLanes>{}));
     }
   } else {
-    for (; i + kLanes <= count; i += kLanes) {
-      store<kLanes>(output + i, finished(Constant<kLanes>{}));
+    for (; i + kLanes <= run.count; i += kLanes) {
+      store<kLanes>(run.output + i, finished(Constant<kLanes>{}));
     }
   }
-  while (i < count) {
+  while (i < run.count) {
     finish_one();
+  }
+}
+
+// All pixels of a chunk: one run, or a run each where the output's pixels lie apart.
+template <bool has_residual, ActivationKind activation>
+[[gnu::noinline]] void finish(const Epilogue& epilogue, Run run, int pixels, std::ptrdiff_t output_stride) {
+  const std::ptrdiff_t channels = epilogue.out_channels;
+  const bool together = output_stride == channels;
+  run.count = together ? pixels * channels : channels;
+  for (int left = together ? 1 : pixels; left > 0; --left) {
+    finish_run<has_residual, activation>(epilogue, run);
+    run.chunk += channels;
+    run.residual = has_residual ? run.residual + channels : nullptr;
+    run.output += output_stride;
   }
 }
 
@@ -150,9 +171,10 @@ static void finish_row(const Epilogue& epilogue, const EpilogueRow& row) {
         epilogue.affine);
     choose(
         [&](auto has_residual, auto activation) {
-          finish<decltype(has_residual)::value, decltype(activation)::value>(
-              epilogue, row.chunk, has_residual.value ? row.residual + offset : nullptr, row.output + offset,
-              pixels * channels);
+          const Run run{row.chunk, has_residual.value ? row.residual + offset : nullptr,
+                        row.output + first * row.output_stride, 0};
+          finish<decltype(has_residual)::value, decltype(activation)::value>(epilogue, run, pixels,
+                                                                             row.output_stride);
         },
         row.residual != nullptr, epilogue.activation);
   }

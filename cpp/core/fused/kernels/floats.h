@@ -15,6 +15,18 @@ using Floats = Vector<float, lanes>;
 // The width for groups of eight channels: a whole one, or half of one where vectors are shorter.
 inline constexpr int kGroupLanes = kLanes < kGroup ? kLanes : kGroup;
 
+// Four floats, four times. The compiler would shuffle what one load can do.
+GHOSTSR_ALWAYS_INLINE Floats<16> load_repeated_four(const float* from) {
+#if defined(__AVX512F__)
+  // Not _mm512_broadcast_f32x4: GCC 12 warns of the uninitialised register in its own header.
+  return _mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(from));
+#else
+  const Floats<4> four = load<4>(from);
+  return Floats<16>{four[0], four[1], four[2], four[3], four[0], four[1], four[2], four[3],
+                    four[0], four[1], four[2], four[3], four[0], four[1], four[2], four[3]};
+#endif
+}
+
 // Calls body(Constant<n>, channel) over `channels`, a multiple of 8: by full vectors, and a half one at the
 // end where vectors hold sixteen.
 template <class Body>

@@ -1,0 +1,93 @@
+"""A layer may write into a map that there is, such as some channels of a wider one."""
+
+import pytest
+import torch
+from ghostsr_ext import ops
+from ghostsr_ext.nn import FusedConv2d, GhostConv2d
+
+CHANNELS = 24
+
+
+def _layer(layer_type, kernel_size, **arguments):
+    torch.manual_seed(0)
+    layer = layer_type(16, CHANNELS, kernel_size, padding=kernel_size // 2, **arguments).eval()
+    return layer.requires_grad_(False)
+
+
+def _map(layout, *size):
+    values = torch.randn(*size, generator=torch.Generator().manual_seed(1))
+    return values.to(memory_format=layout)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("room_layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("path", ["auto", "aten"])
+@pytest.mark.parametrize("kernel_size", [1, 3])
+@pytest.mark.parametrize("layer_type", [FusedConv2d, GhostConv2d])
+def test_the_result_goes_into_a_wider_map(layer_type, kernel_size, path, layout, room_layout):
+    layer = _layer(layer_type, kernel_size, activation="leaky_relu", negative_slope=0.2)
+    input = _map(layout, 2, 16, 22, 19)
+    residual = _map(layout, 2, CHANNELS, 22, 19)
+    wide = torch.full((2, 40, 22, 19), 7.0).to(memory_format=room_layout)
+    room = wide[:, 9 : 9 + CHANNELS]
+
+    with torch.no_grad(), ops.convolution_path(path):
+        expected = layer(input, residual)
+        returned = layer(input, residual, out=room)
+
+    assert returned is room
+    assert torch.equal(room, expected)
+    assert bool((wide[:, :9] == 7).all())
+    assert bool((wide[:, 9 + CHANNELS :] == 7).all())
+
+
+def test_the_input_may_be_other_channels_of_the_same_map():
+    layer = _layer(FusedConv2d, 3, activation="relu")
+    wide = _map(torch.channels_last, 1, 16 + CHANNELS, 12, 12)
+    expected = layer(wide[:, :16].clone(memory_format=torch.channels_last))
+
+    with torch.inference_mode():
+        layer(wide[:, :16], out=wide[:, 16:])
+
+    assert torch.equal(wide[:, 16:], expected)
+
+
+def test_one_map_without_a_batch():
+    layer = _layer(GhostConv2d, 3)
+    input = torch.randn(16, 9, 8, generator=torch.Generator().manual_seed(1))
+    room = torch.empty(CHANNELS, 9, 8)
+
+    with torch.no_grad():
+        returned = layer(input, out=room)
+
+        assert returned is room
+        assert torch.equal(room, layer(input))
+
+
+def test_shifts_that_are_still_learned():
+    layer = _layer(GhostConv2d, 3)
+    layer.learn_shifts()
+    room = torch.empty(1, CHANNELS, 9, 8)
+    input = _map(torch.channels_last, 1, 16, 9, 8)
+
+    with torch.no_grad():
+        layer(input, out=room)
+
+        assert torch.equal(room, layer(input))
+
+
+@pytest.mark.parametrize(
+    "room",
+    [torch.empty(1, CHANNELS + 1, 8, 8), torch.empty(1, CHANNELS, 8, 8, dtype=torch.float64)],
+    ids=["shape", "dtype"],
+)
+def test_a_map_that_does_not_fit_is_refused(room):
+    layer = _layer(FusedConv2d, 3)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="out: found"):
+        layer(torch.zeros(1, 16, 8, 8), out=room)
+
+
+def test_it_is_refused_where_gradients_are_recorded():
+    layer = _layer(FusedConv2d, 3)
+    with pytest.raises(RuntimeError, match="out: found a tensor where gradients"):
+        layer(torch.zeros(1, 16, 8, 8), out=torch.empty(1, CHANNELS, 8, 8))
