@@ -127,7 +127,7 @@ class FusedConv2d(nn.Conv2d):
         plain = padded.is_cpu and type(padded) is Tensor
         # A compiled graph would take the sizes of a global tensor for ones that may change, and
         # ask at each call whether they equal those of the map.
-        shared = plain and not torch.compiler.is_compiling()
+        shared = plain and not torch.compiler.is_dynamo_compiling()
         source, shift = _NO_GHOSTS if shared else _no_ghosts(padded)
         weight, bias = _weight_and_bias(self)
         activation = self.activation

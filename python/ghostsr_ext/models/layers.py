@@ -109,8 +109,9 @@ class ChannelStack:
         if (
             self._room is None
             or not isinstance(layer, FusedConv2d | GhostConv2d)
-            # A class derived by a user may know no ``out``.
-            or type(layer).forward not in (FusedConv2d.forward, GhostConv2d.forward)
+            # Another forward, of a derived class or put in its place, may know no ``out``.
+            or getattr(layer.forward, "__func__", None)
+            not in (FusedConv2d.forward, GhostConv2d.forward)
         ):
             self.append(layer(self.joined))
             return
