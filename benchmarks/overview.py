@@ -3,7 +3,7 @@
 The photograph is of Eileen Collins by NASA, in the public domain; scikit-image brings it along. It
 is reduced to half and enlarged again. The times are those that ``networks.py`` has measured.
 
-    python benchmarks/overview.py --json docs/speed/networks-default.json docs/images/overview.webp
+    python benchmarks/overview.py --json docs/speed/edsr_baseline.json docs/images/overview.webp
 """
 
 from __future__ import annotations
@@ -82,15 +82,16 @@ def _draw_times(canvas: Image.Image, measured: dict, network: str) -> None:
         draw.rectangle((left, y + 26, left + length, y + 52), BARS[number])
         draw.text((left + length + 8, y + 29), f"{ratios[name]:.2f}", INK, _font(20))
     conditions = measured["conditions"]
-    text = f"{conditions['threads']} cores ({conditions['processor']}), torch {conditions['torch']}"
-    draw.text((left, HEIGHT - 42), text, FAINT, _font(16))
+    processor = conditions["processor"].replace("(R)", "")
+    text = f"{conditions['threads']} cores ({processor}), torch {conditions['torch']}"
+    draw.text((left, HEIGHT - 42), text, FAINT, _font(14))
 
 
 def main(
     output: Annotated[Path, typer.Argument(help="The picture to write.")],
     json_path: Annotated[
         Path, typer.Option("--json", help="Measurements that networks.py has written.")
-    ] = Path("docs/speed/networks-default.json"),
+    ] = Path("docs/speed/edsr_baseline.json"),
     network: Annotated[str, typer.Option(help="Which network of them.")] = "edsr_baseline",
 ) -> None:
     """Draw the picture, replacing an older one."""
