@@ -12,7 +12,7 @@ import torch
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.fusion import fuse
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
-from plain_networks import PlainCompact, PlainRRDBNet
+from torch_networks import PlainCompact, PlainRRDBNet
 from torch import Tensor, nn
 from torch.nn import functional
 
