@@ -12,9 +12,9 @@ import torch
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.fusion import fuse
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
-from torch_networks import PlainCompact, PlainRRDBNet
 from torch import Tensor, nn
 from torch.nn import functional
+from torch_networks import PlainCompact, PlainRRDBNet
 
 WIDTH = 8
 
