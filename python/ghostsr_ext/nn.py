@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from ghostsr_ext import ops
 from ghostsr_ext.activations import Activation, check_activation
+from ghostsr_ext.ops.given_maps import check_given_map, fill_given_map
 from ghostsr_ext.reference import candidate_shifts
 from ghostsr_ext.shift_selection import choose_by_reinmax, draw_rows, gumbel_noise
 
@@ -359,11 +360,13 @@ class GhostConv2d(nn.Module):
             return ops.ghost_conv(
                 padded, weight, bias, tables["source"], tables["shift"], **arguments, out=out
             )
+        if out is not None:
+            check_given_map(out)
         selection = self._selection(logits) if self.training else (logits, None, 1.0)
         output = ops.ghost_conv_learned(
             padded, weight, bias, tables["source"], *selection, **arguments
         )
-        return output if out is None else out.copy_(output)
+        return output if out is None else fill_given_map(out, output)
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew, as a new layer does; the tables stay as they are."""

@@ -30,10 +30,13 @@ def find_followers(
         model: The dense network, in evaluation mode. It is the same afterwards.
         network: The convolutions of the network.
         layers: The layers that shall have gains.
-        example: An input of the network [N, C, H, W].
+        example: An input of the network [N, C, H, W], whose size and range of values are used.
     """
     wanted = {entry.name for entry in layers}
-    example, usual = _run_small(model, example)
+    # In a dark or flat picture a network may stay the same that is another one elsewhere.
+    noise = torch.rand(example.shape, generator=torch.Generator().manual_seed(0)).to(example)
+    white = float(example.abs().amax()) or 1.0
+    example, usual = _run_small(model, noise * white)
     found = {}
     for first, second in zip(network.called, network.called[1:], strict=False):
         fits = first.module.out_channels == second.module.in_channels
@@ -73,7 +76,7 @@ def _takes_factors(
             first.bias.mul_(factors)
         _scale_inputs(second, 1 / factors)
         return all(
-            bool((now - then).abs().amax() <= _TOLERANCE * then.abs().amax())
+            bool((now - then).abs().amax() <= _TOLERANCE * then.abs().amax() > 0)
             for now, then in zip(_run(model, example), usual, strict=True)
         )
     finally:

@@ -118,6 +118,9 @@ class EigenbasisAdam(torch.optim.Optimizer):
         return loss
 
     def _renew(self, layer: Convolution, moment: Tensor) -> None:
+        # A network that computes infinities learns nothing in this step, but goes on.
+        if not bool(torch.isfinite(moment).all()):
+            return
         state = self.state[layer.weight]
         if "moment" in state:
             moment = torch.lerp(moment, state["moment"], _KEPT_MOMENT)

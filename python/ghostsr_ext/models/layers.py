@@ -9,6 +9,7 @@ from ghostsr_ext import ops
 from ghostsr_ext.activations import Activation
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
+from ghostsr_ext.ops.registration import is_transformed
 
 
 def same_conv(
@@ -131,6 +132,7 @@ def _may_be_written(features: Tensor) -> bool:
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
+        and not is_transformed()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     )
 

@@ -107,13 +107,17 @@ def _convolution_flops(
     input_shape: Sequence[int],
     weight_shape: Sequence[int],
     *args: Any,
-    out_shape: Sequence[int],
+    out_shape: Sequence[int] | None,
+    out: Sequence[int] | None = None,
     **kwargs: Any,
 ) -> int:
     """Count two operations for each multiply-add, and nothing for the rest, as torch does.
 
-    The outputs of a ghost layer that are shifted copies are free.
+    The outputs of a ghost layer that are shifted copies are free. What is written into a map that
+    there is has the shape of that.
     """
+    out_shape = out if out_shape is None else out_shape
+    assert out_shape is not None
     return 2 * out_shape[0] * prod(out_shape[2:]) * prod(weight_shape)
 
 

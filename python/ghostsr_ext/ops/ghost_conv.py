@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ghostsr_ext import reference
 from ghostsr_ext.activations import Activation
+from ghostsr_ext.ops.given_maps import check_given_map, fill_given_map, is_read_while_written
 from ghostsr_ext.ops.maps import empty_convolved
 from ghostsr_ext.ops.registration import (
     below_autograd,
@@ -76,7 +77,7 @@ def ghost_conv(
             constants; None on other devices than a CPU.
         out: A map [N, I + G, H', W'] on a CPU, filled and returned in place of a new one, where
             neither gradients nor operators are recorded. It may be some channels of a wider map,
-            others of which are the input.
+            others of which are the input. Autocast does not change its dtype, which is the input's.
 
     Returns:
         [N, I + G, H', W'], channels_last if the input or the weight is.
@@ -102,12 +103,15 @@ def ghost_conv(
         cache,
     )
     if out is not None:
-        if torch.is_grad_enabled() or is_transformed() or torch.compiler.is_compiling():
-            raise RuntimeError(
-                "ghostsr: out: found a tensor where gradients or operators are recorded; None is "
-                "needed there (torch.no_grad() and torch.inference_mode() record none)"
-            )
+        check_given_map(out)
+        # Each value of a residual that is replaced is read before; an input is read around it.
+        read = (input,) if residual is None or residual is out else (input, residual)
+        if any(is_read_while_written(out, map) for map in read):
+            result = call(_ghost_conv, input, weight, bias, source, shift, **arguments)
+            return fill_given_map(out, result)
         call(_ghost_conv_out, input, weight, bias, source, shift, out=out, **arguments)
+        if not out.is_inference():
+            torch.autograd.graph.increment_version(out)
         return out
     result: Tensor = call(_ghost_conv, input, weight, bias, source, shift, **arguments)
     return result

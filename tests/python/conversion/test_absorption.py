@@ -82,3 +82,19 @@ def test_ghosts_that_are_multiples_of_their_sources_are_exact_without_gains(grou
     assert ghost.second.gain is None
     assert report.layers[0].relative_error < 1e-6
     torch.testing.assert_close(ghost(images), model(images), rtol=1e-3, atol=1e-4)
+
+
+def test_a_dark_picture_does_not_hide_who_else_reads_a_layer():
+    class Skip(Chain):
+        def forward(self, image):
+            features = self.first(image)
+            return self.third(self.between(self.second(features)) + features)
+
+    model = Skip().eval()
+    for layer in (model.first, model.second, model.third):
+        layer.bias = None
+    dark = torch.zeros(1, 2, 32, 32)
+    dark[..., 28:, 28:] = 1
+    network = trace(model, dark)
+
+    assert find_followers(model, network, network.called, dark) == {}

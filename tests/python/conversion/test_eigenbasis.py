@@ -153,3 +153,14 @@ def test_weights_decay_by_the_rate():
     layer.weight.grad = torch.zeros_like(layer.weight)
     method.step()
     torch.testing.assert_close(layer.weight.detach(), before * 0.95)
+
+
+def test_inputs_that_are_not_finite_leave_the_basis_as_it_was():
+    model = network()
+    method = optimizer(model)
+    step(model, method)
+
+    method.renew(lambda: model(images() * float("nan")))
+    step(model, method, renew=True)
+
+    assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())

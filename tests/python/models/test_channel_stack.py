@@ -136,3 +136,18 @@ def test_gradients_reach_every_map():
 
     for features in maps:
         assert torch.equal(features.grad, torch.ones_like(features))
+
+
+@pytest.mark.parametrize("model", [RDN, CARN])
+def test_forward_derivatives_need_no_gradient_mode(model):
+    torch.manual_seed(0)
+    size = {"blocks": 2, "layers": 2, "growth": 4} if model is RDN else {}
+    network = model(scale=2, features=8, **size).eval().requires_grad_(False)
+    image, tangent = torch.rand(2, 1, 3, 6, 6)
+
+    recorded = torch.func.jvp(network, (image,), (tangent,))
+    with torch.no_grad():
+        found = torch.func.jvp(network, (image,), (tangent,))
+
+    for ours, theirs in zip(found, recorded, strict=True):
+        torch.testing.assert_close(ours, theirs)

@@ -121,3 +121,10 @@ def test_a_call_takes_few_steps_to_its_kernel(kind, mode, with_residual):
 
     assert entered[0] == "forward"
     assert len(entered) <= 8, entered
+
+
+def test_a_layer_counts_as_much_when_it_fills_a_map_that_there_is():
+    layer = FusedConv2d(8, 8, 3, padding=1).requires_grad_(False)
+    input, room = torch.randn(2, 8, 6, 7), torch.empty(2, 8, 6, 7)
+    with torch.no_grad():
+        assert _counted(lambda: layer(input, out=room)) == _counted(lambda: layer(input)) > 0

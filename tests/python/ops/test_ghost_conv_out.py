@@ -91,3 +91,83 @@ def test_it_is_refused_where_gradients_are_recorded():
     layer = _layer(FusedConv2d, 3)
     with pytest.raises(RuntimeError, match="out: found a tensor where gradients"):
         layer(torch.zeros(1, 16, 8, 8), out=torch.empty(1, CHANNELS, 8, 8))
+
+
+@pytest.mark.parametrize("layer_type", [FusedConv2d, GhostConv2d])
+def test_a_map_that_the_layer_reads_may_be_the_one_it_writes(layer_type):
+    torch.manual_seed(0)
+    layer = layer_type(16, 16, 3, padding=1).eval().requires_grad_(False)
+    # Large enough for the writing to overtake the reading.
+    image = _map(torch.channels_last, 1, 16, 200, 200)
+    expected = layer(image)
+
+    with torch.no_grad():
+        layer(image, out=image)
+
+    assert torch.equal(image, expected)
+
+
+def test_a_residual_may_be_the_map_that_is_written():
+    layer = _layer(FusedConv2d, 3)
+    image = _map(torch.channels_last, 1, 16, 40, 40)
+    sums = _map(torch.channels_last, 1, CHANNELS, 40, 40)
+    expected = layer(image, sums)
+
+    with torch.no_grad():
+        layer(image, sums, out=sums)
+
+    assert torch.equal(sums, expected)
+
+
+def test_a_residual_of_overlapping_channels_is_read_before_they_are_written():
+    layer = _layer(FusedConv2d, 3)
+    image = _map(torch.channels_last, 1, 16, 40, 40)
+    wide = _map(torch.channels_last, 1, CHANNELS + 8, 40, 40)
+    residual, room = wide[:, :CHANNELS], wide[:, 8:]
+    expected = layer(image, residual.clone(memory_format=torch.channels_last))
+
+    with torch.no_grad():
+        layer(image, residual, out=room)
+
+    assert torch.equal(room, expected)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_elements_that_share_their_place_are_refused(learned):
+    layer = _layer(GhostConv2d, 3)
+    if learned:
+        layer.learn_shifts()
+    room = torch.empty(1, CHANNELS, 1, 1).expand(1, CHANNELS, 8, 8)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="out: found strides"):
+        layer(torch.zeros(1, 16, 8, 8), out=room)
+
+
+@pytest.mark.parametrize(
+    "room",
+    [torch.empty(4, CHANNELS, 8, 8), torch.empty(1, CHANNELS, 8, 8, dtype=torch.int8)],
+    ids=["shape", "dtype"],
+)
+def test_a_map_that_does_not_fit_learned_shifts_is_refused(room):
+    layer = _layer(GhostConv2d, 3)
+    layer.learn_shifts()
+    with torch.no_grad(), pytest.raises(RuntimeError, match="out: found"):
+        layer(torch.zeros(1, 16, 8, 8), out=room)
+
+
+def test_learned_shifts_refuse_it_where_gradients_are_recorded():
+    layer = GhostConv2d(16, CHANNELS, 3, padding=1)
+    with pytest.raises(RuntimeError, match="out: found a tensor where gradients"):
+        layer(torch.zeros(1, 16, 8, 8), out=torch.empty(1, CHANNELS, 8, 8))
+
+
+def test_a_gradient_that_needs_the_values_before_notices():
+    layer = _layer(FusedConv2d, 3)
+    factor = torch.ones(1, CHANNELS, 8, 8)
+    weight = torch.ones(1, CHANNELS, 8, 8, requires_grad=True)
+    total = (weight * factor).sum()
+
+    with torch.no_grad():
+        layer(torch.zeros(1, 16, 8, 8), out=factor)
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        total.backward()

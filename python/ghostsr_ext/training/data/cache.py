@@ -65,7 +65,8 @@ def open_cached(
     """
     skip = on_unreadable == "skip"
     whole = [pair for folder in folders for pair in _pairs(folder, scale, skip)]
-    pairs = [pair.reduced(size) for size in sizes for pair in whole]
+    reduced = (_reduced(pair, size, skip) for size in sizes for pair in whole)
+    pairs = [pair for pair in reduced if pair is not None]
     cache = default_cache_folder() if cache is None else cache
     target = cache / f"pictures-{_fingerprint(pairs, scale, patch, on_unreadable)}"
     try:
@@ -95,6 +96,16 @@ def _pairs(folder: Path, scale: int, skip: bool) -> Sequence[PicturePair]:
         size = (rows - rows % scale, columns - columns % scale)
         pairs.append(PicturePair(name, scale, path, None, size))
     return pairs
+
+
+def _reduced(pair: PicturePair, size: float, skip: bool) -> PicturePair | None:
+    try:
+        return pair.reduced(size)
+    except InputError as error:
+        if not skip or pair.low_path is not None:
+            raise
+        warnings.warn(f"left out at {size:g} of its size: {error}", stacklevel=4)
+        return None
 
 
 def _fingerprint(pairs: Sequence[PicturePair], scale: int, patch: int, on_unreadable: str) -> str:

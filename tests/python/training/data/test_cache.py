@@ -146,3 +146,11 @@ def test_a_set_with_small_versions_of_its_own_is_not_reduced(pictures, tmp_path)
 def test_a_picture_that_is_too_small_once_reduced_is_named(pictures, tmp_path):
     with pytest.raises(InputError, match="too small for x2"):
         open_cached([pictures], 2, 8, tmp_path / "cache", sizes=(0.02,))
+
+
+def test_a_picture_that_is_too_small_once_reduced_is_left_out_when_asked_for(pictures, tmp_path):
+    options = {"sizes": (1.0, 0.02), "on_unreadable": "skip"}
+    with pytest.warns(UserWarning, match="left out at 0.02 of its size"):
+        store = open_cached([pictures], 2, 8, tmp_path / "cache", **options)
+
+    assert len(store) == len(open_cached([pictures], 2, 8, tmp_path / "cache"))
