@@ -107,8 +107,8 @@ def ghost_conv(
         # Each value of a residual that is replaced is read before; an input is read around it.
         read = (input,) if residual is None or residual is out else (input, residual)
         if any(is_read_while_written(out, map) for map in read):
-            result = call(_ghost_conv, input, weight, bias, source, shift, **arguments)
-            return fill_given_map(out, result)
+            apart = call(_ghost_conv, input, weight, bias, source, shift, **arguments)
+            return fill_given_map(out, apart)
         call(_ghost_conv_out, input, weight, bias, source, shift, out=out, **arguments)
         if not out.is_inference():
             torch.autograd.graph.increment_version(out)
