@@ -1,7 +1,7 @@
 """Draw a detail of a photograph as a network and its conversion enlarge it, beside each other.
 
-The photograph is of Eileen Collins by NASA, in the public domain; scikit-image brings it along. It
-is reduced by the network's scale and enlarged again.
+The photograph is "Chelsea" by Stefan van der Walt (CC0); scikit-image brings it along. It
+is reduced by the scale of the network and enlarged again.
 
     ghostsr convert realesrgan_x4plus_anime_6b.pth ghost.safetensors --affine --calibration BSD200
     python benchmarks/dense_and_ghost.py realesrgan_x4plus_anime_6b.pth ghost.safetensors \
@@ -20,9 +20,9 @@ from ghostsr_ext.imaging import imresize
 from ghostsr_ext.inference import Upscaler
 from ghostsr_ext.metrics import Protocol, compare
 from PIL import Image, ImageDraw, ImageFont
-from skimage.data import astronaut
+from skimage.data import chelsea
 
-TOP, LEFT, SIDE, ZOOM = 60, 160, 160, 2
+TOP, LEFT, SIDE, ZOOM = 60, 120, 160, 2
 MARGIN, CAPTION = 16, 64
 INK, FAINT = "#1f2328", "#656d76"
 
@@ -33,7 +33,7 @@ def main(
     output: Annotated[Path, typer.Argument(help="The picture to write.")],
 ) -> None:
     """Draw the picture, replacing an older one."""
-    photograph = np.ascontiguousarray(astronaut()[..., :3])
+    photograph = np.ascontiguousarray(chelsea()[:300, :448])
     scale = Upscaler(dense).scale
     small = imresize(photograph, 1 / scale)
     wanted = Upscaler(dense)(small)
