@@ -343,6 +343,7 @@ def main(
     limit: Annotated[float, typer.Option(help="Seconds to wait for one answer.")] = 900,
     json: JsonOutput = None,
     markdown: MarkdownOutput = None,
+    section: Annotated[str, typer.Option(help="Which section.")] = "engines",
     picture: Annotated[Path | None, typer.Option(help="Draw the ratios (.svg, .png).")] = None,
 ) -> None:
     """Measure, print tables, and write what is asked for."""
@@ -371,7 +372,7 @@ def main(
         if picture is not None:
             link = Path(os.path.relpath(picture, markdown.parent)).as_posix()
             text = f"![Ratios as bars]({link})\n\n{text}"
-        write_section(markdown, "engines", text)
+        write_section(markdown, section, text)
 
 
 if __name__ == "__main__":
