@@ -84,17 +84,29 @@ def test_ghosts_that_are_multiples_of_their_sources_are_exact_without_gains(grou
     torch.testing.assert_close(ghost(images), model(images), rtol=1e-3, atol=1e-4)
 
 
-def test_a_dark_picture_does_not_hide_who_else_reads_a_layer():
-    class Skip(Chain):
+@pytest.mark.parametrize("skips", [True, False])
+def test_a_dark_picture_hides_nothing(skips):
+    class Network(Chain):
         def forward(self, image):
             features = self.first(image)
-            return self.third(self.between(self.second(features)) + features)
+            found = self.between(self.second(features))
+            return self.third(found + features if skips else found)
 
-    model = Skip().eval()
+    model = Network().eval()
     for layer in (model.first, model.second, model.third):
         layer.bias = None
     dark = torch.zeros(1, 2, 32, 32)
     dark[..., 28:, 28:] = 1
     network = trace(model, dark)
 
-    assert find_followers(model, network, network.called, dark) == {}
+    found = find_followers(model, network, network.called, dark)
+
+    assert found == ({} if skips else {"first": "second", "second": "third"})
+
+
+def test_a_network_that_gives_zeros_tells_nothing():
+    model = Chain()
+    nn.init.zeros_(model.third.weight)
+    nn.init.zeros_(model.third.bias)
+
+    assert followers(model) == {}

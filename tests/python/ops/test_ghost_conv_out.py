@@ -119,11 +119,11 @@ def test_a_residual_may_be_the_map_that_is_written():
     assert torch.equal(sums, expected)
 
 
-def test_a_residual_of_overlapping_channels_is_read_before_they_are_written():
+def test_a_residual_of_overlapping_rows_is_read_before_they_are_written():
     layer = _layer(FusedConv2d, 3)
     image = _map(torch.channels_last, 1, 16, 40, 40)
-    wide = _map(torch.channels_last, 1, CHANNELS + 8, 40, 40)
-    residual, room = wide[:, :CHANNELS], wide[:, 8:]
+    tall = _map(torch.channels_last, 1, CHANNELS, 41, 40)
+    residual, room = tall[:, :, :40], tall[:, :, 1:]
     expected = layer(image, residual.clone(memory_format=torch.channels_last))
 
     with torch.no_grad():
@@ -162,12 +162,13 @@ def test_learned_shifts_refuse_it_where_gradients_are_recorded():
 
 def test_a_gradient_that_needs_the_values_before_notices():
     layer = _layer(FusedConv2d, 3)
-    factor = torch.ones(1, CHANNELS, 8, 8)
-    weight = torch.ones(1, CHANNELS, 8, 8, requires_grad=True)
+    # Contiguous maps are filled by torch's copy, which tells autograd itself.
+    factor = torch.ones(1, CHANNELS, 20, 20).to(memory_format=torch.channels_last)
+    weight = torch.ones(1, CHANNELS, 20, 20, requires_grad=True)
     total = (weight * factor).sum()
 
     with torch.no_grad():
-        layer(torch.zeros(1, 16, 8, 8), out=factor)
+        layer(_map(torch.channels_last, 1, 16, 20, 20), out=factor)
 
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         total.backward()
