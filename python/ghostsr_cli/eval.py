@@ -129,23 +129,15 @@ def _plan(
     tasks = []
     for model in models:
         network = load_model(model)
-        for served in _scales(model, network, scale):
+        served_scales = (
+            network.scales if scale is None else [network.served_scale(scale, f"{model}, scale")]
+        )
+        for served in served_scales:
             protocol = _protocol(network, served, given)
             for pictures in sets:
                 pictures.pairs(served)
                 tasks.append(_Evaluation(model, network, pictures, served, protocol))
     return tasks
-
-
-def _scales(model: str, network: SRModel, scale: int | None) -> tuple[int, ...]:
-    from ghostsr_ext.errors import InputError
-
-    if scale is None:
-        return network.scales
-    if scale not in network.scales:
-        served = ", ".join(f"x{served}" for served in network.scales)
-        raise InputError(f"{model}: serves {served}, not x{scale}")
-    return (scale,)
 
 
 def _protocol(network: SRModel, scale: int, given: dict[str, Any]) -> Protocol:

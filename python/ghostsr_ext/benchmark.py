@@ -326,9 +326,7 @@ def _candidates(
 ) -> dict[str, _Candidate]:
     candidates: dict[str, _Candidate] = {}
     for name, model in models.items():
-        if scale not in model.scales:
-            served = ", ".join(f"x{served}" for served in model.scales)
-            raise InputError(f"{name}: serves {served}, not x{scale}")
+        model.served_scale(scale, f"{name}, scale")
         image = _input(model, scale, size, batch).to(device, dtype)
         image = image.contiguous(memory_format=torch.channels_last)
         if plain_torch and not candidates:

@@ -54,10 +54,7 @@ def convolution_paths(
     """
     if len(hr_size) != 2 or any(not isinstance(size, int) or size < 1 for size in hr_size):
         raise InputError(f"hr_size: got {hr_size!r}, allowed are a height and a width from 1")
-    scale = model.scale if scale is None else scale
-    if scale not in model.scales:
-        served = ", ".join(f"x{one}" for one in model.scales)
-        raise InputError(f"scale: got {scale}, this network serves {served}")
+    scale = model.served_scale(scale)
     enlargement = 1 if model.input_upscaled else scale
     height, width = (math.ceil(size / enlargement) for size in hr_size)
     paths: dict[str, LayerPath] = {}

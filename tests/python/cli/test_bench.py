@@ -76,7 +76,7 @@ def test_psnr_is_measured_on_a_data_set(folder):
     [
         (["large.safetensors", "large.safetensors"], r"MODEL: found large\.safetensors twice"),
         (["gone.safetensors"], r"model gone\.safetensors: does not exist"),
-        (["large.safetensors", "--scale", "3"], "serves x2, not x3"),
+        (["large.safetensors", "--scale", "3"], "scale: found 3; this network serves x2"),
     ],
 )
 def test_wrong_arguments_are_one_clear_error(folder, arguments, message):

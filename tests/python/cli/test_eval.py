@@ -119,7 +119,10 @@ def test_self_ensemble_tile_and_dtype_are_passed_on(folder):
     [
         (["gone.pth", "--data", "a"], "gone.pth"),
         (["small.safetensors", "--data", "gone"], "gone: is not a folder"),
-        (["small.safetensors", "--data", "a", "--scale", "3"], "serves x2, not x3"),
+        (
+            ["small.safetensors", "--data", "a", "--scale", "3"],
+            "scale: found 3; this network serves x2",
+        ),
         (["small.safetensors", "--data", "a", "--device", "tpu"], "--device: found 'tpu'"),
         (["small.safetensors", "--data", "a", "--device", "cuda:99"], "--device: found 'cuda:99'"),
         (["small.safetensors", "--data", "a", "--json", "a"], "output a: cannot be written"),

@@ -204,7 +204,7 @@ def test_ranks_that_torchrun_did_not_set_do_not_count(folder, monkeypatch):
     ("arguments", "message"),
     [
         (["gone.png"], r"gone\.png: does not exist"),
-        (["shots/0.png", "--scale", "3"], "scale: 3; this network serves x2"),
+        (["shots/0.png", "--scale", "3"], "scale: found 3; this network serves x2"),
         (["shots/0.png", "--tile", "0"], "--tile: found '0'"),
         (["shots/0.png", "--memory", "much"], "--memory much: must be a size"),
         (["shots/0.png", "--shard", "3/2"], "--shard 3/2: must be i/n"),
