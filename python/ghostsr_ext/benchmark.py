@@ -147,7 +147,8 @@ class Comparison:
     def conditions(self) -> str:
         """What the numbers hold for, in one line."""
         rows, columns = self.size
-        device = f"{self.device}, {self.threads} threads" if self.device == "cpu" else self.device
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        device = f"{self.device}, {threads}" if self.device == "cpu" else self.device
         return (
             f"x{self.scale} from {columns}x{rows}, batch {self.batch}, {self.dtype}, {device} "
             f"({self.environment['processor']}), torch {self.environment['torch']}; "
