@@ -215,7 +215,7 @@ def select_shift(logits: Tensor, noise: Tensor | None, tau: float, ghosts: int) 
         logits: z, [G, K] or [1, K].
         noise: Optional Gumbel noise of the same shape.
         tau: Temperature, positive.
-        ghosts: G.
+        ghosts: Number of ghost channels, G.
 
     Returns:
         int64 table [G, 2] of (dy, dx).

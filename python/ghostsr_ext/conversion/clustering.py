@@ -70,8 +70,8 @@ class ShiftKernel:
         scaled: Whether ghosts have gains, positive ones, but inherit the bias, multiplied.
 
     Attributes:
-        channels: C.
-        candidates: K.
+        channels: Number of channels, C.
+        candidates: Number of shifts that a ghost may have, K.
         q: Q, [C, K, C, K].
         energy: What there is to explain of each channel, [C].
         inside: Part of the positions at which each shift reads the map, [K].

@@ -45,15 +45,15 @@ def write_report(
     """Measure networks and write one HTML page that needs nothing beside it.
 
     Args:
-        path: The page.
+        path: The HTML file to write.
         models: The networks by name: the dense parent, the network converted from it, and others
             to compare.
         pictures: A benchmark set.
         scale: A scale of all networks; None for the parent's.
         layer: The dense layer whose feature maps are shown; None for a middle one.
         size: Rows and columns of the small picture whose time is taken.
-        repeats: Runs to time.
-        device: Where to run.
+        repeats: How many runs are timed.
+        device: Where PSNR and time are measured.
         picture_folder: Where to write the pictures as PNG files, too; None for nowhere.
         overwrite: Whether existing files may be replaced.
         progress: Called before each step.
