@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ghostsr_cli.options import Device, short_names, torch_device
+from ghostsr_cli.output import say
 
 
 def demo_command(
@@ -37,4 +38,6 @@ def demo_command(
         if models
         else default_models()
     )
-    launch_demo(create_demo(chosen, device=str(torch_device(device))), port=port)
+    page = create_demo(chosen, device=str(torch_device(device)))
+    say(f"open {launch_demo(page, port=port)} in a browser; Ctrl-C ends the demo")
+    page.block_thread()
