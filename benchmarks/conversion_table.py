@@ -33,7 +33,7 @@ from ghostsr_ext.evaluation import evaluate
 from ghostsr_ext.imaging import picture_files, read_image
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.profiling import cost
-from measuring import conditions, markdown_table, write_json, write_section
+from measuring import conditions, markdown_table, publish, write_json
 
 DEFAULT_DATA = Path(os.environ.get("GHOSTSR_DATA", "../shared/data"))
 
@@ -313,9 +313,7 @@ def main(
     text = (
         f"{table(kept)}\n{agreement_table(kept)}\n{conditions_line(threads)}\n\n{unmeasured(kept)}"
     )
-    print(text)
-    if output is not None:
-        write_section(output, "conversions", text)
+    publish(text, "conversions", output)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ import typer
 from measuring import (
     MarkdownOutput,
     Rounds,
+    Threads,
     conditions,
     markdown_table,
-    write_section,
+    publish,
 )
 from plain_networks import make_network, usual_size
 from torch.profiler import ProfilerActivity, profile
@@ -59,7 +60,7 @@ def main(
         int, typer.Option(help="Height and width of the small picture; 0: the network's usual one.")
     ] = 0,
     rounds: Rounds = 5,
-    threads: Annotated[int, typer.Option(help="Of torch.")] = 1,
+    threads: Threads = 1,
     markdown: MarkdownOutput = None,
     section: Annotated[str, typer.Option(help="Which section.")] = "operator_shares",
 ) -> None:
@@ -87,9 +88,7 @@ def main(
         f"({surroundings['processor']}), float32, torch {surroundings['torch']}; the sum of "
         f"{rounds} runs, load average {surroundings['load']} at the start.\n"
     )
-    print(text)
-    if markdown is not None:
-        write_section(markdown, section, text)
+    publish(text, section, markdown)
 
 
 if __name__ == "__main__":

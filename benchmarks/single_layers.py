@@ -15,7 +15,6 @@ import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -24,13 +23,17 @@ from ghostsr_ext import ops
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
 from measuring import (
     Clock,
+    ClockOption,
+    JsonOutput,
+    MarkdownOutput,
+    Rounds,
+    Threads,
     conditions,
     conditions_text,
     markdown_table,
+    publish,
     ratio,
     run_interleaved,
-    write_json,
-    write_section,
 )
 from torch import Tensor, nn
 
@@ -259,11 +262,11 @@ def main(
     what: Annotated[str, typer.Option(help="Tables, separated by commas.")] = ",".join(
         MEASUREMENTS
     ),
-    rounds: Annotated[int, typer.Option(help="Runs of every candidate.")] = 15,
-    threads: Annotated[int, typer.Option(help="Of torch.")] = 1,
-    clock: Annotated[Clock, typer.Option(help="What a run is timed by.")] = Clock.PROCESSOR,
-    json: Annotated[Path | None, typer.Option(help="Write everything here.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Replace a section of this page.")] = None,
+    rounds: Rounds = 15,
+    threads: Threads = 1,
+    clock: ClockOption = Clock.PROCESSOR,
+    json: JsonOutput = None,
+    markdown: MarkdownOutput = None,
     section: Annotated[str, typer.Option(help="Which section.")] = "single_layers",
 ) -> None:
     """Measure, print the tables, and write what is asked for."""
@@ -274,11 +277,7 @@ def main(
         f"{report(measured)}\nThe first column's fastest call in microseconds, then times beside "
         f"it: median (quartiles). {conditions_text(surroundings)}\n"
     )
-    print(text)
-    if json is not None:
-        write_json(json, {"conditions": surroundings, "tables": measured})
-    if markdown is not None:
-        write_section(markdown, section, text)
+    publish(text, section, markdown, json, {"conditions": surroundings, "tables": measured})
 
 
 if __name__ == "__main__":

@@ -40,10 +40,9 @@ from measuring import (
     conditions,
     conditions_text,
     markdown_table,
+    publish,
     ratio,
     run_interleaved,
-    write_json,
-    write_section,
 )
 from torch import Tensor, nn
 from torch.optim.optimizer import (
@@ -238,11 +237,13 @@ def main(
     surroundings = conditions(rounds, threads, clock)
     measured = [measure(config, rounds, clock) for config in configs]
     text = f"{report(measured)}\n{conditions_text(surroundings)}\n"
-    print(text)
-    if json is not None:
-        write_json(json, {"conditions": surroundings, "configurations": measured})
-    if markdown is not None:
-        write_section(markdown, "train_network", text)
+    publish(
+        text,
+        "train_network",
+        markdown,
+        json,
+        {"conditions": surroundings, "configurations": measured},
+    )
 
 
 if __name__ == "__main__":

@@ -45,19 +45,26 @@ def evaluate_command(
         typer.Option(
             metavar="DIR",
             help="A benchmark set: HR with LR_bicubic/X2, DIV2K_valid_HR with "
-            "DIV2K_valid_LR_bicubic/X2, or a folder of pictures. May be given several times.",
+            "DIV2K_valid_LR_bicubic/X2, or a folder of pictures; samples for two photographs. May "
+            "be given several times.",
         ),
     ],
     scale: Annotated[
         int | None,
         typer.Option(
-            min=1, help="How many times to enlarge; by default each scale that a network has."
+            min=1,
+            metavar="N",
+            help="How many times to enlarge; by default each scale that a network has.",
         ),
     ] = None,
     json_path: JsonFile = None,
     overwrite: Overwrite = False,
     self_ensemble: Annotated[
-        bool, typer.Option("--self-ensemble", help="Average over eight flips and turns.")
+        bool,
+        typer.Option(
+            "--self-ensemble",
+            help="Average over eight flips and turns, which takes eight times as long.",
+        ),
     ] = False,
     tile: Tile = "auto",
     device: Device = "auto",
@@ -75,7 +82,11 @@ def evaluate_command(
     crop_border: Annotated[
         int | None,
         typer.Option(
-            "--crop-border", "--shave", min=0, help="Pixels to leave out along each edge."
+            "--crop-border",
+            "--shave",
+            min=0,
+            metavar="PIXELS",
+            help="Width of the border of the enlarged picture that is left out.",
         ),
     ] = None,
     low: Annotated[
@@ -88,8 +99,7 @@ def evaluate_command(
     """Measure PSNR and SSIM on benchmark sets.
 
     Without --channel, --y, --crop-border and --low, each network is measured as its own paper
-    does it.
-    The protocol is stored with the numbers.
+    does it. The protocol is stored with the numbers.
     """
     check_output(json_path, overwrite)
     options = {

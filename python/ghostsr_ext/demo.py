@@ -90,8 +90,8 @@ def create_demo(models: Mapping[str, Path], *, device: str = "cpu") -> Any:
     return page
 
 
-def launch_demo(page: Any, *, port: int | None = None, block: bool = True) -> str:
-    """Serve the page to this machine alone.
+def launch_demo(page: Any, *, port: int | None = None) -> str:
+    """Serve the page to this machine alone, from a thread; ``page.block_thread()`` waits for it.
 
     Requests are answered that name this machine as ``127.0.0.1`` or ``localhost``: a page of
     another site, whose name is made to point here, gets nothing.
@@ -99,7 +99,6 @@ def launch_demo(page: Any, *, port: int | None = None, block: bool = True) -> st
     Args:
         page: What :func:`create_demo` returned.
         port: The port; None for a free one.
-        block: Whether to serve until interrupted; else return at once.
 
     Returns:
         The address.
@@ -116,8 +115,8 @@ def launch_demo(page: Any, *, port: int | None = None, block: bool = True) -> st
             server_name="127.0.0.1",
             server_port=port,
             share=False,
-            quiet=not block,
-            prevent_thread_lock=not block,
+            quiet=True,
+            prevent_thread_lock=True,
             max_file_size=MAX_FILE_SIZE,
             footer_links=[],
             app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS)]},

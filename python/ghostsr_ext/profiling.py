@@ -177,27 +177,17 @@ def cost(
     )
 
 
-def describe(
-    model: SRModel, hr_size: tuple[int, int] = (720, 1280), *, scale: int | None = None
-) -> dict[str, Any]:
+def describe(model: SRModel) -> dict[str, Any]:
     """Return what a network is and costs, as a JSON-able dictionary.
 
     Its entries are ``architecture``, ``hyperparameters``, ``scales``, ``value_range``, ``color``,
     ``input_upscaled``, ``receptive_field`` (a radius, see ``SRModel.receptive_field``),
     ``ghost_layers`` (number), ``convolutions`` (number), ``cost`` (see ``Cost.to_json``),
     ``origin`` and ``metadata``.
-
-    Args:
-        model: The network.
-        hr_size: Height and width of the upscaled picture that multiply-adds are counted for.
-        scale: The scale that they are counted for; None for ``model.scale``.
-
-    Raises:
-        InputError: A size or the scale is out of its domain.
     """
     hyperparameters = dict(model.config)
     architecture = hyperparameters.pop("architecture")
-    total = cost(model, hr_size, scale=scale)
+    total = cost(model)
     return {
         "architecture": architecture,
         "hyperparameters": hyperparameters,

@@ -32,7 +32,7 @@ RNG = np.random.default_rng(0)
 def served(tmp_path_factory):
     """The address of a page with the networks of the package."""
     page = create_demo(default_models())
-    yield launch_demo(page, block=False)
+    yield launch_demo(page)
     page.close()
 
 
@@ -165,16 +165,6 @@ def test_only_the_names_of_this_machine_are_answered(served, path, host, answere
         assert (response.status, content) == (400, b"Invalid host header")
 
 
-SERVER = """
-import sys, time
-from pathlib import Path
-from ghostsr_ext.demo import create_demo, launch_demo
-address = launch_demo(create_demo({"dense": Path(sys.argv[1])}), block=False)
-print(address, flush=True)
-time.sleep(600)
-"""
-
-
 @pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
 @pytest.mark.parametrize(
     "number",
@@ -190,14 +180,19 @@ def test_uploads_are_removed_when_the_demo_ends(tmp_path, number):
     temporary.mkdir()
     save_model(EDSR(scale=2, blocks=1, features=4), model)
     server = subprocess.Popen(
-        [sys.executable, "-c", SERVER, model],
+        [sys.executable, "-m", "ghostsr_cli", "demo", model],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "TMPDIR": str(temporary), "GRADIO_TEMP_DIR": ""},
+        env={
+            **os.environ,
+            "TMPDIR": str(temporary),
+            "GRADIO_TEMP_DIR": "",
+            "PYTHONUNBUFFERED": "1",
+        },
     )
     try:
-        address = server.stdout.readline().strip()
+        _, address, *_ = server.stdout.readline().split()
         boundary = "----boundary"
         body = (
             f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n'

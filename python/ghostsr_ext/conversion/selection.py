@@ -76,7 +76,7 @@ class Rules:
     """When a ghost cannot be right or saves next to nothing.
 
     Attributes:
-        max_shift: d.
+        max_shift: Largest shift d in pixels.
         macs: Multiply-adds of each layer of the network, by its name.
         inputs: How many times the example's output positions a fit has; None without a fit.
     """

@@ -44,7 +44,7 @@ class StepResult:
 
     Attributes:
         loss: The minimised sum, mean over the batch and the processes.
-        gradient_norm: Before clipping.
+        gradient_norm: Euclidean norm of all gradients before they are clipped.
         usable: Whether both are finite: 1 or 0. Where it is 0 the weights were left as they are,
             unless the step was of fp16, whose scaler leaves out steps of its own.
     """
@@ -67,7 +67,7 @@ class Trainer:
     Attributes:
         model: The network.
         teacher: Who gives the wanted output, or None.
-        step: Steps done.
+        step: Number of steps done.
     """
 
     def __init__(

@@ -3,9 +3,10 @@ import json
 import numpy as np
 import pytest
 import typer
+from command_line import invoke
 from ghostsr_cli.bench import bench_command
 from ghostsr_ext.checkpoints import save_model
-from ghostsr_ext.errors import GhostsrError, InputError
+from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import write_image
 from ghostsr_ext.models.edsr import EDSR
 from typer.testing import CliRunner
@@ -21,13 +22,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(*arguments):
-    app = typer.Typer()
-    app.command()(bench_command)
     quick = ("--size", "12x8", "--repeats", "2")
-    result = CliRunner().invoke(app, [*arguments, *quick])
-    if isinstance(result.exception, GhostsrError):
-        raise result.exception
-    return result
+    return invoke(bench_command, *arguments, *quick)
 
 
 def test_networks_are_told_side_by_side(folder):
