@@ -17,7 +17,7 @@ TEST = .venv-test/bin
 DOCS = .venv-docs/bin
 GPU = .venv-cuda/bin
 
-.PHONY: demo docs test test-install lint test-native test-aarch64 test-sanitizers test-python bench cuda-install gpu \
+.PHONY: demo docs test test-install lint tidy test-native test-aarch64 test-sanitizers test-python bench cuda-install gpu \
   gpu-present test-gpu bench-gpu clean
 
 demo:
@@ -47,6 +47,12 @@ lint:
 	$(TEST)/ruff format --check .
 	$(TEST)/mypy
 	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs $(TEST)/clang-format --dry-run -Werror
+
+# Static checks of the C++ files of the processor, listed in .clang-tidy; kernels are checked at each SIMD level.
+tidy:
+	PATH="$(CURDIR)/$(TEST):$$PATH" cmake -S . -B build/tidy -G Ninja -DGHOSTSR_CUDA=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON \
+	  -DPython_EXECUTABLE="$(CURDIR)/$(TEST)/python" -Dpybind11_DIR="$$($(TEST)/python -m pybind11 --cmakedir)"
+	git ls-files 'cpp/*.cpp' | xargs -P 2 -n 4 $(TEST)/clang-tidy -p build/tidy --quiet
 
 # Needs GoogleTest (Debian: libgtest-dev).
 test-native:

@@ -26,7 +26,7 @@ from ghostsr_ext.nn import ghost_layers
 from ghostsr_ext.profiling import cost
 from ghostsr_ext.training import config_from_values, train
 from ghostsr_ext.training.run_folder import RunFolder
-from measuring import markdown_table, write_section
+from measuring import markdown_table, publish
 
 DEFAULT_DATA = Path(os.environ.get("GHOSTSR_DATA", "../shared/data"))
 
@@ -209,9 +209,7 @@ def main(
         f"{table(dense, rows)}\n{weights.name}, dense {dense:.3f} dB; {steps} steps each, "
         f"torch {torch.__version__}."
     )
-    print(text)
-    if output is not None:
-        write_section(output, "ablation", text)
+    publish(text, "ablation", output)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from ghostsr_ext.evaluation import evaluate
 from ghostsr_ext.imaging import picture_files, read_image
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.profiling import cost
-from measuring import conditions, markdown_table, write_json, write_section
+from measuring import conditions, markdown_table, publish, write_json
 
 DEFAULT_DATA = Path(os.environ.get("GHOSTSR_DATA", "../shared/data"))
 
@@ -63,12 +63,14 @@ class Arm:
         arguments: Of ``convert``.
         pictures: Whether it calibrates on pictures.
         only: The files that it is for; None for all.
+        shared_out: Whether each layer has a ratio of its own, at the multiply-adds of ratio 0.5.
     """
 
     label: str
     arguments: dict[str, Any] = field(default_factory=dict)
     pictures: bool = False
     only: tuple[str, ...] | None = None
+    shared_out: bool = False
 
     def is_for(self, file: str) -> bool:
         """Whether it is measured on a network; those of ``INVENTING`` have their own ways only."""
@@ -103,6 +105,13 @@ ARMS = (
         {**GAINS, "polish_steps": 2000},
         pictures=True,
         only=(FIRST,),
+    ),
+    Arm(
+        "calibrated, gain and bias, a ratio for each layer",
+        GAINS,
+        pictures=True,
+        only=(*EDSRS, "carn_x2.pth", *INVENTING),
+        shared_out=True,
     ),
     Arm("pruned, equal MACs", {"method": "prune"}, pictures=True, only=(*NETWORKS, *INVENTING)),
     Arm("depthwise ghosts, equal MACs", {"ghost_op": "depthwise"}, pictures=True, only=EDSRS),
@@ -165,9 +174,14 @@ def agreement(model: SRModel, dense: SRModel, folder: Path) -> float:
 def run(dense: SRModel, arm: Arm, data: Path, kodak: bool) -> dict[str, Any]:
     """Convert and measure."""
     calibration = data / "BSD200" if arm.pictures else None
+    arguments = dict(arm.arguments)
+    if arm.shared_out:
+        uniform, _ = convert(dense, method="kmeans")
+        scale = dense.scales[0]
+        arguments["target_macs"] = cost(uniform, scale=scale).macs / cost(dense, scale=scale).macs
     wall, processor = time.perf_counter(), time.process_time()
     try:
-        ghost, report = convert(dense, calibration=calibration, **arm.arguments)
+        ghost, report = convert(dense, calibration=calibration, **arguments)
     except InputError as error:
         return {"refused": str(error)}
     return {
@@ -299,9 +313,7 @@ def main(
     text = (
         f"{table(kept)}\n{agreement_table(kept)}\n{conditions_line(threads)}\n\n{unmeasured(kept)}"
     )
-    print(text)
-    if output is not None:
-        write_section(output, "conversions", text)
+    publish(text, "conversions", output)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from measuring import MarkdownOutput, markdown_table, write_section
+from measuring import MarkdownOutput, markdown_table, publish
 
 THREADS = 256
 RESERVED_BYTES = 1024
@@ -226,9 +226,7 @@ def main(
         raise SystemExit(f"{library}: holds no kernels")
     plain_names(kernels)
     text = table(kernels)
-    print(text)
-    if markdown is not None:
-        write_section(markdown, "kernels", text)
+    publish(text, "kernels", markdown)
     broken = failures(kernels)
     for line in broken:
         print(line, file=sys.stderr)

@@ -22,7 +22,7 @@ from ghostsr_ext.checkpoints import load_model
 from ghostsr_ext.datasets import open_picture_set
 from ghostsr_ext.evaluation import evaluate
 from ghostsr_ext.training.run_folder import RunFolder
-from measuring import markdown_table, write_section
+from measuring import markdown_table, publish
 
 # How far a logit can move before shifts are frozen; random ones start within 1/3 of zero.
 _REACH_FROM_RANDOM = 3.0
@@ -121,9 +121,7 @@ def main(
         f"{markdown_table(rows)}\n{weights.name}, dense {dense:.3f} dB; {steps} steps each, "
         f"seeds {', '.join(str(number) for number in seeds)}, torch {torch.__version__}."
     )
-    print(text)
-    if output is not None:
-        write_section(output, "learned shifts", text)
+    publish(text, "learned shifts", output)
 
 
 if __name__ == "__main__":

@@ -147,6 +147,21 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
+def publish(
+    text: str,
+    section: str,
+    markdown: Path | None,
+    json_file: Path | None = None,
+    content: Any = None,
+) -> None:
+    """Print a measurement; replace ``section`` of a page and write all values where asked for."""
+    print(text)
+    if json_file is not None:
+        write_json(json_file, content)
+    if markdown is not None:
+        write_section(markdown, section, text)
+
+
 def write_section(path: Path, name: str, text: str) -> None:
     """Replace what stands between the markers of section ``name`` in a Markdown page.
 

@@ -28,10 +28,9 @@ from measuring import (
     conditions,
     conditions_text,
     markdown_table,
+    publish,
     ratio,
     run_interleaved,
-    write_json,
-    write_section,
 )
 from plain_networks import PlainNetwork, make_network, usual_size
 from torch import Tensor, nn
@@ -136,11 +135,7 @@ def main(
         f"{report(networks)}\nTime beside the dense network in torch, channels last: median "
         f"(quartiles), fastest. {conditions_text(surroundings)}\n"
     )
-    print(text)
-    if json is not None:
-        write_json(json, {"conditions": surroundings, "networks": networks})
-    if markdown is not None:
-        write_section(markdown, section, text)
+    publish(text, section, markdown, json, {"conditions": surroundings, "networks": networks})
 
 
 if __name__ == "__main__":

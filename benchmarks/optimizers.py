@@ -25,7 +25,7 @@ from ghostsr_ext.datasets import open_picture_set
 from ghostsr_ext.evaluation import evaluate
 from ghostsr_ext.training import config_from_values, train
 from ghostsr_ext.training.run_folder import RunFolder
-from measuring import markdown_table, write_section
+from measuring import markdown_table, publish
 
 _NEVER = 10**6
 
@@ -180,9 +180,7 @@ def main(
         f"{markdown_table(rows)}\nSet5, Y, dB; {steps} steps of 16 patches of 24x24, seeds "
         f"{', '.join(str(number) for number in seeds)}, torch {torch.__version__}."
     )
-    print(text)
-    if output is not None:
-        write_section(output, "optimisers", text)
+    publish(text, "optimisers", output)
 
 
 if __name__ == "__main__":

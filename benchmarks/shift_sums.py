@@ -47,7 +47,7 @@ from ghostsr_ext.datasets import open_picture_set
 from ghostsr_ext.evaluation import evaluate
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d, convolution_arguments
-from measuring import Clock, markdown_table, ratio, run_interleaved, write_json, write_section
+from measuring import Clock, markdown_table, publish, ratio, run_interleaved, write_json
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -451,9 +451,7 @@ def main(
             found["times"] = layer_times(dense.config["features"], _SIDE, rounds)
             write_json(rows, kept)
     text = table(kept)
-    print(text)
-    if markdown is not None:
-        write_section(markdown, "shift sums", text)
+    publish(text, "shift sums", markdown)
 
 
 if __name__ == "__main__":

@@ -30,10 +30,9 @@ from measuring import (
     conditions,
     conditions_text,
     markdown_table,
+    publish,
     ratio,
     run_interleaved,
-    write_json,
-    write_section,
 )
 from torch import Tensor, nn
 from torch.nn import functional
@@ -229,11 +228,7 @@ def main(
         report(layers) + f"\nBatch {batch}, {size}x{size}, channels last; dense is 1. "
         f"{conditions_text(surroundings)}\n"
     )
-    print(text)
-    if json is not None:
-        write_json(json, {"conditions": surroundings, "layers": layers})
-    if markdown is not None:
-        write_section(markdown, "train_step", text)
+    publish(text, "train_step", markdown, json, {"conditions": surroundings, "layers": layers})
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -126,7 +127,7 @@ void select_candidate(const double* logits, const double* noise, double tau, int
 void selection_gradient(const double* logits, const double* noise, double tau, const double* scores,
                         int64_t candidates, double* gradient) {
   std::vector<double> probability(candidates);
-  double largest = -INFINITY;
+  double largest = -std::numeric_limits<double>::infinity();
   for (int64_t index = 0; index < candidates; ++index) {
     probability[index] = perturbed(logits, noise, tau, index);
     largest = std::max(largest, probability[index]);

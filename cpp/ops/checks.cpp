@@ -159,7 +159,7 @@ void check_convolution(const Tensor& input, const Tensor& weight, const Optional
 
 IntList convolved_size(const Tensor& input, const Tensor& weight, const ConvolutionGeometry& geometry) {
   IntList size;
-  for (size_t axis = 0; axis < 2; ++axis) {
+  for (int64_t axis = 0; axis < 2; ++axis) {
     const int64_t extent = geometry.dilation[axis] * (weight.size(2 + axis) - 1) + 1;
     size.push_back((input.size(2 + axis) + 2 * geometry.padding[axis] - extent) / geometry.stride[axis] + 1);
   }

@@ -9,6 +9,7 @@ import typer
 
 from ghostsr_cli.options import (
     MODEL_HELP,
+    SET_HELP,
     Device,
     Dtype,
     JsonFile,
@@ -32,20 +33,22 @@ if TYPE_CHECKING:
 def bench_command(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL", help=f"{MODEL_HELP} The others are compared with it."),
+        typer.Argument(metavar="MODEL", help=f"{MODEL_HELP} Others are compared with the first."),
     ],
     size: Size = "320x180",
     scale: Annotated[
         int | None,
-        typer.Option(min=1, help="How many times to enlarge; by default the first network's."),
+        typer.Option(
+            min=1, metavar="N", help="How many times to enlarge; by default the first network's."
+        ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="How many pictures at a time.")] = 1,
+    batch: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many pictures are computed at a time.")
+    ] = 1,
     repeats: Repeats = 10,
     data: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="A benchmark set as `ghostsr eval` takes it, to measure PSNR too."
-        ),
+        typer.Option(metavar="DIR", help=f"{SET_HELP}, to measure PSNR too."),
     ] = None,
     plain_torch: Annotated[
         bool,
@@ -62,8 +65,8 @@ def bench_command(
     """Measure cost, time, memory and PSNR side by side.
 
     The first row is the first network without this package: the same weights in torch's own
-    operators. Its time is what the speed of the other rows is told beside. All runs are
-    interleaved, so that a busy machine is unfair to none of the rows.
+    operators. The speed of the other rows is relative to it. The runs of all rows take turns, so
+    that other work on the machine disturbs all of them alike.
     """
     from ghostsr_ext.benchmark import compare_networks
 

@@ -19,7 +19,11 @@ def convert_command(
     model: Annotated[str, typer.Argument(metavar="IN", help=MODEL_HELP)],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to write.")],
     ratio: Annotated[
-        float, typer.Option(help="Part of each layer's channels made by shifting, in [0, 1).")
+        float,
+        typer.Option(
+            metavar="PART",
+            help="Part of each layer's channels that is made by shifting, in [0, 1).",
+        ),
     ] = 0.5,
     method: Annotated[
         str | None,
@@ -35,8 +39,8 @@ def convert_command(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="A folder of pictures of any kind, with those in the folders inside; 40 or more "
-            "are best.",
+            help="A folder of pictures of any kind, those in the folders inside included; 40 or "
+            "more are best.",
         ),
     ] = None,
     layers: Annotated[
@@ -44,7 +48,7 @@ def convert_command(
         typer.Option(
             metavar="PATTERN",
             help="Layers to convert, such as 'body.*.conv2'; may be given several times. "
-            "By default those that the papers convert.",
+            "By default those that the GhostSR paper converts.",
         ),
     ] = None,
     unsuitable: Annotated[
@@ -54,7 +58,7 @@ def convert_command(
             "maps, or that would save next to nothing.",
         ),
     ] = "leave",
-    max_shift: Annotated[int, typer.Option(help="Largest shift in pixels, 0 to 7.")] = 1,
+    max_shift: Annotated[int, typer.Option(metavar="PIXELS", help="Largest shift, 0 to 7.")] = 1,
     shift_scope: Annotated[
         Literal["channel", "layer"],
         typer.Option(help="Whether each ghost or each layer has a shift of its own."),
@@ -63,22 +67,23 @@ def convert_command(
         float | None,
         typer.Option(
             metavar="PART",
-            help="Instead of one ratio: part of the network's multiply-adds to keep, in (0, 1); "
-            "layers get ratios by their measured sensitivity. Needs --calibration.",
+            help="Instead of one ratio: the part of the network's multiply-adds to keep, in (0, "
+            "1). Layers that can spare more channels get higher ratios. Needs --calibration.",
         ),
     ] = None,
     max_drop: Annotated[
         float | None,
         typer.Option(
             metavar="DB",
-            help="Instead of one ratio: PSNR that may be lost on the calibration pictures.",
+            help="Instead of one ratio: the PSNR that may be lost on the calibration pictures, in "
+            "dB.",
         ),
     ] = None,
     polish: Annotated[
         float | None,
         typer.Option(
             metavar="MINUTES",
-            help="Then train on the pictures for so many minutes, to give the dense network's "
+            help="Train for so many minutes more on the pictures, towards the dense network's "
             "output; 0 also leaves out the short training that ends a calibration.",
             min=0,
         ),
@@ -93,13 +98,16 @@ def convert_command(
         ),
     ] = None,
     affine: Annotated[
-        bool, typer.Option("--affine", help="Give ghosts a gain and a bias; not in the paper.")
+        bool,
+        typer.Option(
+            "--affine", help="Give each ghost a gain and a bias, which the paper's have not."
+        ),
     ] = False,
     ghost_op: Annotated[
         Literal["shift", "depthwise"],
         typer.Option(help="depthwise: GhostNet's convolutions in place of shifts, for comparison."),
     ] = "shift",
-    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of all random choices.")] = 0,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the report here, as JSON.")
     ] = None,

@@ -45,19 +45,26 @@ def evaluate_command(
         typer.Option(
             metavar="DIR",
             help="A benchmark set: HR with LR_bicubic/X2, DIV2K_valid_HR with "
-            "DIV2K_valid_LR_bicubic/X2, or a folder of pictures. May be given several times.",
+            "DIV2K_valid_LR_bicubic/X2, or a folder of pictures; samples for two photographs. May "
+            "be given several times.",
         ),
     ],
     scale: Annotated[
         int | None,
         typer.Option(
-            min=1, help="How many times to enlarge; by default each scale that a network has."
+            min=1,
+            metavar="N",
+            help="How many times to enlarge; by default each scale that a network has.",
         ),
     ] = None,
     json_path: JsonFile = None,
     overwrite: Overwrite = False,
     self_ensemble: Annotated[
-        bool, typer.Option("--self-ensemble", help="Average over eight flips and turns.")
+        bool,
+        typer.Option(
+            "--self-ensemble",
+            help="Average over eight flips and turns, which takes eight times as long.",
+        ),
     ] = False,
     tile: Tile = "auto",
     device: Device = "auto",
@@ -75,7 +82,11 @@ def evaluate_command(
     crop_border: Annotated[
         int | None,
         typer.Option(
-            "--crop-border", "--shave", min=0, help="Pixels to leave out along each edge."
+            "--crop-border",
+            "--shave",
+            min=0,
+            metavar="PIXELS",
+            help="Width of the border of the enlarged picture that is left out.",
         ),
     ] = None,
     low: Annotated[
@@ -88,8 +99,7 @@ def evaluate_command(
     """Measure PSNR and SSIM on benchmark sets.
 
     Without --channel, --y, --crop-border and --low, each network is measured as its own paper
-    does it.
-    The protocol is stored with the numbers.
+    does it. The protocol is stored with the numbers.
     """
     check_output(json_path, overwrite)
     options = {
@@ -129,23 +139,15 @@ def _plan(
     tasks = []
     for model in models:
         network = load_model(model)
-        for served in _scales(model, network, scale):
+        served_scales = (
+            network.scales if scale is None else [network.served_scale(scale, f"{model}, scale")]
+        )
+        for served in served_scales:
             protocol = _protocol(network, served, given)
             for pictures in sets:
                 pictures.pairs(served)
                 tasks.append(_Evaluation(model, network, pictures, served, protocol))
     return tasks
-
-
-def _scales(model: str, network: SRModel, scale: int | None) -> tuple[int, ...]:
-    from ghostsr_ext.errors import InputError
-
-    if scale is None:
-        return network.scales
-    if scale not in network.scales:
-        served = ", ".join(f"x{served}" for served in network.scales)
-        raise InputError(f"{model}: serves {served}, not x{scale}")
-    return (scale,)
 
 
 def _protocol(network: SRModel, scale: int, given: dict[str, Any]) -> Protocol:

@@ -21,24 +21,33 @@ def export_command(
         ),
     ],
     scale: Annotated[
-        int | None, typer.Option(min=1, help="How many times to enlarge; by default the network's.")
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="How many times to enlarge; by default the network's."
+        ),
     ] = None,
     ghost_as: Annotated[
         Literal["depthwise", "slices"],
         typer.Option(
-            help="What ghost channels become: one-hot convolutions, or slices (.onnx, .pt2)."
+            help="What ghost channels become: depthwise convolutions with one 1 in each filter, or "
+            "slices (only in .onnx and .pt2)."
         ),
     ] = "depthwise",
     half: Annotated[bool, typer.Option("--half", help="Store weights in float16.")] = False,
     compiled: Annotated[
-        bool, typer.Option("--compiled", help="Machine code in the .pt2 (AOTInductor).")
+        bool,
+        typer.Option(
+            "--compiled",
+            help="Put machine code for this processor into the .pt2 file (AOTInductor).",
+        ),
     ] = False,
     tolerance: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="Largest difference from torch to accept, of 0..255; by default 0.005 (1 with "
-            "--half), or four times torch's own rounding.",
+            metavar="LEVELS",
+            help="Largest difference from torch to accept, where white is 255. By default 0.005 "
+            "(with --half 1), or four times the rounding error of torch itself where that is more.",
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -53,8 +62,10 @@ def export_command(
 
     check_output(output, overwrite)
 
+    network = load_model(model)
+    say(f"tracing {network.architecture} with torch; attention may take minutes", error=True)
     parity = export_model(
-        load_model(model),
+        network,
         output,
         scale=scale,
         ghost_as=ghost_as,

@@ -14,8 +14,8 @@ Imports = Annotated[
     typer.Option(
         "--import",
         metavar="MODULE",
-        help="Import this module first, which registers networks; may be repeated. The variable "
-        "GHOSTSR_IMPORT does the same.",
+        help="Import this Python module first: one that registers networks of your own. May be "
+        "given several times. The environment variable GHOSTSR_IMPORT does the same.",
     ),
 ]
 

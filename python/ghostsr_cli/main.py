@@ -45,7 +45,10 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    """Fast super-resolution with GhostSR networks."""
+    """Fast super-resolution: run pretrained networks, and convert them to GhostSR networks.
+
+    To begin: ghostsr upscale photo.jpg
+    """
 
 
 def create_app() -> typer.Typer:

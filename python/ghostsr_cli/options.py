@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ghostsr_ext.models import SRModel
 
 MODEL_HELP = "A checkpoint file, or x2, x3 or x4 for a network of the package."
+SET_HELP = "A benchmark set as `ghostsr eval` takes it, or samples for two photographs"
 
 Device = Annotated[
     str,
@@ -36,7 +37,7 @@ Tile = Annotated[
 Size = Annotated[
     str, typer.Option(metavar="WIDTHxHEIGHT", help="Size of the small picture that is timed.")
 ]
-Repeats = Annotated[int, typer.Option(min=1, help="How many runs are timed.")]
+Repeats = Annotated[int, typer.Option(min=1, metavar="N", help="How many runs are timed.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 JsonFile = Annotated[
     Path | None,

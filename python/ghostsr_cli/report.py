@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ghostsr_cli.options import (
+    SET_HELP,
     Device,
     Overwrite,
     Repeats,
@@ -28,19 +29,21 @@ def report_command(
             "checkpoint files, or x2, x3 or x4.",
         ),
     ],
-    data: Annotated[
-        Path, typer.Option(metavar="DIR", help="A benchmark set as `ghostsr eval` takes it.")
-    ],
+    data: Annotated[Path, typer.Option(metavar="DIR", help=f"{SET_HELP}.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The page to write.")
     ] = Path("report.html"),
     scale: Annotated[
         int | None,
-        typer.Option(min=1, help="How many times to enlarge; by default the first network's."),
+        typer.Option(
+            min=1, metavar="N", help="How many times to enlarge; by default the first network's."
+        ),
     ] = None,
     layer: Annotated[
         str | None,
-        typer.Option(help="The layer whose feature maps are shown; by default a middle one."),
+        typer.Option(
+            metavar="NAME", help="The layer whose feature maps are shown; by default a middle one."
+        ),
     ] = None,
     size: Size = "320x180",
     repeats: Repeats = 10,

@@ -26,8 +26,8 @@ def train_command(
         list[Path] | None,
         typer.Argument(
             metavar="CONFIG",
-            help="A TOML file, and others whose values are put over it; none is needed with --init "
-            "and --data, and with --resume.",
+            help="A TOML file, and others whose values replace its own. None is needed with "
+            "--resume, or with --init and --data.",
         ),
     ] = None,
     run: Annotated[
@@ -37,36 +37,55 @@ def train_command(
             "--run-folder",
             "--run",
             metavar="DIR",
-            help="Folder of the run; by default runs/ and the name of CONFIG. (Torchrun takes "
-            "--run for an option of its own.)",
+            help="Folder of the run; by default runs/ and the name of CONFIG. (Under torchrun "
+            "write --run-folder: it takes --run for an option of its own.)",
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in DIR from its last checkpoint.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in that folder from its last checkpoint."
+        ),
     ] = False,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Such as training.lr=1e-4. Repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set a value of the configuration, such as training.lr=1e-4. May be given "
+            "several times.",
+        ),
     ] = None,
     init: Annotated[
-        Path | None, typer.Option(metavar="MODEL", help="Sets model.init: where to start from.")
+        Path | None,
+        typer.Option(metavar="MODEL", help="Set model.init: the network to start from."),
     ] = None,
     convert: Annotated[
         str | None,
         typer.Option(
-            metavar="METHOD", help="Sets conversion.method: how MODEL is converted before training."
+            metavar="METHOD", help="Set conversion.method: how MODEL is converted before training."
         ),
     ] = None,
     ratio: Annotated[
-        float | None, typer.Option(help="Sets conversion.ghost_ratio: part of ghosts, such as 0.5.")
+        float | None,
+        typer.Option(
+            metavar="PART",
+            help="Set conversion.ghost_ratio: the part of the channels that is made by shifting, "
+            "such as 0.5.",
+        ),
     ] = None,
     data: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Sets data.train: pictures to train on. Repeatable."),
+        typer.Option(
+            metavar="DIR", help="Set data.train: pictures to train on. May be given several times."
+        ),
     ] = None,
     validation: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Sets validation.sets: pictures to measure. Repeatable."),
+        typer.Option(
+            metavar="DIR",
+            help="Set validation.sets: pictures to measure PSNR on. May be given several times.",
+        ),
     ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of CONFIG and exit.")

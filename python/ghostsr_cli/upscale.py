@@ -38,13 +38,15 @@ def upscale_command(
         list[str] | None,
         typer.Argument(
             metavar="PICTURE",
-            help="Pictures, videos, folders (with the pictures in them), patterns such as '*.png'; "
-            "- for standard input.",
+            help="Pictures, videos, folders (all pictures in them), patterns such as '*.png', or - "
+            "for standard input.",
         ),
     ] = None,
     inputs: Annotated[
         list[str] | None,
-        typer.Option("--input", "-i", metavar="PICTURE", help="The same; may be given repeatedly."),
+        typer.Option(
+            "--input", "-i", metavar="PICTURE", help="The same; may be given several times."
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="MODEL", help=MODEL_HELP)
@@ -52,7 +54,11 @@ def upscale_command(
     scale: Annotated[
         int | None,
         typer.Option(
-            "--scale", "-s", min=1, help="Times to enlarge; picks the model if none is given."
+            "--scale",
+            "-s",
+            min=1,
+            metavar="N",
+            help="How many times to enlarge; without --model, this chooses x2, x3 or x4.",
         ),
     ] = None,
     output: Annotated[
@@ -61,40 +67,49 @@ def upscale_command(
             "--output",
             "-o",
             metavar="PATH",
-            help="Folder of the results, or the file of a single one (big.png); beside the "
-            "pictures if left out.",
+            help="Folder of the results, or the file of a single one (big.png). By default results "
+            "lie beside the pictures.",
         ),
     ] = None,
     image_format: Annotated[
         Literal["png", "jpg", "webp", "tif", "bmp"] | None,
-        typer.Option("--format", help="Format of the results; each picture's own if left out."),
+        typer.Option("--format", help="Format of the results; by default that of each picture."),
     ] = None,
     quality: Annotated[
-        int, typer.Option(min=1, max=100, help="Quality of JPEG and WebP files.")
+        int, typer.Option(min=1, max=100, metavar="N", help="Quality of JPEG and WebP files.")
     ] = 95,
     metadata: Annotated[
         Literal["keep", "drop"],
         typer.Option(
-            help="Whether to keep EXIF (place and camera), XMP, text, titles and chapters; color "
-            "profile and resolution always are."
+            help="Whether to keep EXIF (place and camera), XMP, text, titles and chapters. The "
+            "color profile and the resolution are always kept."
         ),
     ] = "keep",
     self_ensemble: Annotated[
         bool,
-        typer.Option("--self-ensemble", help="Average over eight flips and turns: 8 x the time."),
+        typer.Option(
+            "--self-ensemble",
+            help="Average over eight flips and turns, which takes eight times as long.",
+        ),
     ] = False,
     tile: Tile = "auto",
     memory: Annotated[
         str | None,
         typer.Option(
-            metavar="SIZE", help="Memory for feature maps with --tile auto, such as 800M."
+            metavar="SIZE",
+            help="Memory that feature maps may take with --tile auto, such as 800M; by default "
+            "512M, on a GPU four fifths of what is free.",
         ),
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
     shard: Annotated[
         str | None,
-        typer.Option(metavar="I/N", help="Do part I of N; torchrun's ranks if left out."),
+        typer.Option(
+            metavar="I/N",
+            help="Do only part I of N of the files. By default all; under torchrun each process "
+            "does a part.",
+        ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

@@ -54,7 +54,7 @@ class NetworkMeasurement:
     Attributes:
         name: What the user calls it.
         ghost_layers: Layers that make part of their channels by shifting; 0 for a dense network.
-        parameters: Biases included.
+        parameters: Number of parameters, biases included.
         macs: Multiply-adds for a picture of 1280 x 720, whatever size was timed.
         timing: Time of a forward pass.
         throughput: Output pixels a second at the median.
@@ -147,7 +147,8 @@ class Comparison:
     def conditions(self) -> str:
         """What the numbers hold for, in one line."""
         rows, columns = self.size
-        device = f"{self.device}, {self.threads} threads" if self.device == "cpu" else self.device
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        device = f"{self.device}, {threads}" if self.device == "cpu" else self.device
         return (
             f"x{self.scale} from {columns}x{rows}, batch {self.batch}, {self.dtype}, {device} "
             f"({self.environment['processor']}), torch {self.environment['torch']}; "
@@ -192,7 +193,7 @@ def compare_networks(
         size: Rows and columns of the small picture.
         batch: Pictures at a time.
         repeats: Runs to time, from 1.
-        warmup: Runs before those.
+        warmup: Runs before those, which are not timed.
         plain_torch: Whether the first row is the first network once more, with the same weights, in
             torch's own operators alone: what it costs without this package. Its name is followed by
             ``", plain torch"``.
@@ -275,8 +276,8 @@ def time_interleaved(
 
     Args:
         functions: The functions by name.
-        repeats: Rounds that count.
-        warmup: Rounds before them.
+        repeats: Rounds that are timed.
+        warmup: Rounds before them, which are not.
         device: What to wait for at the end of each run.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
@@ -299,8 +300,8 @@ class _Candidate:
 
     Attributes:
         network: Whose weights it has, by the name in ``models``.
-        module: What computes.
-        image: Its input.
+        module: The network or layer that is run.
+        image: The input that it is run on.
         arguments: Keyword arguments of its forward pass.
     """
 
@@ -326,9 +327,7 @@ def _candidates(
 ) -> dict[str, _Candidate]:
     candidates: dict[str, _Candidate] = {}
     for name, model in models.items():
-        if scale not in model.scales:
-            served = ", ".join(f"x{served}" for served in model.scales)
-            raise InputError(f"{name}: serves {served}, not x{scale}")
+        model.served_scale(scale, f"{name}, scale")
         image = _input(model, scale, size, batch).to(device, dtype)
         image = image.contiguous(memory_format=torch.channels_last)
         if plain_torch and not candidates:

@@ -31,7 +31,7 @@ class PicturePair:
     Attributes:
         name: The file name of the original without suffix, after the folders that lead to it.
         scale: How many times the original is larger.
-        high_path: The original.
+        high_path: File of the original picture.
         low_path: The small version, or None where it is made from the original.
         size: Rows and columns of the original, cut to ``scale`` times the small version.
         reduction: What the file is reduced to before it serves as original, as a part of its rows
@@ -108,7 +108,7 @@ class PictureSet:
 
     Attributes:
         name: What tables call it.
-        high_folder: The originals.
+        high_folder: Folder of the original pictures.
     """
 
     name: str

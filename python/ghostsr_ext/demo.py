@@ -14,6 +14,7 @@ from ghostsr_ext.checkpoints import load_model
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.imaging import Picture, imresize, read_picture, write_picture
 from ghostsr_ext.inference import Upscaler
+from ghostsr_ext.models import SRModel
 from ghostsr_ext.temporary import process_folder
 
 MAX_PIXELS = 4_000_000
@@ -31,14 +32,14 @@ def create_demo(models: Mapping[str, Path], *, device: str = "cpu") -> Any:
     """Build the page.
 
     Args:
-        models: Checkpoints by name; they are read when they are first used.
+        models: Checkpoints by name. The first one is read at once, the others when they are chosen.
         device: Where to compute.
 
     Returns:
         A ``gradio.Blocks``, to be launched with :func:`launch_demo`.
 
     Raises:
-        InputError: No model is given.
+        InputError: No model is given, or the first one cannot be read.
         GhostsrError: Gradio is not installed.
     """
     if not models:
@@ -52,6 +53,7 @@ def create_demo(models: Mapping[str, Path], *, device: str = "cpu") -> Any:
     os.environ["GRADIO_TEMP_DIR"] = str(process_folder())
     workbench = _Workbench(models, device)
     names = list(models)
+    scales = workbench.scales(names[0])
 
     def compare(file: str | None, left: str, right: str, scale: int) -> tuple[Any, str, str]:
         try:
@@ -59,18 +61,28 @@ def create_demo(models: Mapping[str, Path], *, device: str = "cpu") -> Any:
         except GhostsrError as error:
             raise gradio.Error(_without_folder(str(error), file), print_exception=False) from error
 
+    def offer_scales(name: str, scale: int) -> Any:
+        try:
+            scales = workbench.scales(name)
+        except GhostsrError as error:
+            raise gradio.Error(str(error), print_exception=False) from error
+        return gradio.Dropdown(choices=scales, value=scale if scale in scales else scales[0])
+
     with gradio.Blocks(title="ghostsr", analytics_enabled=False) as page:
         gradio.Markdown("# ghostsr\nDrop a picture, choose what to compare, and move the slider.")
         with gradio.Row():
-            file = gradio.File(label="Picture", file_types=_SUFFIXES, type="filepath")
+            file = gradio.File(
+                label="Picture", file_types=_SUFFIXES, type="filepath", elem_id="picture"
+            )
             with gradio.Column():
                 left = gradio.Dropdown([BICUBIC, *names], value=BICUBIC, label="Left")
-                right = gradio.Dropdown(names, value=names[-1], label="Right")
-                scale = gradio.Dropdown([2, 3, 4], value=2, label="Scale")
+                right = gradio.Dropdown(names, value=names[0], label="Right", elem_id="right")
+                scale = gradio.Dropdown(scales, value=scales[0], label="Scale", elem_id="scale")
                 button = gradio.Button("Enlarge", variant="primary", elem_id="enlarge")
         slider = gradio.ImageSlider(label="Left | right", format="png", elem_id="slider")
         times = gradio.Markdown(elem_id="times")
         result = gradio.File(label="Right, as PNG", elem_id="result")
+        right.change(offer_scales, [right, scale], scale)
         # One picture at a time: what a second one waits for, both would.
         button.click(
             compare, [file, left, right, scale], [slider, times, result], concurrency_limit=1
@@ -78,8 +90,8 @@ def create_demo(models: Mapping[str, Path], *, device: str = "cpu") -> Any:
     return page
 
 
-def launch_demo(page: Any, *, port: int | None = None, block: bool = True) -> str:
-    """Serve the page to this machine alone.
+def launch_demo(page: Any, *, port: int | None = None) -> str:
+    """Serve the page to this machine alone, from a thread; ``page.block_thread()`` waits for it.
 
     Requests are answered that name this machine as ``127.0.0.1`` or ``localhost``: a page of
     another site, whose name is made to point here, gets nothing.
@@ -87,7 +99,6 @@ def launch_demo(page: Any, *, port: int | None = None, block: bool = True) -> st
     Args:
         page: What :func:`create_demo` returned.
         port: The port; None for a free one.
-        block: Whether to serve until interrupted; else return at once.
 
     Returns:
         The address.
@@ -104,8 +115,8 @@ def launch_demo(page: Any, *, port: int | None = None, block: bool = True) -> st
             server_name="127.0.0.1",
             server_port=port,
             share=False,
-            quiet=not block,
-            prevent_thread_lock=not block,
+            quiet=True,
+            prevent_thread_lock=True,
             max_file_size=MAX_FILE_SIZE,
             footer_links=[],
             app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS)]},
@@ -121,8 +132,13 @@ class _Workbench:
     def __init__(self, models: Mapping[str, Path], device: str) -> None:
         self._models = models
         self._device = device
+        self._networks: dict[str, SRModel] = {}
         self._upscalers: dict[tuple[str, int], Upscaler] = {}
         self._folder = tempfile.mkdtemp(dir=process_folder())
+
+    def scales(self, name: str) -> list[int]:
+        """Return the scales that a network serves, ascending."""
+        return list(self._network(name).scales)
 
     def compare(self, file: str | None, left: str, right: str, scale: int) -> tuple[Any, str, str]:
         """Enlarge a picture twice; return both, the times as text, and the right one's file."""
@@ -146,10 +162,15 @@ class _Workbench:
             return partial(_bicubic, scale)
         key = name, scale
         if key not in self._upscalers:
-            self._upscalers[key] = Upscaler(
-                load_model(self._models[name]), scale=scale, device=self._device
-            )
+            network = self._network(name)
+            network.served_scale(scale, f"{name}, scale")
+            self._upscalers[key] = Upscaler(network, scale=scale, device=self._device)
         return self._upscalers[key]
+
+    def _network(self, name: str) -> SRModel:
+        if name not in self._networks:
+            self._networks[name] = load_model(self._models[name])
+        return self._networks[name]
 
 
 def _bicubic(scale: int, picture: Picture) -> Picture:

@@ -20,7 +20,7 @@ class DepthwiseGhostConv2d(nn.Module):
 
     Args:
         primary: The convolution [N, C_in, H, W] to [N, I, H', W'], without activation.
-        ghost_channels: G.
+        ghost_channels: Number of ghost channels, G.
         size: k, odd.
         activation: "none", "relu", "leaky_relu" or "prelu".
         negative_slope: Factor of negative values under "leaky_relu".

@@ -36,12 +36,11 @@ def usable_device(device: torch.device | str, argument: str = "device") -> torch
     return found
 
 
-def floating_dtype(dtype: torch.dtype, argument: str = "dtype") -> torch.dtype:
+def floating_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return ``dtype`` if networks can compute in it.
 
     Args:
         dtype: One of ``FLOATING_DTYPES``.
-        argument: What the error calls it.
 
     Raises:
         InputError: It is something else, such as the name of a type.
@@ -49,5 +48,5 @@ def floating_dtype(dtype: torch.dtype, argument: str = "dtype") -> torch.dtype:
     if dtype not in FLOATING_DTYPES:
         found = repr(dtype) if isinstance(dtype, str) else str(dtype)
         allowed = ", ".join(map(str, FLOATING_DTYPES))
-        raise InputError(f"{argument}: found {found}; allowed are {allowed}")
+        raise InputError(f"dtype: found {found}; allowed are {allowed}")
     return dtype

@@ -126,7 +126,7 @@ def psnr(image: NDArray[Any], reference: NDArray[Any]) -> float:
 
     Args:
         image: Values in 0..255, any shape and numeric type.
-        reference: The same shape.
+        reference: The picture to compare with, of the same shape.
 
     Returns:
         ``10 log10(255^2 / mean squared error)`` in dB, in double precision; infinite when equal.
@@ -147,7 +147,7 @@ def ssim(image: NDArray[Any], reference: NDArray[Any]) -> float:
 
     Args:
         image: ``[H, W]`` or ``[H, W, C]`` in 0..255; channels are averaged.
-        reference: The same shape.
+        reference: The picture to compare with, of the same shape.
 
     Returns:
         The mean over the picture; NaN when a side is shorter than the window.

@@ -556,14 +556,21 @@ def ghost_layers(model: nn.Module) -> dict[str, GhostConv2d]:
 
 
 def freeze_shifts(model: nn.Module) -> nn.Module:
-    """Freeze the shifts of every ghost layer of ``model``, to deploy it; returns ``model``."""
+    """Keep the present shifts of every ghost layer of ``model``, to deploy it; return ``model``.
+
+    In each ghost layer the shifts that its logits select become a table, and the logits are
+    dropped.
+    """
     for layer in ghost_layers(model).values():
         layer.freeze_shifts()
     return model
 
 
 def learn_shifts(model: nn.Module) -> nn.Module:
-    """Make the shifts of every ghost layer of ``model`` trainable; returns ``model``."""
+    """Make the shifts of every ghost layer of ``model`` trainable, and return ``model``.
+
+    Each ghost layer gets logits that select the shifts it has now; optimizers must be given them.
+    """
     for layer in ghost_layers(model).values():
         layer.learn_shifts()
     return model

@@ -13,7 +13,7 @@ from torch import nn
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
-from ghostsr_ext.models.layer_calls import LAYER_TYPES, LayerCall, trace_calls
+from ghostsr_ext.models.layer_calls import LAYER_TYPES, LayerCall, layer_calls
 from ghostsr_ext.nn import GhostConv2d
 
 LayerKind = Literal["dense", "ghost", "transposed", "linear"]
@@ -144,10 +144,7 @@ def cost(
     if len(hr_size) != 2 or any(not isinstance(size, int) or size < 1 for size in hr_size):
         raise InputError(f"hr_size: got {hr_size!r}, allowed are a height and a width from 1")
     if isinstance(model, SRModel):
-        scale = model.scale if scale is None else scale
-        if scale not in model.scales:
-            served = ", ".join(f"x{one}" for one in model.scales)
-            raise InputError(f"scale: got {scale}, this network serves {served}")
+        scale = model.served_scale(scale)
         enlargement = 1 if model.input_upscaled else scale
         channels, arguments = model.channels, {"scale": scale}
     elif scale is None:
@@ -155,7 +152,7 @@ def cost(
     else:
         enlargement, channels, arguments = scale, 3, {}
     height, width = (math.ceil(size / enlargement) for size in hr_size)
-    calls = trace_calls(model, (1, channels, height, width), arguments)
+    calls = layer_calls(model, (1, channels, height, width), arguments)
     exact = Fraction(hr_size[0] * hr_size[1], enlargement**2 * height * width)
     macs = {name: count * exact for name, count in macs_by_layer(calls).items()}
     uses = Counter(call.name for call in calls)
@@ -180,27 +177,17 @@ def cost(
     )
 
 
-def describe(
-    model: SRModel, hr_size: tuple[int, int] = (720, 1280), *, scale: int | None = None
-) -> dict[str, Any]:
+def describe(model: SRModel) -> dict[str, Any]:
     """Return what a network is and costs, as a JSON-able dictionary.
 
     Its entries are ``architecture``, ``hyperparameters``, ``scales``, ``value_range``, ``color``,
     ``input_upscaled``, ``receptive_field`` (a radius, see ``SRModel.receptive_field``),
     ``ghost_layers`` (number), ``convolutions`` (number), ``cost`` (see ``Cost.to_json``),
     ``origin`` and ``metadata``.
-
-    Args:
-        model: The network.
-        hr_size: Height and width of the upscaled picture that multiply-adds are counted for.
-        scale: The scale that they are counted for; None for ``model.scale``.
-
-    Raises:
-        InputError: A size or the scale is out of its domain.
     """
     hyperparameters = dict(model.config)
     architecture = hyperparameters.pop("architecture")
-    total = cost(model, hr_size, scale=scale)
+    total = cost(model)
     return {
         "architecture": architecture,
         "hyperparameters": hyperparameters,

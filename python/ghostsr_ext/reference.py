@@ -1,7 +1,9 @@
 """The operators in plain torch: their specification, and the oracle of their tests.
 
-Every function mirrors the operator of the same name in ``torch.ops.ghostsr``. They work on any
-device and dtype, are differentiable by autograd, and favour clarity over speed and memory.
+Every function mirrors the operator of the same name in ``torch.ops.ghostsr``: what its arguments
+are and which values they may have stands with the operator, in ``ghostsr_ext.ops``. The functions
+here check nothing, work on any device and dtype, are differentiable by autograd, and favour clarity
+over speed and memory.
 """
 
 from __future__ import annotations
@@ -80,21 +82,10 @@ def shift_concat(
 ) -> Tensor:
     """Make the ghost channels and finish the layer: all that follows the convolution.
 
-    Args:
-        intrinsic: Y, [N, I, H, W].
-        source: [G], the intrinsic channel (0..I-1) of each ghost.
-        shift: [G, 2], (dy, dx) of each ghost.
-        gain: Optional [G] factor of each ghost.
-        ghost_bias: Optional [G] constant added to each ghost.
-        order: Optional permutation [I + G]: output p is ``concat(intrinsic, ghost)[order[p]]``.
-        activation: "none", "relu", "leaky_relu" or "prelu".
-        negative_slope: Factor of negative values under "leaky_relu".
-        prelu_weight: Factors of negative values under "prelu", [1] or [I + G].
-        residual: Optional [N, I + G, H, W], added after scaling.
-        residual_scale: Factor of the layer's own output.
-
-    Returns:
-        [N, I + G, H, W].
+    Ghost g is channel ``source[g]`` of ``intrinsic``, moved by ``shift[g]``, times ``gain[g]`` plus
+    ``ghost_bias[g]``. The result is ``activation(residual + residual_scale * concat(intrinsic,
+    ghost)[order])``, [N, I + G, H, W]. Arguments are those of
+    :func:`ghostsr_ext.ops.shift_concat`.
     """
     ghost = move(intrinsic[:, source.long()], shift.long())
     output = _assemble(intrinsic, ghost, gain, ghost_bias, order, residual, residual_scale)
@@ -184,27 +175,9 @@ def shift_concat_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of :func:`shift_concat` for its intrinsic map and small parameters.
 
-    The activation is undone by the signs of ``output``; without it they are recomputed from
-    ``intrinsic``, which is right for a layer without a residual.
-
-    Args:
-        grad_output: [N, I + G, H, W].
-        source: [G].
-        shift: [G, 2].
-        gain: As in the forward.
-        ghost_bias: As in the forward; only read to recompute signs.
-        order: As in the forward.
-        intrinsic: [N, I, H, W]; needed for the gradient of the gain, and for an activation without
-            ``output``.
-        output: [N, I + G, H, W], a map with the signs that the activation saw: the forward's result
-            under "relu", or under "leaky_relu" with a slope of at least 0.
-        activation: "none", "relu" or "leaky_relu".
-        negative_slope: As in the forward.
-        residual_scale: As in the forward.
-        output_mask: Which of the three gradients are wanted.
-
-    Returns:
-        Gradients [N, I, H, W], [G] and [G]; an unwanted one is an empty tensor.
+    The activation is undone by the signs of ``output``; without it they are computed again from
+    ``intrinsic``, which is right for a layer without a residual. Arguments and results are those of
+    :func:`ghostsr_ext.ops.shift_concat_backward`.
     """
     ghosts = source.numel()
     if activation != "none" and output is None:
@@ -242,7 +215,7 @@ def select_shift(logits: Tensor, noise: Tensor | None, tau: float, ghosts: int) 
         logits: z, [G, K] or [1, K].
         noise: Optional Gumbel noise of the same shape.
         tau: Temperature, positive.
-        ghosts: G.
+        ghosts: Number of ghost channels, G.
 
     Returns:
         int64 table [G, 2] of (dy, dx).
@@ -273,25 +246,8 @@ def shift_selection_backward(
     ``scores[g, k] = gain[g] * sum over n, y, x of dL/dghost[n, g, y, x] * Y0[n, source[g], y +
     dy_k, x + dx_k]`` and ``grad_logits[g, k] = p[g, k] * (scores[g, k] - sum_j p[g, j] * scores[g,
     j]) / tau`` with ``p = softmax((logits + noise) / tau)``. For logits [1, K] the scores are
-    summed over the ghosts first.
-
-    Args:
-        grad_output: [N, I + G, H, W].
-        intrinsic: Y, [N, I, H, W].
-        source: [G].
-        logits: [G, K] or [1, K].
-        noise: The noise of the forward, or None.
-        tau: Temperature of the forward.
-        gain: As in the forward.
-        ghost_bias: As in the forward.
-        order: As in the forward.
-        output: See :func:`shift_concat_backward`; needed for an activation after a residual.
-        activation: "none", "relu" or "leaky_relu".
-        negative_slope: As in the forward.
-        residual_scale: As in the forward.
-
-    Returns:
-        Scores [G, K] and the gradient of the logits, of their shape.
+    summed over the ghosts first. Arguments and results are those of
+    :func:`ghostsr_ext.ops.shift_selection_backward`.
     """
     ghosts = source.numel()
     if activation != "none" and output is None:
@@ -350,27 +306,8 @@ def ghost_conv(
 ) -> Tensor:
     """Convolve, then :func:`shift_concat`: a GhostSR layer with fixed shifts.
 
-    Args:
-        input: [N, C_in, H, W].
-        weight: Intrinsic filters, [I, C_in / groups, kH, kW].
-        bias: Optional [I].
-        source: [G].
-        shift: [G, 2].
-        gain: See :func:`shift_concat`.
-        ghost_bias: See :func:`shift_concat`.
-        order: See :func:`shift_concat`.
-        stride: Stride of the convolution, as in ``conv2d``.
-        padding: Padding of the convolution.
-        dilation: Dilation of the convolution.
-        groups: Groups of the convolution.
-        activation: See :func:`shift_concat`.
-        negative_slope: See :func:`shift_concat`.
-        prelu_weight: See :func:`shift_concat`.
-        residual: [N, I + G, H', W'].
-        residual_scale: See :func:`shift_concat`.
-
-    Returns:
-        [N, I + G, H', W'].
+    Arguments are those of :func:`ghostsr_ext.ops.ghost_conv`; ``stride``, ``padding`` and
+    ``dilation`` are given for both axes.
     """
     intrinsic = functional.conv2d(
         input, weight, bias, tuple(stride), tuple(padding), tuple(dilation), groups
@@ -414,32 +351,9 @@ def ghost_conv_learned(
 ) -> Tensor:
     """Run a GhostSR layer whose shifts logits select, with the straight-through gradient.
 
-    Materialises all K shifted copies, which the native operator never does. The value is that of
-    the selected shifts; the gradient of the logits is that of the soft mixture.
-
-    Args:
-        input: [N, C_in, H, W].
-        weight: [I, C_in / groups, kH, kW].
-        bias: Optional [I].
-        source: [G].
-        logits: z, [G, K], or [1, K] for one shift per layer.
-        noise: Optional Gumbel noise, of the logits' shape.
-        tau: Temperature, positive.
-        gain: See :func:`shift_concat`.
-        ghost_bias: See :func:`shift_concat`.
-        order: See :func:`shift_concat`.
-        stride: See :func:`ghost_conv`.
-        padding: See :func:`ghost_conv`.
-        dilation: See :func:`ghost_conv`.
-        groups: See :func:`ghost_conv`.
-        activation: See :func:`shift_concat`.
-        negative_slope: See :func:`shift_concat`.
-        prelu_weight: See :func:`shift_concat`.
-        residual: See :func:`ghost_conv`.
-        residual_scale: See :func:`shift_concat`.
-
-    Returns:
-        [N, I + G, H', W'].
+    All K shifted copies are made, which the native operator never does. The value is that of the
+    selected shifts; the gradient of the logits is that of the soft mixture. Arguments are those of
+    :func:`ghostsr_ext.ops.ghost_conv_learned`.
     """
     intrinsic = functional.conv2d(
         input, weight, bias, tuple(stride), tuple(padding), tuple(dilation), groups

@@ -15,7 +15,7 @@ class Place:
     """The place of this process among those that ``torchrun`` started.
 
     Attributes:
-        rank: Its number.
+        rank: The number of this process, from 0.
         world_size: How many there are.
         local_rank: Its number on its machine.
         restarts: How often torchrun has started the processes again.

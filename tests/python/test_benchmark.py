@@ -140,7 +140,7 @@ def test_the_table_has_a_row_a_network_and_names_its_conditions(networks):
         ({"repeats": 0}, "repeats: found 0"),
         ({"batch": 0}, "batch: found 0"),
         ({"size": (0, 4)}, "rows: found 0"),
-        ({"scale": 3}, "dense: serves x2, not x3"),
+        ({"scale": 3}, "dense, scale: found 3; this network serves x2"),
         ({"device": "tpu"}, "device: found 'tpu', which cannot be used here"),
         ({"dtype": torch.int8}, "dtype: found torch.int8; allowed are torch.float32"),
     ],

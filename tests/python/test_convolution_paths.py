@@ -115,5 +115,5 @@ def test_a_size_out_of_its_domain_is_refused(small_edsr, size):
 
 
 def test_a_scale_that_the_network_does_not_serve_is_refused(small_edsr):
-    with pytest.raises(InputError, match="scale: got 3, this network serves x2"):
+    with pytest.raises(InputError, match="scale: found 3; this network serves x2"):
         convolution_paths(small_edsr, scale=3)

@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import open_browser
+from ghostsr_cli.main import create_app
 from ghostsr_ext.checkpoints import save_model
+from ghostsr_ext.default_models import default_models
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.imaging import read_picture, write_image
-from ghostsr_ext.inference import Upscaler
 from ghostsr_ext.models.edsr import EDSR
+from ghostsr_ext.sample_pictures import picture_folder
+from typer.testing import CliRunner
 
 gradio = pytest.importorskip("gradio", reason="the demo needs gradio (extra: demo)")
 
@@ -27,12 +30,9 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo")
-    for name in ("dense", "ghost"):
-        save_model(EDSR(scale=2, blocks=1, features=4), folder / f"{name}.safetensors")
-    page = create_demo({name: folder / f"{name}.safetensors" for name in ("dense", "ghost")})
-    address = launch_demo(page, block=False)
-    yield folder, address
+    """The address of a page with the networks of the package."""
+    page = create_demo(default_models())
+    yield launch_demo(page)
     page.close()
 
 
@@ -46,36 +46,82 @@ def wait_for(condition, seconds=60):
     raise AssertionError("waited in vain")
 
 
-def upload(browser, address, path):
+def field_for_files(browser, address):
     browser.get(address)
-    field = wait_for(lambda: browser.find_elements("css selector", "input[type=file]"))[0]
-    field.send_keys(str(path))
-    wait_for(lambda: path.stem in browser.find_element("tag name", "body").text)
+    return wait_for(lambda: browser.find_elements("css selector", "#picture input[type=file]"))[0]
 
 
-def test_a_picture_is_enlarged_compared_and_downloaded(served, tmp_path):
-    folder, address = served
-    write_image(tmp_path / "photo.png", RNG.integers(0, 256, (24, 32, 3), np.uint8))
+def wait_until_shown(browser, path):
+    wait_for(lambda: path.stem in browser.find_element("id", "picture").text)
+
+
+def choose(browser, address, path):
+    field_for_files(browser, address).send_keys(str(path))
+    wait_until_shown(browser, path)
+
+
+def drop(browser, address, path):
+    """Drop a file on the page as the browser does when a person lets go of it there."""
+    field_for_files(browser, address)
+    place = browser.find_element("css selector", "#picture button").rect
+    event = {
+        "x": place["x"] + place["width"] / 2,
+        "y": place["y"] + place["height"] / 2,
+        "data": {"items": [], "files": [str(path)], "dragOperationsMask": 1},
+    }
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, **event})
+    wait_until_shown(browser, path)
+
+
+def select(browser, element_id, text):
+    field = browser.find_element("css selector", f"#{element_id} input")
+    field.click()
+    for option in wait_for(lambda: browser.find_elements("css selector", "[role=option]")):
+        if option.text.strip().endswith(text):
+            option.click()
+            return
+    raise AssertionError(f"{element_id} offers no {text}")
+
+
+@pytest.mark.slow
+def test_a_dropped_photograph_becomes_what_the_command_makes_of_it(served, tmp_path):
+    photograph = picture_folder("samples") / "china.jpg"
     with open_browser(tmp_path) as browser:
-        upload(browser, address, tmp_path / "photo.png")
+        drop(browser, served, photograph)
+        select(browser, "right", "x3")
+        scale = browser.find_element("css selector", "#scale input")
+        wait_for(lambda: scale.get_attribute("value") == "3")
         browser.find_element("id", "enlarge").click()
 
         times = wait_for(lambda: browser.find_element("id", "times").text)
         assert "left: bicubic took" in times
-        assert "right: ghost took" in times
+        assert "right: x3 took" in times
         images = wait_for(lambda: browser.find_elements("css selector", "#slider img"))
         assert len(images) >= 2
         link = wait_for(lambda: browser.find_elements("css selector", "#result a[href]"))[0]
         with urllib.request.urlopen(link.get_attribute("href")) as response:
-            Path(tmp_path, "result.png").write_bytes(response.read())
+            Path(tmp_path, "of_page.png").write_bytes(response.read())
 
-    expected = Upscaler(folder / "ghost.safetensors")(read_picture(tmp_path / "photo.png"))
-    np.testing.assert_array_equal(read_picture(tmp_path / "result.png").pixels, expected.pixels)
+    of_command = tmp_path / "of_command.png"
+    command = ["upscale", str(photograph), "--scale", "3", "--output", str(of_command)]
+    assert CliRunner().invoke(create_app(), command).exit_code == 0
+    np.testing.assert_array_equal(
+        read_picture(tmp_path / "of_page.png").pixels, read_picture(of_command).pixels
+    )
+
+
+def test_an_untouched_page_enlarges_the_picture(served, tmp_path):
+    write_image(tmp_path / "photo.png", RNG.integers(0, 256, (24, 32, 3), np.uint8))
+    with open_browser(tmp_path) as browser:
+        choose(browser, served, tmp_path / "photo.png")
+        browser.find_element("id", "enlarge").click()
+
+        assert "right: x2 took" in wait_for(lambda: browser.find_element("id", "times").text)
 
 
 @pytest.mark.parametrize("kind", ["hostile", "huge"])
 def test_hostile_and_huge_uploads_are_refused(served, tmp_path, kind):
-    _, address = served
     path = tmp_path / f"{kind}.png"
     if kind == "hostile":
         path.write_bytes(b"\x89PNG\r\n\x1a\n" + RNG.bytes(300))
@@ -84,17 +130,15 @@ def test_hostile_and_huge_uploads_are_refused(served, tmp_path, kind):
         write_image(path, np.zeros((2001, 2000, 3), np.uint8))
         message = "huge.png: 2000x2001 is too large; at most 4000000 pixels are read"
     with open_browser(tmp_path) as browser:
-        upload(browser, address, path)
+        choose(browser, served, path)
         browser.find_element("id", "enlarge").click()
 
         wait_for(lambda: message in browser.find_element("tag name", "body").text)
 
 
 def test_the_page_is_served_to_this_machine_alone(served):
-    _, address = served
-
-    assert address.startswith("http://127.0.0.1:")
-    port = int(address.rstrip("/").rpartition(":")[2])
+    assert served.startswith("http://127.0.0.1:")
+    port = int(served.rstrip("/").rpartition(":")[2])
     for kind, _, _, _, (host, *_) in socket.getaddrinfo(socket.gethostname(), None):
         if kind == socket.AF_INET and not host.startswith("127."):
             with socket.socket() as other, pytest.raises(OSError, match="refused"):
@@ -107,8 +151,7 @@ def test_the_page_is_served_to_this_machine_alone(served):
     [("127.0.0.1", True), ("localhost", True), ("evil.example", False), ("127.0.0.1.evil", False)],
 )
 def test_only_the_names_of_this_machine_are_answered(served, path, host, answered):
-    _, address = served
-    port = int(address.rstrip("/").rpartition(":")[2])
+    port = int(served.rstrip("/").rpartition(":")[2])
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
     connection.request("GET", path, headers={"Host": f"{host}:{port}"})
@@ -120,16 +163,6 @@ def test_only_the_names_of_this_machine_are_answered(served, path, host, answere
         assert response.status in (200, 403, 404)
     else:
         assert (response.status, content) == (400, b"Invalid host header")
-
-
-SERVER = """
-import sys, time
-from pathlib import Path
-from ghostsr_ext.demo import create_demo, launch_demo
-address = launch_demo(create_demo({"dense": Path(sys.argv[1])}), block=False)
-print(address, flush=True)
-time.sleep(600)
-"""
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
@@ -147,14 +180,19 @@ def test_uploads_are_removed_when_the_demo_ends(tmp_path, number):
     temporary.mkdir()
     save_model(EDSR(scale=2, blocks=1, features=4), model)
     server = subprocess.Popen(
-        [sys.executable, "-c", SERVER, model],
+        [sys.executable, "-m", "ghostsr_cli", "demo", model],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "TMPDIR": str(temporary), "GRADIO_TEMP_DIR": ""},
+        env={
+            **os.environ,
+            "TMPDIR": str(temporary),
+            "GRADIO_TEMP_DIR": "",
+            "PYTHONUNBUFFERED": "1",
+        },
     )
     try:
-        address = server.stdout.readline().strip()
+        _, address, *_ = server.stdout.readline().split()
         boundary = "----boundary"
         body = (
             f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n'

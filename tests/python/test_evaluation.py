@@ -167,7 +167,7 @@ def test_perfect_and_tiny_pictures_are_null_in_json(tmp_path):
 
 
 def test_a_scale_that_the_network_does_not_serve_is_refused(pictures):
-    with pytest.raises(InputError, match="scale: 4; this network serves x2, x3"):
+    with pytest.raises(InputError, match="scale: found 4; this network serves x2, x3"):
         evaluate(Enlarger(), pictures, 4)
 
 

@@ -152,7 +152,7 @@ def test_bad_sizes_are_refused(size: tuple) -> None:
 
 
 def test_a_scale_that_the_network_does_not_serve_is_refused() -> None:
-    with pytest.raises(InputError, match=r"scale: got 3, this network serves x2"):
+    with pytest.raises(InputError, match=r"scale: found 3; this network serves x2"):
         cost(EDSR(blocks=1, features=4), scale=3)
 
 

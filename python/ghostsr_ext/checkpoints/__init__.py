@@ -44,9 +44,9 @@ def load_model(
     more architectures. They and networks of other packages (see
     :mod:`ghostsr_ext.models.extensions`) become fused: see :func:`ghostsr_ext.fusion.fuse`.
 
-    State dicts are found in whatever a training program puts around them: an optimiser's state, a
-    generator's opponent, prefixes of wrapped modules. Of several networks in a file the averaged
-    one (EMA) is taken; ``origin["evidence"]`` says which.
+    State dicts are found in whatever a training program puts around them: the state of an
+    optimiser, a discriminator beside the generator, prefixes of wrapped modules. Of several
+    networks in a file the averaged one (EMA) is taken; ``origin["evidence"]`` says which.
 
     Args:
         path: The file, of which nothing is executed; or the name of a network in the package:

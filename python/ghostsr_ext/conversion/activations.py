@@ -39,7 +39,7 @@ def passed_on(activation: Activation, wanted: Tensor, found: Tensor) -> Tensor:
     whichever is larger, relative to the largest slope anywhere.
 
     Args:
-        activation: What follows.
+        activation: The activation behind the layer.
         wanted: Before the activation, [N, C, H, W].
         found: The same.
 

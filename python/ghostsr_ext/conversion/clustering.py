@@ -70,8 +70,8 @@ class ShiftKernel:
         scaled: Whether ghosts have gains, positive ones, but inherit the bias, multiplied.
 
     Attributes:
-        channels: C.
-        candidates: K.
+        channels: Number of channels, C.
+        candidates: Number of shifts that a ghost may have, K.
         q: Q, [C, K, C, K].
         energy: What there is to explain of each channel, [C].
         inside: Part of the positions at which each shift reads the map, [K].
@@ -141,9 +141,7 @@ class ShiftKernel:
         return self.energy[:, None, None] - self.inside * explained, gain
 
 
-def fit_clusters(
-    kernel: ShiftKernel, count: int, shift_scope: ShiftScope, rounds: int = _ROUNDS
-) -> ClusterFit:
+def fit_clusters(kernel: ShiftKernel, count: int, shift_scope: ShiftScope) -> ClusterFit:
     """Choose ``count`` intrinsic channels and fit their filters to all channels they serve.
 
     k-medoids on the errors between channels, then alternately the best source and shift for every
@@ -153,36 +151,32 @@ def fit_clusters(
     pairwise = kernel.pairwise_error()
     still = torch.tensor([kernel.candidates // 2])
     allowed = _allowed_shifts(pairwise, kernel, shift_scope)
-    fits = [_search(kernel, pairwise, count, still, rounds)]
+    fits = [_search(kernel, pairwise, count, still)]
     if not torch.equal(allowed, still):
-        fits.append(_search(kernel, pairwise, count, allowed, rounds))
+        fits.append(_search(kernel, pairwise, count, allowed))
         if len(allowed) > 1:
-            fits.append(_refine(kernel, fits[0].intrinsic, fits[0].mixture, allowed, rounds))
+            fits.append(_refine(kernel, fits[0].intrinsic, fits[0].mixture, allowed))
     return min(fits, key=lambda fit: fit.squared_error)
 
 
-def _search(
-    kernel: ShiftKernel, pairwise: Tensor, count: int, allowed: Tensor, rounds: int
-) -> ClusterFit:
+def _search(kernel: ShiftKernel, pairwise: Tensor, count: int, allowed: Tensor) -> ClusterFit:
     own = pairwise[:, :, kernel.candidates // 2].diagonal()
     best = pairwise[:, :, allowed].amin(2)
     # What no filter reaches is no reason to prefer one source to another.
     intrinsic = medoids(best - own[:, None], count)
     alone = torch.zeros(count, kernel.channels, kernel.candidates, dtype=torch.float64)
     alone[torch.arange(count), intrinsic, kernel.candidates // 2] = 1
-    return _refine(kernel, intrinsic, alone, allowed, rounds)
+    return _refine(kernel, intrinsic, alone, allowed)
 
 
-def _refine(
-    kernel: ShiftKernel, intrinsic: Tensor, mixture: Tensor, allowed: Tensor, rounds: int
-) -> ClusterFit:
+def _refine(kernel: ShiftKernel, intrinsic: Tensor, mixture: Tensor, allowed: Tensor) -> ClusterFit:
     is_ghost = torch.ones(kernel.channels, dtype=torch.bool)
     is_ghost[intrinsic] = False
     ghosts = torch.nonzero(is_ghost).flatten()
     own = intrinsic, torch.arange(len(intrinsic)), kernel.candidates // 2
     last = float("inf")
     error, gain = kernel.served_error(mixture, intrinsic)
-    for _ in range(rounds):
+    for _ in range(_ROUNDS):
         source, shift = _choose(error, ghosts, allowed)
         mixture = _mixture(kernel, intrinsic, ghosts, source, shift, gain[ghosts, source, shift])
         error, gain = kernel.served_error(mixture, intrinsic)

@@ -26,7 +26,7 @@ class LayerReport:
     Attributes:
         name: Its name in the network.
         uses: How often one forward pass calls it.
-        out_channels: C_out.
+        out_channels: Number of output channels, C_out.
         intrinsic: The channels that are computed.
         source: For each of the other channels, ascending, the channel that it is made from; empty
             where they are pruned away.
@@ -63,7 +63,7 @@ class SkippedLayer:
 
     Attributes:
         name: Its name in the network.
-        reason: Why.
+        reason: Why the layer stays dense.
     """
 
     name: str

@@ -80,7 +80,7 @@ def one_lag(first: Tensor, second: Tensor, lag: int) -> Tensor:
     Args:
         first: [I, L], as ``flatten`` lays it out.
         second: [J, L].
-        lag: In positions.
+        lag: The lag, in positions of the map.
     """
     length = first.shape[1]
     start, stop = max(0, -lag), min(length, length - lag)

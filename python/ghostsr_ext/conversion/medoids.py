@@ -15,7 +15,7 @@ def medoids(cost: Tensor, count: int) -> Tensor:
     Args:
         cost: [C, C]; entry (c, s) is the cost of serving c by s. Its diagonal counts as zero, and
             what is below zero by rounding as well.
-        count: 1 to C.
+        count: Number of medoids, from 1 to C.
 
     Returns:
         The chosen columns [count], ascending.

@@ -90,8 +90,8 @@ def convert(
     """Return a copy of ``model`` with ghost layers in the place of dense convolutions.
 
     The result is fused (see :func:`ghostsr_ext.fusion.fuse`) and its shifts are frozen, so it is
-    ready to run; ``ghostsr_ext.nn.learn_shifts``
-    makes them trainable. The order of the channels is kept, so nothing else in the network changes.
+    ready to run; ``ghostsr_ext.nn.learn_shifts`` makes them trainable. The order of the channels is
+    kept, so nothing else in the network changes.
 
     Args:
         model: A network. It is not changed. The copy of an ``SRModel`` has the report in its

@@ -79,8 +79,6 @@ def mean_psnr(
     model: nn.Module,
     calibration: Calibration,
     *,
-    crops: int = CROPS,
-    side: int = SIDE,
     seed: int = 0,
     form: PictureFormat | None = None,
 ) -> float:
@@ -89,8 +87,6 @@ def mean_psnr(
     Args:
         model: The network, at its default scale.
         calibration: Pictures, as for ``calibration_inputs``.
-        crops: How many crops to cut.
-        side: Rows and columns of a crop.
         seed: Seed of the choice of pictures and places.
         form: What pictures the network takes; found out by default.
 
@@ -103,8 +99,8 @@ def mean_psnr(
     files, generator = _files(calibration), np.random.default_rng(seed)
     inside = slice(form.scale, -form.scale)
     qualities = []
-    for _ in range(crops):
-        crop, original = _cut(form, files, form.scale, side, generator)
+    for _ in range(CROPS):
+        crop, original = _cut(form, files, form.scale, SIDE, generator)
         with torch.no_grad():
             output = model(_as_input(model, form, [crop])).double() * (_PEAK / form.value_range)
         picture = output[0].permute(1, 2, 0).cpu().numpy().clip(0, _PEAK)

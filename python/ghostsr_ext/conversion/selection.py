@@ -44,8 +44,8 @@ def select_layers(
     """
     skipped: list[SkippedLayer] = []
     wanted: list[TracedConvolution] = []
-    if layers is None:
-        layers = _declared(model)
+    if layers is None and isinstance(model, SRModel):
+        layers = model.default_layers()
     if layers is None:
         ends = {trace.called[0].name: "the first", trace.called[-1].name: "the last"}
         for entry in trace.called:
@@ -76,7 +76,7 @@ class Rules:
     """When a ghost cannot be right or saves next to nothing.
 
     Attributes:
-        max_shift: d.
+        max_shift: Largest shift d in pixels.
         macs: Multiply-adds of each layer of the network, by its name.
         inputs: How many times the example's output positions a fit has; None without a fit.
     """
@@ -115,16 +115,6 @@ def too_few_channels(layer: nn.Conv2d, ghost_ratio: float) -> str | None:
         return None
     groups = f" in {layer.groups} groups" if layer.groups > 1 else ""
     return f"{layer.out_channels} output channels{groups} are too few for ratio {ghost_ratio:g}"
-
-
-def _declared(model: nn.Module) -> list[str] | None:
-    """Return what a network says is to be converted; None where it says nothing."""
-    if not isinstance(model, SRModel):
-        return None
-    try:
-        return model.default_layers()
-    except NotImplementedError:
-        return None
 
 
 def _predicate(

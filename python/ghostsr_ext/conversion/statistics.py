@@ -79,7 +79,7 @@ def gather_statistics(
         inputs: [N, C_in, H, W], float32.
         targets: Wanted outputs before the activation, [N, C_out, H', W'], float32; with what is
             around them, as ``run_surrounded`` returns them.
-        max_shift: d.
+        max_shift: Largest shift d in pixels.
     """
     compute = _by_patches if border(layer) is None else _by_lags
     per_in = layer.in_channels // layer.groups
@@ -102,7 +102,7 @@ def run_surrounded(
 
     Args:
         layer: The convolution whose statistics are gathered.
-        max_shift: d.
+        max_shift: Largest shift d in pixels.
         run: ``layer`` or a ghost layer in its place, up to the activation.
         inputs: [N, C_in, H, W].
 

@@ -53,7 +53,7 @@ def lower(
     if ghost_as not in GHOST_FORMS:
         raise InputError(f"ghost_as: {ghost_as!r}; must be one of {', '.join(GHOST_FORMS)}")
     if isinstance(model, SRModel):
-        scale = _checked_scale(model, scale)
+        scale = model.served_scale(scale)
         if example is not None or multiple is not None:
             name = "example" if example is not None else "multiple"
             raise InputError(f"{name}: {type(model).__name__} needs none; it is for other modules")
@@ -254,14 +254,6 @@ class LoweredSRModel(LoweredNetwork):
             "multiple": str(network.multiple),
             "layout": "NCHW",
         }
-
-
-def _checked_scale(model: SRModel, scale: int | None) -> int:
-    scale = model.scale if scale is None else scale
-    if scale not in model.scales:
-        served = ", ".join(f"x{served}" for served in model.scales)
-        raise InputError(f"scale: {scale}; this network serves {served}")
-    return scale
 
 
 def _checked_example(model: nn.Module, example: Tensor, multiple: int | None) -> Tensor:

@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from ghostsr_ext.fusion.layers import FusedLayer, channels_last_weight
+from ghostsr_ext.fusion.proxies import recorded
+from ghostsr_ext.fusion.rewriting import set_graph
 from ghostsr_ext.models.base import channels_last
 
 
-def enter(value: Tensor) -> Tensor:
-    """Return a map in the layout that is fast on its device."""
+@recorded
+def enter(value: Any) -> Any:
+    """Return a map in the layout that is fast on its device, and other values as they are."""
     if _is_map(value):
         return channels_last(value)
     return value
 
 
-def leave(value: Tensor, given: Tensor) -> Tensor:
+@recorded
+def leave(value: Any, given: Any) -> Any:
     """Return a map in the layout in which its caller gave the map ``given``."""
-    if _is_map(value) and given.dim() == 4 and given.stride(1) != 1:
+    is_like_map = isinstance(given, Tensor) and given.dim() == 4
+    if _is_map(value) and is_like_map and given.stride(1) != 1:
         return value.contiguous()
     return value
+
+
+def mark_layout(graph: fx.Graph, given: Sequence[fx.Node]) -> None:
+    """Convert maps where they enter a graph, and all back where they leave it.
+
+    Args:
+        graph: The graph.
+        given: Inputs that may be maps; results get the layout of the first.
+    """
+    last = [node for node in graph.nodes if node.op == "placeholder"][-1]
+    with graph.inserting_after(last):
+        for node in given:
+            entered = graph.call_function(enter, (node,))
+            node.replace_all_uses_with(entered)
+            entered.args = (node,)
+    output = next(node for node in graph.nodes if node.op == "output")
+    with graph.inserting_before(output):
+        output.args = fx.map_arg(
+            output.args, lambda node: graph.call_function(leave, (node, given[0]))
+        )
 
 
 class _ChannelsLastModule(nn.Module):
@@ -64,26 +90,40 @@ def prefer_channels_last(module: nn.Module, runs_alike: Callable[[], bool]) -> s
     Returns:
         Why it stayed as it was, or None.
     """
-    base = type(module)
     try:
-        module.__class__ = _subclass(base)
+        undo = [_convert_maps(module)]
     except TypeError as error:
         return f"cannot be told the layout of its input ({error})"
-    undo = [channels_last_weight(m) for m in module.modules() if isinstance(m, FusedLayer)]
+    undo += [channels_last_weight(m) for m in module.modules() if isinstance(m, FusedLayer)]
     try:
         if runs_alike():
             return None
     except RuntimeError:
         pass
-    module.__class__ = base
     for put_back in undo:
         put_back()
     return "its own code needs maps that are contiguous"
 
 
-def _is_map(value: Tensor) -> bool:
+def _convert_maps(module: nn.Module) -> Callable[[], None]:
+    """Let ``module`` convert what it gets and returns; returns what undoes that."""
+    if isinstance(module, fx.GraphModule):
+        graph = copy.deepcopy(module.graph)
+        mark_layout(graph, [node for node in graph.nodes if node.op == "placeholder"])
+        return set_graph(module, graph)
+    base = type(module)
+    module.__class__ = _subclass(base)
+
+    def undo() -> None:
+        module.__class__ = base
+
+    return undo
+
+
+def _is_map(value: Any) -> bool:
     return (
-        value.dim() == 4
+        isinstance(value, Tensor)
+        and value.dim() == 4
         and value.is_floating_point()
         and value.device.type == "cpu"
         and not torch.compiler.is_compiling()

@@ -2,41 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from torch import fx
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 
+
+def recorded(function: Function) -> Function:
+    """Let a function be recorded where it is traced, whoever traces, rather than what is in it."""
+
+    @functools.wraps(function)
+    def call(*values: Any) -> Any:
+        for value in values:
+            if isinstance(value, fx.Proxy):
+                return value.tracer.create_proxy("call_function", call, values, {})
+        return function(*values)
+
+    return call  # type: ignore[return-value]
+
+
+@recorded
 def add_in_place(left: Any, right: Any) -> Any:
     """Return ``left += right``."""
     left += right
     return left
 
 
+@recorded
 def subtract_in_place(left: Any, right: Any) -> Any:
     """Return ``left -= right``."""
     left -= right
     return left
 
 
+@recorded
 def multiply_in_place(left: Any, right: Any) -> Any:
     """Return ``left *= right``."""
     left *= right
     return left
 
 
+@recorded
 def divide_in_place(left: Any, right: Any) -> Any:
     """Return ``left /= right``."""
     left /= right
     return left
 
 
+@recorded
 def raise_in_place(left: Any, right: Any) -> Any:
     """Return ``left **= right``."""
     left **= right
     return left
 
 
+@recorded
 def store(values: Any, place: Any, value: Any) -> None:
     """Do ``values[place] = value``."""
     values[place] = value

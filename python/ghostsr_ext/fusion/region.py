@@ -17,10 +17,10 @@ from ghostsr_ext.fusion.epilogues import (
 )
 from ghostsr_ext.fusion.examples import copied
 from ghostsr_ext.fusion.layers import FusedLayer, channels_last_weight, has_hooks
-from ghostsr_ext.fusion.layout import enter, leave
+from ghostsr_ext.fusion.layout import mark_layout
 from ghostsr_ext.fusion.observation import Observation, observe
 from ghostsr_ext.fusion.recording import Sample, Uses
-from ghostsr_ext.fusion.rewriting import restore, rewrite
+from ghostsr_ext.fusion.rewriting import rewrite
 from ghostsr_ext.fusion.stacks import stack_concatenations
 
 
@@ -84,13 +84,12 @@ class Region:
                 fold(epilogue, seen)
         self.stacked = stack_concatenations(graph, self._modules, seen)
         _reshape_views(graph, seen)
-        _mark_layout(graph, seen)
+        _convert_layout(graph, seen)
         for part in module.modules():
             if isinstance(part, FusedLayer):
                 self._undo.append(channels_last_weight(part))
         graph.lint()
-        rewrite(module, graph, self._moved)
-        self._undo.append(lambda: restore(module))
+        self._undo.append(rewrite(module, graph, self._moved))
 
     def undo(self) -> None:
         """Put everything back."""
@@ -198,25 +197,12 @@ def _reshape_views(graph: fx.Graph, seen: Mapping[fx.Node, Observation]) -> None
                 node.target = "reshape"
 
 
-def _mark_layout(graph: fx.Graph, seen: Mapping[fx.Node, Observation]) -> None:
-    """Convert maps where they enter the graph, and back where they leave it."""
+def _convert_layout(graph: fx.Graph, seen: Mapping[fx.Node, Observation]) -> None:
+    """Convert maps where they enter the graph, and back where they leave it, if that is safe."""
     given = [node for node in graph.nodes if node.op == "placeholder"]
     maps = [node for node in given if any(len(shape) == 4 for shape in seen[node].shapes)]
     written = frozenset[int]().union(*(entry.overwritten for entry in seen.values()))
     # The caller shall see what is written to its own maps.
     if not maps or any(seen[node].storages & written for node in given):
         return
-    with graph.inserting_after(given[-1]):
-        for node in maps:
-            entered = graph.call_function(enter, (node,))
-            node.replace_all_uses_with(entered)
-            entered.args = (node,)
-    output = next(node for node in graph.nodes if node.op == "output")
-
-    def left(node: fx.Node) -> fx.Node:
-        if node in seen and not any(len(shape) == 4 for shape in seen[node].shapes):
-            return node
-        return graph.call_function(leave, (node, maps[0]))
-
-    with graph.inserting_before(output):
-        output.args = fx.map_arg(output.args, left)
+    mark_layout(graph, maps)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ghostsr_ext.fusion.observation import Observation
+from ghostsr_ext.fusion.proxies import recorded
 from ghostsr_ext.models.layers import ChannelStack
 from ghostsr_ext.nn import GhostConv2d
 
@@ -28,11 +29,13 @@ class _Chain:
     pieces: list[list[fx.Node]]
 
 
+@recorded
 def start_stack(channels: int, first: Tensor) -> ChannelStack:
     """Return a stack with room for ``channels`` that begins with ``first``."""
     return ChannelStack(first, channels)
 
 
+@recorded
 def extend_stack(stack: ChannelStack, *pieces: Tensor) -> Tensor:
     """Put ``pieces`` behind what is in ``stack`` and return all of it."""
     for piece in pieces:

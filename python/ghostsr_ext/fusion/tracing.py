@@ -99,6 +99,8 @@ class _Tracer(fx.Tracer):
         def run(*given: Any) -> Any:
             return root_fn(self.root, **dict(zip(self._arguments, given, strict=True)))
 
+        # Strings in this file; torch takes what it finds for a type.
+        run.__annotations__.clear()
         return run, proxies
 
     def call_module(

@@ -109,10 +109,7 @@ class Upscaler:
         memory_budget: int | None = None,
     ) -> None:
         network = copy.deepcopy(model) if isinstance(model, SRModel) else load_model(model)
-        self.scale = network.scale if scale is None else scale
-        if self.scale not in network.scales:
-            served = ", ".join(f"x{served}" for served in network.scales)
-            raise InputError(f"scale: {scale}; this network serves {served}")
+        self.scale = network.served_scale(scale)
         if tile is not None and tile != "auto" and (not isinstance(tile, int) or tile < 1):
             raise InputError(f"tile: {tile!r}; must be 1 or more, 'auto', or None for none")
         if memory_budget is not None and memory_budget < 1:

@@ -126,9 +126,23 @@ class SRModel(nn.Module):
     def default_layers(self) -> list[str] | None:
         """Return the names of the convolutions that the paper's method turns into ghost layers.
 
-        None leaves the choice to the converter.
+        None, as long as a subclass does not say otherwise, leaves the choice to the converter.
         """
-        raise NotImplementedError(f"{type(self).__name__} declares no convolutions to convert")
+        return None
+
+    def served_scale(self, scale: int | None, name: str = "scale") -> int:
+        """Return ``scale``, or ``self.scale`` for None.
+
+        Raises:
+            InputError: The network does not serve it; the message calls it ``name``.
+        """
+        if scale is None:
+            return self.scale
+        if scale not in self.scales:
+            raise InputError(
+                f"{name}: found {_shown(scale)}; this network serves {self._scales_text()}"
+            )
+        return scale
 
     def upscale(self, image: Tensor, scale: int) -> Tensor:
         """Map ``image`` [N, C, h, w], less the mean, to its upscaled form, less the mean."""
@@ -148,9 +162,7 @@ class SRModel(nn.Module):
         Raises:
             InputError: ``image`` has the wrong shape or the network does not serve ``scale``.
         """
-        scale = self.scale if scale is None else scale
-        if scale not in self.scales:
-            raise InputError(f"scale: got {scale!r}, this network serves {self._scales_text()}")
+        scale = self.served_scale(scale)
         if image.dim() != 4 or image.shape[1] != self.channels:
             raise InputError(
                 f"image: got shape {tuple(image.shape)}, allowed is [N, {self.channels}, h, w]"

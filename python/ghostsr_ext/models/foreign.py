@@ -119,9 +119,6 @@ class SpandrelNetwork(SRModel):
         generator = torch.Generator().manual_seed(0)
         return torch.rand(1, self.channels, side, side, generator=generator)
 
-    def default_layers(self) -> None:
-        """Return None: it declares no layers, so the converter chooses as in any network."""
-
     def _size(self, height: int, width: int) -> tuple[int, int]:
         height, width = max(height, self._least), max(width, self._least)
         return (max(height, width),) * 2 if self._square else (height, width)

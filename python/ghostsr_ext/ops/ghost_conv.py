@@ -73,8 +73,9 @@ def ghost_conv(
         prelu_weight: Factors of negative values under "prelu", [1] or [I + G]; else None.
         residual: Optional [N, I + G, H', W'], added before the activation.
         residual_scale: Factor of the layer's own output.
-        cache: What :func:`~ghostsr_ext.ops.layer_cache` returned, to keep there what is made of the
-            constants; None on other devices than a CPU.
+        cache: A handle that :func:`~ghostsr_ext.ops.layer_cache` returned, behind which the packed
+            weight and the resolved tables are kept for the next call. None keeps nothing, and is
+            needed on other devices than a CPU.
         out: A map [N, I + G, H', W'] on a CPU, filled and returned in place of a new one, where
             neither gradients nor operators are recorded. It may be some channels of a wider map,
             others of which are the input. Autocast does not change its dtype, which is the input's.

@@ -22,7 +22,7 @@ def select_shift(logits: Tensor, noise: Tensor | None, tau: float, ghosts: int) 
             15. Candidate k is the shift (k // side - d, k % side - d) with side = 2d + 1.
         noise: Optional noise of the logits' shape and dtype.
         tau: Temperature, positive.
-        ghosts: G.
+        ghosts: Number of ghost channels, G.
 
     Returns:
         int64 [G, 2], (dy, dx) of each ghost in pixels. Among equal candidates the first is taken.

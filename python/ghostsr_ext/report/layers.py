@@ -40,8 +40,8 @@ class LayerComparison:
         intrinsic: The output channels that are computed, ascending.
         ghosts: The others, ascending by channel.
         max_shift: Largest shift that the layer allows.
-        relative_error: Squared error of the ghost layer's output over the variance of the dense
-            one's, both fed with what the dense network feeds it.
+        relative_error: Squared difference of the layers' outputs over the variance of the dense
+            one's, each in its own network, which both got the same picture.
         alike: How many maps of the dense layer's convolution are nearly a shifted copy of another
             one: see ``count_alike``.
     """
@@ -85,10 +85,18 @@ def compare_layers(
         if getattr(parents.get(name), "out_channels", None) != layer.out_channels:
             raise InputError(f"parent: has no layer {name} of {layer.out_channels} channels")
     calls = _record(dense, list(layers), image, scale)
+    ghost_calls = _record(ghost, list(layers), image, scale)
     with torch.inference_mode():
-        maps = {name: _maps(parents[name], calls[name][0][0]) for name in layers if name in calls}
+        maps = {name: _maps(parents[name], calls[name].input) for name in layers if name in calls}
         comparisons = [
-            _compare(name, layers[name], *calls[name], count_alike(maps[name])) for name in maps
+            _compare(
+                name,
+                layers[name],
+                ghost_calls[name].output,
+                calls[name].output,
+                count_alike(maps[name]),
+            )
+            for name in maps
         ]
     return comparisons, maps
 
@@ -108,19 +116,23 @@ def ghost_maps(ghost: SRModel, name: str, image: Tensor, scale: int) -> Tensor:
     """
     calls = _record(ghost, [name], image, scale)
     with torch.inference_mode():
-        return _maps(dict(ghost.named_modules())[name], calls[name][0][0])
+        return _maps(dict(ghost.named_modules())[name], calls[name].input)
 
 
-def _record(
-    network: SRModel, names: list[str], image: Tensor, scale: int
-) -> dict[str, tuple[tuple[Any, ...], Tensor]]:
-    """Run a network; return the inputs and the output of the first call of each layer named."""
-    calls: dict[str, tuple[tuple[Any, ...], Tensor]] = {}
+@dataclass(frozen=True)
+class _Call:
+    input: Tensor
+    output: Tensor
+
+
+def _record(network: SRModel, names: list[str], image: Tensor, scale: int) -> dict[str, _Call]:
+    """Run a network; return the first call of each layer named."""
+    calls: dict[str, _Call] = {}
     modules = dict(network.named_modules())
 
     def recorder(name: str) -> Any:
         def record(_module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-            calls.setdefault(name, (inputs, output))
+            calls.setdefault(name, _Call(inputs[0], output))
 
         return record
 
@@ -143,9 +155,9 @@ def _maps(layer: nn.Module, input: Tensor) -> Tensor:
 
 
 def _compare(
-    name: str, layer: GhostConv2d, inputs: tuple[Any, ...], expected: Tensor, alike: int
+    name: str, layer: GhostConv2d, output: Tensor, expected: Tensor, alike: int
 ) -> LayerComparison:
-    error = (layer(*inputs) - expected).square().mean()
+    error = (output - expected).square().mean()
     variance = expected.var(unbiased=False)
     order = layer.order.tolist()
     place = {channel: position for position, channel in enumerate(order)}

@@ -25,6 +25,7 @@ from ghostsr_ext.report.similarity import ALIKE, similar_pairs
 
 _FEATURE_SIDE = 96
 _GHOSTS_SHOWN = 32
+_PICTURES_SHOWN = 3
 
 
 def write_report(
@@ -37,7 +38,6 @@ def write_report(
     size: tuple[int, int] = (180, 320),
     repeats: int = 10,
     device: torch.device | str = "cpu",
-    crops: int = 3,
     picture_folder: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] | None = None,
@@ -45,16 +45,15 @@ def write_report(
     """Measure networks and write one HTML page that needs nothing beside it.
 
     Args:
-        path: The page.
+        path: The HTML file to write.
         models: The networks by name: the dense parent, the network converted from it, and others
             to compare.
         pictures: A benchmark set.
         scale: A scale of all networks; None for the parent's.
         layer: The dense layer whose feature maps are shown; None for a middle one.
         size: Rows and columns of the small picture whose time is taken.
-        repeats: Runs to time.
-        device: Where to run.
-        crops: How many pictures to show details of.
+        repeats: How many runs are timed.
+        device: Where PSNR and time are measured.
         picture_folder: Where to write the pictures as PNG files, too; None for nowhere.
         overwrite: Whether existing files may be replaced.
         progress: Called before each step.
@@ -109,7 +108,7 @@ def write_report(
     step("pictures")
     details = [
         make_crop(pair.name, pair.read_low(), pair.read_high(), dict(models), scale)
-        for pair in pairs[:crops]
+        for pair in pairs[:_PICTURES_SHOWN]
     ]
     files = _picture_files(layer, maps, details)
     if picture_folder is not None:

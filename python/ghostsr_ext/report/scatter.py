@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 
 from ghostsr_ext.benchmark import Comparison
@@ -23,8 +24,9 @@ def scatter_svg(comparison: Comparison) -> str:
     ]
     times = [time for _, time, _ in points]
     levels = [level for _, _, level in points]
-    right = max(times, default=1.0) * 1.1
-    bottom, top = min(levels, default=0.0) - 0.2, max(levels, default=1.0) + 0.2
+    right = _round_number_above(max(times, default=1.0))
+    bottom = math.floor(min(levels, default=0.0) * 5 - 0.5) / 5
+    top = math.ceil(max(levels, default=1.0) * 5 + 0.5) / 5
 
     def x(time: float) -> float:
         return _LEFT + time / right * (_WIDTH - _LEFT - _RIGHT)
@@ -43,7 +45,7 @@ def scatter_svg(comparison: Comparison) -> str:
     for fraction in (0.0, 0.5, 1.0):
         time, level = right * fraction, bottom + (top - bottom) * fraction
         parts.append(
-            f'<text x="{x(time):.1f}" y="{floor + 16}" text-anchor="middle">{time:.0f}</text>'
+            f'<text x="{x(time):.1f}" y="{floor + 16}" text-anchor="middle">{time:g}</text>'
         )
         parts.append(
             f'<text x="{_LEFT - 8}" y="{y(level) + 4:.1f}" text-anchor="end">{level:.1f}</text>'
@@ -54,3 +56,10 @@ def scatter_svg(comparison: Comparison) -> str:
             f'<text x="{x(time) + 10:.1f}" y="{y(level) + 4:.1f}">{escape(name)}</text>'
         )
     return "".join(parts) + "</svg>"
+
+
+def _round_number_above(value: float) -> float:
+    """Return the least number that is short to write, as is its half, and not below ``value``."""
+    power = 10.0 ** math.floor(math.log10(value))
+    starts = 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10
+    return next(start * power for start in starts if start * power >= value)

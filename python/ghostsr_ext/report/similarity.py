@@ -58,16 +58,10 @@ def similar_pairs(features: Tensor, *, max_shift: int = 1, count: int = 6) -> li
     return pairs
 
 
-def count_alike(features: Tensor, *, max_shift: int = 1, least: float = ALIKE) -> int:
-    """Count the feature maps that are nearly a shifted copy of another map of the layer.
-
-    Args:
-        features: [C, h, w].
-        max_shift: Largest shift to try, in pixels.
-        least: The correlation from which maps count.
-    """
+def count_alike(features: Tensor, *, max_shift: int = 1) -> int:
+    """Count the feature maps [C, h, w] that are nearly a copy of another one, shifted that far."""
     best, _, _ = _best_correlations(features, max_shift)
-    return int((best.amax(dim=1) >= least).sum())
+    return int((best.amax(dim=1) >= ALIKE).sum())
 
 
 def _best_correlations(

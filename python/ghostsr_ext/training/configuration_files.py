@@ -124,7 +124,7 @@ def check_same_run(stored: Config, given: Config, origin: str) -> None:
 
     Args:
         stored: The run's configuration.
-        given: The new one.
+        given: The configuration that is asked for now.
         origin: What the message begins with.
 
     Raises:

@@ -64,7 +64,7 @@ def train(
     """Train a network, alone or as one of the processes that ``torchrun`` has started.
 
     Args:
-        config: What to do.
+        config: The configuration of the run.
         folder: Folder of the run: ``config.toml``, ``initial.safetensors``, ``best.safetensors``,
             ``final.safetensors``, ``checkpoints/`` and ``log.jsonl`` go there.
         resume: Whether to go on with the run in ``folder``, by the same configuration; a run that

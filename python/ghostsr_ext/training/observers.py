@@ -17,8 +17,8 @@ class TrainingProgress:
     """How a run goes, as a mean over the steps since the last one of these.
 
     Attributes:
-        step: Steps done.
-        loss: What is minimised.
+        step: Number of steps done.
+        loss: Mean of the losses that were read since the last report.
         gradient_norm: Before clipping, of the last step.
         lr: Learning rate of the last step.
         tau: Temperature of the shift selection, or None where no shift is learned.

@@ -38,7 +38,7 @@ def save_product(
         path: Where to; an older one is replaced.
         config: Configuration of the run.
         group: The processes that shared the work.
-        step: After which step.
+        step: Number of the step that the network was saved after.
         measurements: Measurements of the network.
 
     Raises:

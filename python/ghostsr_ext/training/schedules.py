@@ -11,7 +11,7 @@ def lr_factor(schedule: ScheduleConfig, step: int, steps: int) -> float:
     """Return the learning rate over its base value.
 
     Args:
-        schedule: Its shape.
+        schedule: The shape of the curve.
         step: 0 .. ``steps`` - 1.
         steps: Number of steps of the run.
     """

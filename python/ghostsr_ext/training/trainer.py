@@ -44,7 +44,7 @@ class StepResult:
 
     Attributes:
         loss: The minimised sum, mean over the batch and the processes.
-        gradient_norm: Before clipping.
+        gradient_norm: Euclidean norm of all gradients before they are clipped.
         usable: Whether both are finite: 1 or 0. Where it is 0 the weights were left as they are,
             unless the step was of fp16, whose scaler leaves out steps of its own.
     """
@@ -66,7 +66,8 @@ class Trainer:
 
     Attributes:
         model: The network.
-        step: Steps done.
+        teacher: Who gives the wanted output, or None.
+        step: Number of steps done.
     """
 
     def __init__(
@@ -96,12 +97,12 @@ class Trainer:
             device.type, enabled=config.training.precision == "fp16"
         )
         self._pixel_loss = pixel_loss(config.loss)
-        self._teacher: nn.Module | None = None
+        self.teacher: nn.Module | None = None
         self._taps: tuple[FeatureTap, FeatureTap] | None = None
         if teacher is not None:
             teacher = self._placed(teacher).eval()
             teacher.requires_grad_(False)
-            self._teacher = teacher
+            self.teacher = teacher
             if config.distillation.features:
                 names = list(ghost_layers(self.model))
                 self._taps = (FeatureTap(self.model, names), FeatureTap(teacher, names))
@@ -294,9 +295,9 @@ class Trainer:
                 features = [stack.enter_context(tap.recording()) for tap in self._taps]
             output = self._network(inputs, batch.scale).float()
             loss = self._pixel_loss(output, targets)
-            if self._teacher is not None:
+            if self.teacher is not None:
                 with torch.no_grad():
-                    wanted = self._teacher(inputs, batch.scale).float()
+                    wanted = self.teacher(inputs, batch.scale).float()
                 loss = settings.target * loss + settings.output * self._pixel_loss(output, wanted)
                 if features is not None:
                     loss = loss + settings.features * feature_loss(*features)

@@ -3,9 +3,10 @@ import json
 import numpy as np
 import pytest
 import typer
+from command_line import invoke
 from ghostsr_cli.bench import bench_command
 from ghostsr_ext.checkpoints import save_model
-from ghostsr_ext.errors import GhostsrError, InputError
+from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import write_image
 from ghostsr_ext.models.edsr import EDSR
 from typer.testing import CliRunner
@@ -21,13 +22,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(*arguments):
-    app = typer.Typer()
-    app.command()(bench_command)
     quick = ("--size", "12x8", "--repeats", "2")
-    result = CliRunner().invoke(app, [*arguments, *quick])
-    if isinstance(result.exception, GhostsrError):
-        raise result.exception
-    return result
+    return invoke(bench_command, *arguments, *quick)
 
 
 def test_networks_are_told_side_by_side(folder):
@@ -76,7 +72,7 @@ def test_psnr_is_measured_on_a_data_set(folder):
     [
         (["large.safetensors", "large.safetensors"], r"MODEL: found large\.safetensors twice"),
         (["gone.safetensors"], r"model gone\.safetensors: does not exist"),
-        (["large.safetensors", "--scale", "3"], "serves x2, not x3"),
+        (["large.safetensors", "--scale", "3"], "scale: found 3; this network serves x2"),
     ],
 )
 def test_wrong_arguments_are_one_clear_error(folder, arguments, message):

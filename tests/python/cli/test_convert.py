@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-import typer
+from command_line import invoke
 from ghostsr_cli import output
 from ghostsr_cli.convert import convert_command
 from ghostsr_ext.checkpoints import load_model, save_model
@@ -10,7 +10,6 @@ from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import write_image
 from ghostsr_ext.models import EDSR
 from ghostsr_ext.nn import ghost_layers
-from typer.testing import CliRunner
 
 
 @pytest.fixture
@@ -25,12 +24,7 @@ def folder(tmp_path):
 
 
 def run(*arguments):
-    app = typer.Typer()
-    app.command()(convert_command)
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if isinstance(result.exception, InputError):
-        raise result.exception
-    return result
+    return invoke(convert_command, *arguments)
 
 
 def test_the_written_network_has_ghost_layers_and_its_report(folder):

@@ -1,23 +1,17 @@
 import socket
 
 import pytest
-import typer
+from command_line import invoke
 from ghostsr_cli.demo import demo_command
 from ghostsr_ext.checkpoints import save_model
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.models.edsr import EDSR
-from typer.testing import CliRunner
 
 pytest.importorskip("gradio", reason="the demo needs gradio (extra: demo)")
 
 
 def run(*arguments):
-    app = typer.Typer()
-    app.command()(demo_command)
-    result = CliRunner().invoke(app, list(arguments))
-    if isinstance(result.exception, GhostsrError):
-        raise result.exception
-    return result
+    return invoke(demo_command, *arguments)
 
 
 def test_a_model_that_does_not_exist_is_refused():

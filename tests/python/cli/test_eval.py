@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-import typer
+from command_line import invoke
 from ghostsr_cli.eval import evaluate_command
 from ghostsr_ext.checkpoints import load_model, save_model
 from ghostsr_ext.datasets import open_picture_set
@@ -11,7 +11,6 @@ from ghostsr_ext.evaluation import evaluate
 from ghostsr_ext.imaging import write_image
 from ghostsr_ext.metrics import Protocol
 from ghostsr_ext.models import create_model
-from typer.testing import CliRunner
 
 
 @pytest.fixture
@@ -30,12 +29,7 @@ def folder(tmp_path):
 
 
 def run(*arguments):
-    app = typer.Typer()
-    app.command()(evaluate_command)
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if isinstance(result.exception, InputError):
-        raise result.exception
-    return result
+    return invoke(evaluate_command, *arguments)
 
 
 def test_the_table_has_a_row_for_each_network_set_and_scale(folder):
@@ -119,7 +113,10 @@ def test_self_ensemble_tile_and_dtype_are_passed_on(folder):
     [
         (["gone.pth", "--data", "a"], "gone.pth"),
         (["small.safetensors", "--data", "gone"], "gone: is not a folder"),
-        (["small.safetensors", "--data", "a", "--scale", "3"], "serves x2, not x3"),
+        (
+            ["small.safetensors", "--data", "a", "--scale", "3"],
+            "scale: found 3; this network serves x2",
+        ),
         (["small.safetensors", "--data", "a", "--device", "tpu"], "--device: found 'tpu'"),
         (["small.safetensors", "--data", "a", "--device", "cuda:99"], "--device: found 'cuda:99'"),
         (["small.safetensors", "--data", "a", "--json", "a"], "output a: cannot be written"),

@@ -1,10 +1,9 @@
 import pytest
-import typer
+from command_line import invoke
 from ghostsr_cli.export import export_command
 from ghostsr_ext.checkpoints import save_model
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.models.edsr import EDSR
-from typer.testing import CliRunner
 
 
 @pytest.fixture
@@ -14,12 +13,7 @@ def network(tmp_path, monkeypatch):
 
 
 def run(*arguments):
-    app = typer.Typer()
-    app.command()(export_command)
-    result = CliRunner().invoke(app, list(arguments))
-    if isinstance(result.exception, GhostsrError):
-        raise result.exception
-    return result
+    return invoke(export_command, *arguments)
 
 
 def test_a_network_is_written_and_the_difference_told(network, tmp_path):

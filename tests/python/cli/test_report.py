@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
-import typer
+from command_line import invoke
 from ghostsr_cli.report import report_command
 from ghostsr_ext.checkpoints import save_model
 from ghostsr_ext.conversion import convert
-from ghostsr_ext.errors import GhostsrError, InputError
+from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import write_image
 from ghostsr_ext.models.edsr import EDSR
-from typer.testing import CliRunner
 
 
 @pytest.fixture
@@ -23,13 +22,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(*arguments):
-    app = typer.Typer()
-    app.command()(report_command)
     quick = ("--data", "two", "--size", "12x8", "--repeats", "2")
-    result = CliRunner().invoke(app, [*arguments, *quick])
-    if isinstance(result.exception, GhostsrError):
-        raise result.exception
-    return result
+    return invoke(report_command, *arguments, *quick)
 
 
 def test_a_page_is_written(folder):

@@ -3,14 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
+from command_line import invoke
 from ghostsr_cli.train import train_command
 from ghostsr_ext.checkpoints import load_model, save_model
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import write_image
 from ghostsr_ext.models import create_model
 from ghostsr_ext.nn import ghost_layers
-from typer.testing import CliRunner
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 QUICK = ("--set", "training.steps=2", "--set", "data.patch=8", "--set", "training.batch_size=2")
@@ -28,12 +27,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(*arguments):
-    app = typer.Typer()
-    app.command()(train_command)
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if isinstance(result.exception, InputError):
-        raise result.exception
-    return result
+    return invoke(train_command, *arguments)
 
 
 def test_a_dense_network_is_converted_and_trained_without_a_configuration(folder):

@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import typer
+from command_line import invoke
 from ghostsr_cli.upscale import upscale_command
 from ghostsr_ext.checkpoints import save_model
-from ghostsr_ext.errors import GhostsrError, InputError
+from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import read_picture
 from ghostsr_ext.inference import Upscaler
 from ghostsr_ext.models.edsr import EDSR
 from hostile_pictures import hostile_pictures
 from PIL import ExifTags, Image
-from typer.testing import CliRunner
 
 RNG = np.random.default_rng(0)
 
@@ -37,14 +36,9 @@ def picture(rows, columns):
 
 
 def run(*arguments, stdin=None):
-    app = typer.Typer()
-    app.command()(upscale_command)
     if "--model" not in arguments:
         arguments = (*arguments, "--model", "net.safetensors")
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
-    if isinstance(result.exception, GhostsrError):
-        raise result.exception
-    return result
+    return invoke(upscale_command, *arguments, stdin=stdin)
 
 
 def test_pictures_are_enlarged_and_named(folder):
@@ -204,7 +198,7 @@ def test_ranks_that_torchrun_did_not_set_do_not_count(folder, monkeypatch):
     ("arguments", "message"),
     [
         (["gone.png"], r"gone\.png: does not exist"),
-        (["shots/0.png", "--scale", "3"], "scale: 3; this network serves x2"),
+        (["shots/0.png", "--scale", "3"], "scale: found 3; this network serves x2"),
         (["shots/0.png", "--tile", "0"], "--tile: found '0'"),
         (["shots/0.png", "--memory", "much"], "--memory much: must be a size"),
         (["shots/0.png", "--shard", "3/2"], "--shard 3/2: must be i/n"),

@@ -193,7 +193,7 @@ def test_an_existing_file_is_kept(tmp_path):
         ("net.pt2", {"half": True}, "in float32 only"),
         ("net.onnx", {"compiled": True}, "only .pt2 can be compiled"),
         ("net.param", {"ghost_as": "slices"}, "can only be depthwise"),
-        ("net.pt2", {"scale": 3}, "scale: 3; this network serves x2"),
+        ("net.pt2", {"scale": 3}, "scale: found 3; this network serves x2"),
         ("gone/net.pt2", {}, "cannot be written"),
     ],
 )

@@ -86,7 +86,7 @@ def test_the_scale_can_be_chosen():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scale": 4}, "scale: 4; this network serves x2"),
+        ({"scale": 4}, "scale: found 4; this network serves x2"),
         ({"ghost_as": "roll"}, "ghost_as: 'roll'"),
     ],
 )

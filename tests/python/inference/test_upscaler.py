@@ -288,7 +288,7 @@ def test_what_is_no_picture_is_refused(image, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scale": 4}, "scale: 4; this network serves x2, x3"),
+        ({"scale": 4}, "scale: found 4; this network serves x2, x3"),
         ({"tile": 0}, "tile: 0"),
         ({"tile": "big"}, "tile: 'big'"),
         ({"memory_budget": 0}, "memory_budget: 0"),

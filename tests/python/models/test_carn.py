@@ -51,7 +51,7 @@ def test_one_scale_makes_one_head() -> None:
 
 def test_refuses_a_scale_that_it_has_no_head_for() -> None:
     model = CARN(scale=(2, 3), features=8)
-    with pytest.raises(InputError, match="scale: got 4, this network serves x2, x3"):
+    with pytest.raises(InputError, match="scale: found 4; this network serves x2, x3"):
         model(torch.rand(1, 3, 4, 4), 4)
 
 

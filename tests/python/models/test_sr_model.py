@@ -129,10 +129,9 @@ def test_refuses_input_of_the_wrong_shape(shape: tuple[int, ...]) -> None:
         EDSR(blocks=1, features=4)(torch.rand(shape))
 
 
-def test_a_network_without_declared_conversions_says_so() -> None:
+def test_a_network_leaves_the_layers_to_the_converter_unless_it_says_otherwise() -> None:
     class Plain(SRModel):
         architecture = "plain"
 
     model = Plain(config={}, scales=(2,), value_range=1.0)
-    with pytest.raises(NotImplementedError, match="Plain declares no convolutions"):
-        model.default_layers()
+    assert model.default_layers() is None

@@ -51,18 +51,12 @@ def _read_upsamplers(draft: Draft, features: int) -> int | list[int]:
     scales = []
     for head in ("up2", "up3", "up4", "up"):
         # A ReLU and a pixel shuffle without tensors stand between two convolutions.
-        stages = [
-            f"upsample.{head}.body.{index}"
-            for index in (0, 3, 6)
-            if f"upsample.{head}.body.{index}.weight" in draft
-        ]
-        if not stages:
+        stages = [f"upsample.{head}.body.{index}" for index in (0, 3, 6)]
+        if not any(f"{stage}.weight" in draft for stage in stages):
             continue
-        scale = draft.pixel_shuffle_scale(stages, features)
+        scale = draft.pixel_shuffle_stages("upsamplers.x{}.convs", stages, features)
         if scale in scales or head not in ("up", f"up{scale}"):
             draft.refuse(f"a head upsample.{head} that enlarges by {scale}")
-        for number, stage in enumerate(stages):
-            draft.conv(f"upsamplers.x{scale}.convs.{number}", stage)
         scales.append(scale)
     if not scales:
         draft.refuse("no head upsample.up2, up3, up4 or up with pixel shuffles")

@@ -41,12 +41,12 @@ class Draft:
     def __contains__(self, key: str) -> bool:
         return key in self._tensors
 
-    def count(self, pattern: str) -> int:
-        """Return how many keys ``pattern.format(number)`` there are in a row from number 0."""
-        number = 0
+    def count(self, pattern: str, first: int = 0) -> int:
+        """Return how many keys ``pattern.format(number)`` there are in a row from ``first`` on."""
+        number = first
         while pattern.format(number) in self._tensors:
             number += 1
-        return number
+        return number - first
 
     def filters(self, prefix: str) -> tuple[int, int, int, int]:
         """Return the shape [C_out, C_in / groups, kH, kW] of a convolution's weight.
@@ -140,12 +140,19 @@ class Draft:
             values = torch.tensor(mean, dtype=torch.float32, device="cpu")
             self.constants["mean"] = values.view(1, -1, 1, 1)
 
-    def pixel_shuffle_scale(self, prefixes: list[str], features: int) -> int:
-        """Return the scale of a row of sub-pixel convolutions of ``features`` channels.
+    def pixel_shuffle_stages(self, name: str, prefixes: Sequence[str], features: int) -> int:
+        """Map a row of sub-pixel convolutions of ``features`` channels; return their scale.
+
+        Args:
+            name: The row in the network, whose convolutions are ``name.0``, ``name.1`` and so on;
+                braces in it stand for the scale.
+            prefixes: Where the file may have them, in order; those that it lacks are passed over.
+            features: Channels before and after each of them.
 
         Raises:
             InputError: Their output channels fit no scale.
         """
+        prefixes = [prefix for prefix in prefixes if f"{prefix}.weight" in self]
         factors = [self.filters(prefix)[0] / features for prefix in prefixes]
         scales = {(4.0,): 2, (9.0,): 3, (4.0, 4.0): 4, (4.0, 4.0, 4.0): 8}
         if tuple(factors) not in scales:
@@ -155,6 +162,8 @@ class Draft:
                 "features times 4 (x2), 9 (x3), 4 twice (x4) or three times (x8) are read"
             )
         scale = scales[tuple(factors)]
+        for number, prefix in enumerate(prefixes):
+            self.conv(f"{name.format(scale)}.{number}", prefix)
         self.evidence.append(f"x{scale}: {', '.join(f'{p}.weight' for p in prefixes)}")
         return scale
 

@@ -24,13 +24,11 @@ def _read_edsr_pytorch(draft: Draft) -> None:
         draft.conv("tail", "tail.0")
     else:
         # A pixel shuffle without tensors stands between two convolutions.
-        stages = [f"tail.0.{i}" for i in (0, 2, 4) if f"tail.0.{i}.weight" in draft]
+        stages = [f"tail.0.{i}" for i in (0, 2, 4)]
         draft.config |= {
             "tail": "pixel_shuffle",
-            "scale": draft.pixel_shuffle_scale(stages, features),
+            "scale": draft.pixel_shuffle_stages("upsampler.convs", stages, features),
         }
-        for number, stage in enumerate(stages):
-            draft.conv(f"upsampler.convs.{number}", stage)
         draft.conv("tail", "tail.1")
     draft.mean_shift("sub_mean", "add_mean")
     if "value_range" not in draft.config:
@@ -46,16 +44,15 @@ def _read_basicsr(draft: Draft) -> None:
         draft.conv(f"body.{block}.conv1", f"body.{block}.conv1")
         draft.conv(f"body.{block}.conv2", f"body.{block}.conv2")
     draft.conv("body_end", "conv_after_body")
-    stages = [f"upsample.{i}" for i in (0, 2, 4) if f"upsample.{i}.weight" in draft]
-    for number, stage in enumerate(stages):
-        draft.conv(f"upsampler.convs.{number}", stage)
+    stages = [f"upsample.{i}" for i in (0, 2, 4)]
+    scale = draft.pixel_shuffle_stages("upsampler.convs", stages, features)
     draft.conv("tail", "conv_last")
     mean = scaled_div2k_mean(255.0)
     draft.config |= {
         "architecture": "edsr",
         "blocks": blocks,
         "features": features,
-        "scale": draft.pixel_shuffle_scale(stages, features),
+        "scale": scale,
         "value_range": 255.0,
     }
     draft.evidence.append("value range 0..255 and the mean of DIV2K: constants of BasicSR's EDSR")

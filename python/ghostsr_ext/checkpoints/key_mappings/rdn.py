@@ -9,94 +9,68 @@ from ghostsr_ext.checkpoints.key_mappings.key_mapping import KeyMapping
 
 
 def _read_yjn870(draft: Draft) -> None:
-    blocks = draft.count("rdbs.{}.lff.weight")
-    layers = draft.count("rdbs.0.layers.{}.conv.weight")
-    draft.conv("shallow1", "sfe1")
-    draft.conv("shallow2", "sfe2")
-    for block in range(blocks):
-        for layer in range(layers):
-            draft.conv(f"blocks.{block}.layers.{layer}", f"rdbs.{block}.layers.{layer}.conv")
-        draft.conv(f"blocks.{block}.local_fusion", f"rdbs.{block}.lff")
-    draft.conv("global_fusion1", "gff.0")
-    draft.conv("global_fusion2", "gff.1")
-    _read_pixel_shuffle_tail(draft, "sfe1", "rdbs.0.layers.0.conv", "upscale.{}", "output")
-    draft.config |= {"blocks": blocks, "layers": layers}
+    _read_trunk(draft, ("sfe1", "sfe2"), "rdbs.{}.layers.{}.conv", "rdbs.{}.lff", "gff.{}")
+    _read_pixel_shuffle_tail(draft, [f"upscale.{index}" for index in (0, 2, 4)], "output")
     draft.choices["value_range"] = (1.0, 255.0)
 
 
 def _read_edsr_pytorch(draft: Draft) -> None:
-    blocks = draft.count("RDBs.{}.LFF.weight")
-    layers = draft.count("RDBs.0.convs.{}.conv.0.weight")
-    draft.conv("shallow1", "SFENet1")
-    draft.conv("shallow2", "SFENet2")
-    for block in range(blocks):
-        for layer in range(layers):
-            draft.conv(f"blocks.{block}.layers.{layer}", f"RDBs.{block}.convs.{layer}.conv.0")
-        draft.conv(f"blocks.{block}.local_fusion", f"RDBs.{block}.LFF")
-    draft.conv("global_fusion1", "GFF.0")
-    draft.conv("global_fusion2", "GFF.1")
-    last = max((i for i in (2, 4) if f"UPNet.{i}.weight" in draft), default=2)
-    stages = "UPNet.{}"
-    _read_pixel_shuffle_tail(
-        draft, "SFENet1", "RDBs.0.convs.0.conv.0", stages, f"UPNet.{last}", before=last
-    )
-    draft.config |= {"blocks": blocks, "layers": layers}
+    heads = "SFENet1", "SFENet2"
+    _read_trunk(draft, heads, "RDBs.{}.convs.{}.conv.0", "RDBs.{}.LFF", "GFF.{}")
+    output = 4 if "UPNet.4.weight" in draft else 2
+    stages = [f"UPNet.{index}" for index in range(0, output, 2)]
+    _read_pixel_shuffle_tail(draft, stages, f"UPNet.{output}")
     draft.choices["value_range"] = (255.0, 1.0)
 
 
-def _read_pixel_shuffle_tail(
-    draft: Draft, head: str, first_layer: str, stage: str, output: str, *, before: int = 6
-) -> None:
-    features = draft.filters(head)[0]
-    # A pixel shuffle without tensors stands between two convolutions.
-    stages = [
-        stage.format(index)
-        for index in range(0, before, 2)
-        if f"{stage.format(index)}.weight" in draft
-    ]
-    for number, prefix in enumerate(stages):
-        draft.conv(f"tail.upsampler.convs.{number}", prefix)
-    draft.conv("tail.output", output)
-    draft.config |= {
-        "architecture": "rdn",
-        "scale": draft.pixel_shuffle_scale(stages, features),
-        "growth": draft.filters(first_layer)[0],
-        "features": features,
-        "tail": "pixel_shuffle",
-        "mean": None,
-    }
-
-
 def _read_idealo(draft: Draft) -> None:
-    blocks = layers = 0
-    while f"LFF_{blocks + 1}.weight" in draft:
-        blocks += 1
-    while f"F_1_{layers + 1}.weight" in draft:
-        layers += 1
-    draft.conv("shallow1", "F_m1")
-    draft.conv("shallow2", "F_0")
-    for block in range(blocks):
-        for layer in range(layers):
-            draft.conv(f"blocks.{block}.layers.{layer}", f"F_{block + 1}_{layer + 1}")
-        draft.conv(f"blocks.{block}.local_fusion", f"LFF_{block + 1}")
-    draft.conv("global_fusion1", "GFF_1")
-    draft.conv("global_fusion2", "GFF_2")
+    _read_trunk(draft, ("F_m1", "F_0"), "F_{}_{}", "LFF_{}", "GFF_{}", first=1)
     for name, prefix in (("conv1", "UPN1"), ("conv2", "UPN2"), ("conv3", "UPN3"), ("output", "SR")):
         draft.conv(f"tail.{name}", prefix)
     if draft.filters("SR")[1] != draft.filters("UPN3")[0]:
         draft.refuse("a tail with a pixel shuffle (SR.weight reads fewer channels than UPN3 has)")
-    draft.config |= {
-        "architecture": "rdn",
-        "scale": math.isqrt(draft.filters("UPN3")[0] // 3),
-        "blocks": blocks,
-        "layers": layers,
-        "growth": draft.filters("F_1_1")[0],
-        "features": draft.filters("F_m1")[0],
-        "tail": "nearest",
-        "mean": None,
-    }
+    draft.config |= {"scale": math.isqrt(draft.filters("UPN3")[0] // 3), "tail": "nearest"}
     draft.evidence.append("tail of idealo's RDN with nearest-neighbour enlargement: UPN3, SR")
     draft.choices["value_range"] = (1.0, 255.0)
+
+
+def _read_trunk(
+    draft: Draft,
+    heads: tuple[str, str],
+    layer: str,
+    local_fusion: str,
+    global_fusion: str,
+    *,
+    first: int = 0,
+) -> None:
+    """Read all but the tail; in the file's names blocks and layers are counted from ``first``."""
+    blocks = draft.count(f"{local_fusion}.weight", first)
+    layers = draft.count(f"{layer.format(first, '{}')}.weight", first)
+    draft.conv("shallow1", heads[0])
+    draft.conv("shallow2", heads[1])
+    for block in range(blocks):
+        for index in range(layers):
+            prefix = layer.format(block + first, index + first)
+            draft.conv(f"blocks.{block}.layers.{index}", prefix)
+        draft.conv(f"blocks.{block}.local_fusion", local_fusion.format(block + first))
+    draft.conv("global_fusion1", global_fusion.format(first))
+    draft.conv("global_fusion2", global_fusion.format(first + 1))
+    draft.config |= {
+        "architecture": "rdn",
+        "blocks": blocks,
+        "layers": layers,
+        "growth": draft.filters(layer.format(first, first))[0],
+        "features": draft.filters(heads[0])[0],
+        "mean": None,
+    }
+
+
+def _read_pixel_shuffle_tail(draft: Draft, stages: list[str], output: str) -> None:
+    # A pixel shuffle without tensors stands between two convolutions.
+    features = draft.config["features"]
+    scale = draft.pixel_shuffle_stages("tail.upsampler.convs", stages, features)
+    draft.conv("tail.output", output)
+    draft.config |= {"scale": scale, "tail": "pixel_shuffle"}
 
 
 KEY_MAPPINGS = (

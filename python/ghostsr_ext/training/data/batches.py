@@ -50,7 +50,7 @@ class BatchPlan:
         batch_size: Patches of a step over all processes.
         accumulation: Parts that a process takes its share in.
         rank: Number of this process.
-        world_size: Processes.
+        world_size: Number of processes.
         patch: Side in pixels of the small picture.
         augment: Whether patches are flipped and turned.
         sampling: "uniform" over pictures, or by "area".

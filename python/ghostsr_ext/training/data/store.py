@@ -28,7 +28,7 @@ class StoredPair:
         name: The original's file name without suffix.
         rows: Rows of the original, a multiple of the scale.
         columns: Columns of the original, a multiple of the scale.
-        offset: First byte.
+        offset: Place of the first byte in the file.
         checksum: CRC-32 of both.
     """
 
@@ -49,7 +49,7 @@ class PictureStore:
 
     Attributes:
         scale: How many times the originals are larger.
-        pairs: What it holds.
+        pairs: The pairs of pictures that the store holds.
 
     Raises:
         InputError: The folder is damaged or of another version.
@@ -114,7 +114,7 @@ def write_store(
     """Write pairs to a folder that exists and is empty.
 
     Args:
-        folder: Where.
+        folder: The folder that the store is written to.
         scale: How many times the originals are larger.
         pictures: Name, original [H, W, 3] and small version [H / scale, W / scale, 3].
     """
