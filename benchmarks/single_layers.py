@@ -1,6 +1,8 @@
-"""Measure single layers on a CPU: which path wins, and what small calls and compilers cost.
+r"""Measure single layers on a CPU: which path wins, and what small calls and compilers cost.
 
-    python benchmarks/single_layers.py --rounds 9 --markdown docs/speed.md
+    python benchmarks/single_layers.py --what "paths,activations,small calls" --rounds 9 \
+        --markdown docs/speed.md
+    python benchmarks/single_layers.py --what compiled --section compiled --markdown docs/speed.md
 
 "Packed" are calls that find the weight in the layer's cache, "new" are those without a cache, which
 pack it each time, as in training. The thresholds of ``should_use_fused`` in
@@ -9,6 +11,8 @@ cpp/core/fused/convolution.cpp are read off the first table.
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -35,6 +39,8 @@ from torch import Tensor, nn
 
 # Long enough that reading the clock does not count.
 LEAST_SECONDS = 2e-3
+
+_numbers = itertools.count()
 
 Way = Callable[[], object]
 
@@ -182,6 +188,15 @@ def small_calls(rounds: int, clock: Clock) -> list[dict[str, Any]]:
     return rows
 
 
+def _compiled(network: nn.Module, options: dict[str, Any] | None = None) -> Way:
+    def run(input: Tensor) -> object:
+        return network(input)
+
+    # Torch keeps what it compiles by the code: without guards, others would get it.
+    run.__code__ = run.__code__.replace(co_name=f"run_{next(_numbers)}")
+    return torch.compile(run, options=options)
+
+
 def compiled(rounds: int, clock: Clock) -> list[dict[str, Any]]:
     """Compare inductor with the eager layers that it was given."""
     rows = []
@@ -194,11 +209,17 @@ def compiled(rounds: int, clock: Clock) -> list[dict[str, Any]]:
                 )
             )
         )
-        fast = torch.compile(network)
         input = _map(channels, size)
+        skip_guards = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+        networks: dict[str, Any] = {
+            "eager": network,
+            "inductor": _compiled(network),
+            "C++ wrapper": _compiled(network, {"cpp_wrapper": True}),
+            "no guards": _compiled(network, skip_guards),
+            "C++ wrapper, no guards": _compiled(network, {"cpp_wrapper": True, **skip_guards}),
+        }
         ways: dict[str, Way] = {
-            "eager": lambda network=network, input=input: network(input),  # type: ignore[misc]
-            "inductor": lambda fast=fast, input=input: fast(input),  # type: ignore[misc]
+            name: functools.partial(candidate, input) for name, candidate in networks.items()
         }
         with torch.inference_mode():
             rows.append(
@@ -246,6 +267,7 @@ def main(
     clock: ClockOption = Clock.PROCESSOR,
     json: JsonOutput = None,
     markdown: MarkdownOutput = None,
+    section: Annotated[str, typer.Option(help="Which section.")] = "single_layers",
 ) -> None:
     """Measure, print the tables, and write what is asked for."""
     torch.set_num_threads(threads)
@@ -255,7 +277,7 @@ def main(
         f"{report(measured)}\nThe first column's fastest call in microseconds, then times beside "
         f"it: median (quartiles). {conditions_text(surroundings)}\n"
     )
-    publish(text, "single_layers", markdown, json, {"conditions": surroundings, "tables": measured})
+    publish(text, section, markdown, json, {"conditions": surroundings, "tables": measured})
 
 
 if __name__ == "__main__":

@@ -62,8 +62,10 @@ def export_command(
 
     check_output(output, overwrite)
 
+    network = load_model(model)
+    say(f"tracing {network.architecture} with torch; attention may take minutes", error=True)
     parity = export_model(
-        load_model(model),
+        network,
         output,
         scale=scale,
         ghost_as=ghost_as,

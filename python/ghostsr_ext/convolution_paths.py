@@ -11,7 +11,7 @@ from torch import nn
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
-from ghostsr_ext.models.layer_calls import trace_calls
+from ghostsr_ext.models.layer_calls import layer_calls
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
 from ghostsr_ext.ops import packed_weight_bytes
 
@@ -58,7 +58,7 @@ def convolution_paths(
     enlargement = 1 if model.input_upscaled else scale
     height, width = (math.ceil(size / enlargement) for size in hr_size)
     paths: dict[str, LayerPath] = {}
-    for call in trace_calls(model, (1, model.channels, height, width), {"scale": scale}):
+    for call in layer_calls(model, (1, model.channels, height, width), {"scale": scale}):
         packed_bytes = _packed_bytes(call.module, call.input_shape)
         if call.name not in paths or packed_bytes:
             paths[call.name] = LayerPath(call.name, _path(call.module, packed_bytes), packed_bytes)

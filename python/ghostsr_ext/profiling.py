@@ -13,7 +13,7 @@ from torch import nn
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
-from ghostsr_ext.models.layer_calls import LAYER_TYPES, LayerCall, trace_calls
+from ghostsr_ext.models.layer_calls import LAYER_TYPES, LayerCall, layer_calls
 from ghostsr_ext.nn import GhostConv2d
 
 LayerKind = Literal["dense", "ghost", "transposed", "linear"]
@@ -152,7 +152,7 @@ def cost(
     else:
         enlargement, channels, arguments = scale, 3, {}
     height, width = (math.ceil(size / enlargement) for size in hr_size)
-    calls = trace_calls(model, (1, channels, height, width), arguments)
+    calls = layer_calls(model, (1, channels, height, width), arguments)
     exact = Fraction(hr_size[0] * hr_size[1], enlargement**2 * height * width)
     macs = {name: count * exact for name, count in macs_by_layer(calls).items()}
     uses = Counter(call.name for call in calls)

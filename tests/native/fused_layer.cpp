@@ -78,7 +78,7 @@ Layer::Layer(const Shape& shape, const LayerOptions& options)
   std::vector<double> gain;
   std::vector<double> ghost_bias;
   for (std::int64_t ghost = 0; ghost < shape.ghost; ++ghost) {
-    source.push_back(any_source(random));
+    source.push_back(options.sources_in_order ? ghost % shape.intrinsic : any_source(random));
     shift.push_back(any_shift(random));
     shift.push_back(any_shift(random));
     gain.push_back(any_scalar(random));

@@ -12,6 +12,7 @@ namespace ghostsr::fused {
 struct LayerOptions {
   int max_shift = 1;
   bool with_order = true;
+  bool sources_in_order = false;  // ghosts follow the intrinsic channels, in place of random ones
   bool with_gain = false;
   bool with_bias = true;
   bool with_residual = false;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "activations.h"
+#include "core/fused/channel_groups.h"
 #include "core/fused/convolution.h"
 #include "fused_layer.h"
 
@@ -93,6 +94,19 @@ TEST_P(WinogradShifts, MapSmallerThanTheShiftIsMostlyZero) {
 
 TEST_P(WinogradShifts, NarrowMapOfSeveralTileRowsAtATime) {
   expect_right_at_every_level(Layer(shape_of(1, 9, 70, 5, 8, 24), {.max_shift = GetParam()}));
+}
+
+// Neighbours then come from neighbours: by one vector load for each shift among eight.
+TEST_P(WinogradShifts, GhostsMayFollowTheirSourcesInOrder) {
+  for (const std::int64_t intrinsic : {16, 20}) {
+    for (const unsigned seed : {1U, 2U}) {
+      expect_right_at_every_level(Layer(shape_of(1, 5, 7, 9, intrinsic, 43), {.max_shift = GetParam(),
+                                                                              .with_order = false,
+                                                                              .sources_in_order = true,
+                                                                              .with_gain = seed == 2,
+                                                                              .seed = seed}));
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Shifts, WinogradShifts, testing::Range(0, kMaxShift + 1));
@@ -191,6 +205,40 @@ TEST(Winograd, EmptyBatchIsLeftAlone) {
   const Layer layer(shape_of(0, 8, 10, 10, 8, 8), {});
   EXPECT_TRUE(layer.computed(2, in_threads).empty());
 }
+
+// How neighbouring channels are fetched
+
+// The loads for eight ghosts of these sources, each at its shift along x.
+int loads_of(const std::vector<std::int64_t>& source, const std::vector<std::int64_t>& shift_x) {
+  constexpr std::int64_t kIntrinsic = 16;
+  std::vector<std::int64_t> shift;
+  for (const std::int64_t dx : shift_x) {
+    shift.insert(shift.end(), {0, dx});
+  }
+  const auto ghosts = static_cast<std::int64_t>(source.size());
+  const ChannelPlan plan =
+      make_channel_plan(kIntrinsic, ghosts, source.data(), shift.data(), nullptr, nullptr, nullptr);
+  return make_channel_groups(plan, {.out = kIntrinsic, .in = 1}).back().loads;
+}
+
+TEST(WinogradLoads, NeighboursAtOneShiftComeByOne) {
+  EXPECT_EQ(loads_of({8, 9, 10, 11, 12, 13, 14, 15}, {1, 1, 1, 1, 1, 1, 1, 1}), 1);
+}
+
+TEST(WinogradLoads, EveryShiftTakesOne) {
+  EXPECT_EQ(loads_of({0, 1, 2, 3, 4, 5, 6, 7}, {1, 0, -1, 0, 1, 2, -1, 0}), 4);
+}
+
+TEST(WinogradLoads, EverySourceOutOfLineTakesOne) {
+  EXPECT_EQ(loads_of({0, 1, 2, 3, 12, 5, 6, 8}, {0, 0, 0, 0, 0, 0, 0, 0}), 3);
+}
+
+TEST(WinogradLoads, ThereAreNoneWhereOneWouldReachBeyondThePixel) {
+  EXPECT_EQ(loads_of({0, 0, 2, 3, 4, 5, 6, 7}, {0, 0, 0, 0, 0, 0, 0, 0}), 0);
+  EXPECT_EQ(loads_of({15, 1, 2, 3, 4, 5, 6, 7}, {0, 0, 0, 0, 0, 0, 0, 0}), 0);
+}
+
+TEST(WinogradLoads, FewerThanEightNeighboursComeByOne) { EXPECT_EQ(loads_of({4, 5, 6}, {1, 1, 1}), 1); }
 
 // Precision
 

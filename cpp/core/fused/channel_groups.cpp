@@ -7,6 +7,32 @@
 #include "core/fused/rounding.h"
 
 namespace ghostsr::fused {
+namespace {
+
+// Lanes whose sources lie as the lanes do, at one shift, come by one load.
+void find_loads(ChannelGroup& group, std::size_t filled, std::int64_t padded_intrinsic,
+                const std::vector<ChannelOrigin>& origins, std::size_t first) {
+  group.loads = 0;
+  for (std::size_t lane = 0; lane < filled; ++lane) {
+    const std::ptrdiff_t offset = group.offset[lane] - static_cast<std::ptrdiff_t>(lane);
+    const std::ptrdiff_t channel = offset - origins[first + lane].dx * padded_intrinsic;
+    if (channel < 0 || channel + kGroup > padded_intrinsic) {
+      group.loads = 0;
+      return;
+    }
+    int load = 0;
+    while (load < group.loads &&
+           (group.load_dy[load] != group.dy[lane] || group.load_offset[load] != offset)) {
+      ++load;
+    }
+    group.load_dy[load] = group.dy[lane];
+    group.load_offset[load] = offset;
+    group.load_of[lane] = load;
+    group.loads = std::max(group.loads, load + 1);
+  }
+}
+
+}  // namespace
 
 std::vector<ChannelGroup> make_channel_groups(const ChannelPlan& channels, const WeightSize& size) {
   // Each group of a grouped convolution is padded by itself.
@@ -18,7 +44,6 @@ std::vector<ChannelGroup> make_channel_groups(const ChannelPlan& channels, const
     ChannelGroup& group = groups[index];
     const std::size_t first = index * kGroup;
     const std::size_t filled = std::min<std::size_t>(kGroup, count - first);
-    group.together = filled == kGroup;
     for (std::size_t lane = 0; lane < kGroup; ++lane) {
       const ChannelOrigin& origin = channels.origins[lane < filled ? first + lane : first];
       group.dy[lane] = origin.dy;
@@ -26,9 +51,8 @@ std::vector<ChannelGroup> make_channel_groups(const ChannelPlan& channels, const
           origin.dx * padded_intrinsic + origin.source / size.out * padded_group + origin.source % size.out;
       group.gain[lane] = static_cast<float>(origin.gain);
       group.bias[lane] = static_cast<float>(origin.bias);
-      group.together = group.together && group.dy[lane] == group.dy[0] &&
-                       group.offset[lane] == group.offset[0] + static_cast<std::ptrdiff_t>(lane);
     }
+    find_loads(group, filled, padded_intrinsic, channels.origins, first);
   }
   return groups;
 }

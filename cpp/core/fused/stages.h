@@ -79,7 +79,13 @@ struct ChannelGroup {
   std::ptrdiff_t offset[kGroup];  // dx * (padded intrinsic channels) + source
   float gain[kGroup];
   float bias[kGroup];
-  bool together;  // one shift, consecutive sources: one vector load
+
+  // The vector loads of eight that bring all lanes, each lane from its place in one of them; none where a
+  // load would reach beyond its pixel.
+  int loads;
+  std::int32_t load_of[kGroup];  // the one that brings the lane
+  int load_dy[kGroup];           // of each load
+  std::ptrdiff_t load_offset[kGroup];
 };
 
 struct Epilogue {

@@ -84,15 +84,26 @@ def activation_bytes(
         arguments: Keyword arguments of its ``forward``.
         compute: Whether to run the network on its device. Else a copy of it runs on shapes alone
             (torch's meta device), which takes no memory; torch loads its compiler for that, which
-            takes longer than to compute a small picture.
+            takes longer than to compute a small picture. A network that reads values runs on its
+            device in any case.
     """
     if not compute:
-        model = copy.deepcopy(model).to("meta")
+        try:
+            return _peak_bytes(copy.deepcopy(model).to("meta"), input_shape, arguments)
+        # Torch says it as RuntimeError, NotImplementedError, or by an error of the network's own.
+        except Exception:
+            pass
+    return _peak_bytes(model, input_shape, arguments)
+
+
+def _peak_bytes(
+    model: nn.Module, input_shape: tuple[int, ...], arguments: Mapping[str, Any] | None
+) -> int:
     parameter = next(model.parameters())
     options: dict[str, Any] = {"dtype": parameter.dtype, "device": parameter.device}
     # Not inference_mode: under it, views of a tensor are not dispatched to the counter.
     with torch.no_grad():
-        if compute:
+        if not parameter.is_meta:
             # Layers keep transformed weights from the first pass on: they are no feature maps.
             model(torch.zeros(input_shape, **options), **(arguments or {}))
         with _LiveBytes() as counter:

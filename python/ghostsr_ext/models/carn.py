@@ -15,6 +15,7 @@ from ghostsr_ext.models.base import SRModel, checked_count, checked_scales, scal
 from ghostsr_ext.models.layers import (
     ChannelStack,
     PixelShuffleUpsampler,
+    compute_into,
     same_conv,
     upsampling_steps,
 )
@@ -30,13 +31,13 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
+        self.out_channels = features
         self.conv1 = same_conv(features, features, 3, activation="relu")
         self.conv2 = same_conv(features, features, 3, activation="relu")
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Map [N, C, h, w] to the same shape."""
-        output: Tensor = self.conv2(self.conv1(features), features)
-        return output
+    def forward(self, features: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """Map [N, C, h, w] to the same shape, into ``out`` if possible."""
+        return compute_into(out, self.conv2, self.conv1(features), features)
 
 
 class EfficientResidualBlock(nn.Module):
@@ -46,14 +47,14 @@ class EfficientResidualBlock(nn.Module):
 
     def __init__(self, features: int, groups: int) -> None:
         super().__init__()
+        self.out_channels = features
         self.conv1 = same_conv(features, features, 3, groups=groups, activation="relu")
         self.conv2 = same_conv(features, features, 3, groups=groups, activation="relu")
         self.pointwise = same_conv(features, features, 1, activation="relu")
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Map [N, C, h, w] to the same shape."""
-        output: Tensor = self.pointwise(self.conv2(self.conv1(features)), features)
-        return output
+    def forward(self, features: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """Map [N, C, h, w] to the same shape, into ``out`` if possible."""
+        return compute_into(out, self.pointwise, self.conv2(self.conv1(features)), features)
 
 
 class Cascade(nn.Module):
@@ -66,20 +67,22 @@ class Cascade(nn.Module):
 
     def __init__(self, units: Sequence[nn.Module], features: int) -> None:
         super().__init__()
+        self.out_channels = features
         self.units = nn.ModuleList(units)
         self.fusions = nn.ModuleList(
             same_conv((step + 2) * features, features, 1, activation="relu")
             for step in range(UNITS)
         )
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Map [N, C, h, w] to the same shape."""
+    def forward(self, features: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """Map [N, C, h, w] to the same shape, into ``out`` if possible."""
         cascade = ChannelStack(features, self.fusions[-1])
         output = features
         for step, fusion in enumerate(self.fusions):
             unit = self.units[step % len(self.units)]
-            cascade.append(unit(output))
-            output = fusion(cascade.joined)
+            cascade.append_output(unit, output)
+            is_last = fusion is self.fusions[-1]
+            output = compute_into(out if is_last else None, fusion, cascade.joined)
         return output
 
 

@@ -85,6 +85,20 @@ def trace_calls(
     return calls
 
 
+def layer_calls(
+    model: nn.Module, input_shape: tuple[int, ...], arguments: Mapping[str, Any] | None = None
+) -> list[LayerCall]:
+    """Return ``trace_calls`` of any network, as cheaply as it can be had.
+
+    Networks whose forward reads values, which the meta device has none of, run on their own.
+    """
+    try:
+        return trace_calls(model, input_shape, arguments)
+    # Torch says it as RuntimeError, NotImplementedError, or by an error of the network's own.
+    except Exception:
+        return trace_calls(model, input_shape, arguments, reduced=True)
+
+
 def influence_radius(
     model: nn.Module,
     channels: int,

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -105,24 +110,41 @@ class ChannelStack:
         self._room[:, begin:end] = features
         self.joined = self._room[:, :end]
 
-    def append_output(self, layer: nn.Module) -> None:
-        """Put behind the maps what ``layer`` makes of them all: [N, C, h, w]."""
-        if (
-            self._room is None
-            or not isinstance(layer, FusedConv2d | GhostConv2d)
-            # Another forward, of a derived class or put in its place, may know no ``out``.
-            or getattr(layer.forward, "__func__", None)
-            not in (FusedConv2d.forward, GhostConv2d.forward)
-        ):
-            self.append(layer(self.joined))
+    def append_output(self, layer: nn.Module, *inputs: Tensor) -> None:
+        """Put behind the maps what ``layer`` makes, of them all or of ``inputs``: [N, C, h, w]."""
+        given = inputs or (self.joined,)
+        if self._room is None or not _knows_out(layer):
+            self.append(layer(*given))
             return
         begin = self.joined.shape[1]
-        end = begin + layer.out_channels
+        end = begin + layer.out_channels  # type: ignore[operator]
         place = self._room[:, begin:end]
-        output = layer(self.joined, out=place)
+        output = layer(*given, out=place)
         if output is not place:  # A hook has put another one in its place.
             place.copy_(output)
         self.joined = self._room[:, :end]
+
+
+def compute_into(place: Tensor | None, layer: nn.Module, *inputs: Tensor) -> Tensor:
+    """Return what ``layer`` makes, in the map ``place`` if one is given and it can write there."""
+    if place is None or not _knows_out(layer):
+        output: Tensor = layer(*inputs)
+    else:
+        output = layer(*inputs, out=place)
+    return output
+
+
+def _knows_out(layer: nn.Module) -> bool:
+    # Another forward, of a derived class or put in its place, may know no ``out``.
+    return _takes_out(getattr(layer.forward, "__func__", layer.forward))
+
+
+@functools.lru_cache(maxsize=64)
+def _takes_out(forward: Callable[..., Any]) -> bool:
+    try:
+        return "out" in inspect.signature(forward).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def _may_be_written(features: Tensor) -> bool:

@@ -184,20 +184,6 @@ def test_dense_layers_behind_the_last_converted_one_stay_as_they_are():
         assert torch.equal(getattr(ghost, name).weight, getattr(dense, name).weight)
 
 
-def test_only_what_a_rectifier_lets_through_is_fitted(monkeypatch):
-    dense = _Blocks().requires_grad_(False)
-    images = torch.randn(6, 2, 24, 24)
-    features = dense.entry(images)
-    wanted = dense.first(features)
-    errors = []
-    for rectified in (True, False):
-        if not rectified:
-            monkeypatch.setattr(_Stage, "_activation", None)
-        ghost, _ = convert(dense, 0.5, calibration=images, polish_minutes=0, layers=["first"])
-        errors.append((ghost.first(features) - wanted).square().mean())
-    assert errors[0] < errors[1]
-
-
 class _RectifiedSum(nn.Module):
     """The rectifier sees what the layer gives and a residual much larger than that."""
 
@@ -215,16 +201,24 @@ class _RectifiedSum(nn.Module):
         return self.exit(self.rectified(image))
 
 
-def test_a_residual_counts_for_what_a_rectifier_lets_through(monkeypatch):
-    dense = _RectifiedSum().requires_grad_(False)
+@pytest.mark.parametrize(
+    ("network", "layer", "rectified"),
+    [
+        (_Blocks, "first", lambda network, images: network.first(network.entry(images))),
+        (_RectifiedSum, "layer", _RectifiedSum.rectified),
+    ],
+    ids=["alone", "with a residual"],
+)
+def test_only_what_a_rectifier_lets_through_is_fitted(monkeypatch, network, layer, rectified):
+    dense = network().requires_grad_(False)
     images = torch.randn(6, 2, 24, 24)
-    wanted = dense.rectified(images)
+    wanted = rectified(dense, images)
     errors = []
-    for rectified in (True, False):
-        if not rectified:
+    for fits_activation in (True, False):
+        if not fits_activation:
             monkeypatch.setattr(_Stage, "_activation", None)
-        ghost, _ = convert(dense, 0.5, calibration=images, polish_minutes=0, layers=["layer"])
-        errors.append((ghost.rectified(images) - wanted).square().mean())
+        ghost, _ = convert(dense, 0.5, calibration=images, polish_minutes=0, layers=[layer])
+        errors.append((rectified(ghost, images) - wanted).square().mean())
     assert errors[0] < errors[1]
 
 

@@ -119,6 +119,7 @@ ARCHITECTURES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ),
     "SAFMN": ("SAFMN", {"dim": 16, "n_blocks": 2, "upscaling_factor": 2}),
     "SAFMNBCIE": ("SAFMN_BCIE", {"dim": 16, "n_blocks": 2, "num_layers": 2}),
+    "SeemoRe": ("SeemoRe", {"scale": 2, "num_experts": 3, "num_layers": 1, "embedding_dim": 16}),
     "SPAN": ("SPAN", {"num_in_ch": 3, "num_out_ch": 3, "feature_channels": 16, "upscale": 2}),
     "SwiftSRGAN": ("Generator", {"num_channels": 16, "num_blocks": 2, "upscale_factor": 2}),
     "Swin2SR": ("Swin2SR", _WINDOWED),

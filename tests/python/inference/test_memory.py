@@ -25,6 +25,16 @@ def test_live_feature_maps_are_counted_and_dead_ones_are_not(compute):
     assert found == 4 * pixels * (1 + 10 + 1)
 
 
+class ReadsValues(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x) if float(x.sum()) >= 0 else x
+
+
+def test_networks_that_read_values_are_run():
+    network = ReadsValues(2, 4, 3, padding=1)
+    assert activation_bytes(network, (1, 2, 6, 5)) == 4 * 30 * (2 + 4)
+
+
 def test_half_precision_takes_half():
     network = EDSR(scale=2, blocks=2, features=8)
     whole = activation_bytes(network, (1, 3, 40, 40), {"scale": 2})

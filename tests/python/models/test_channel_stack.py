@@ -105,15 +105,42 @@ def test_a_layer_of_the_package_writes_straight_into_the_shared_map(monkeypatch)
     monkeypatch.setattr(
         FusedConv2d,
         "forward",
-        lambda self, *args, **kwargs: (
-            places.append(kwargs["out"]) or forward(self, *args, **kwargs)
-        ),
+        lambda self, input, *, out: places.append(out) or forward(self, input, out=out),
     )
     with torch.no_grad():
         stack = ChannelStack(_maps()[0], FusedConv2d(12, 4, 1))
         stack.append_output(layer)
 
     assert places[0].data_ptr() == stack.joined[:, 4:].data_ptr()
+
+
+@pytest.mark.parametrize("groups", [1, 4], ids=["carn", "carn_m"])
+def test_the_units_of_a_cascade_write_straight_into_the_shared_map(groups):
+    network = CARN(scale=2, features=16, groups=groups, recursive=groups > 1).eval()
+    image = torch.rand(1, 3, 24, 20)
+    network(image)
+    with torch.no_grad(), torch.profiler.profile(record_shapes=True) as profiler:
+        network(image)
+    copied = [event.input_shapes[0] for event in profiler.events() if event.name == "aten::copy_"]
+    # The first map of each of four cascades, and one that is shuffled.
+    assert copied.count([1, 16, 24, 20]) <= 5
+
+
+class Silent(FusedConv2d):
+    """Knows no ``out``."""
+
+    def forward(self, input, residual=None):
+        return super().forward(input, residual)
+
+
+def test_a_unit_whose_last_layer_was_replaced_is_copied_into_the_shared_map():
+    network = CARN(scale=2, features=16).eval()
+    image = torch.rand(1, 3, 24, 20)
+    block = network.cascade.units[0].units[1]
+    block.conv2 = Silent(16, 16, 3, padding=1, activation="relu")
+    expected = network(image).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(network(image), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_what_a_hook_puts_in_the_place_of_an_output_counts():

@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from ghostsr_ext.models.layer_calls import influence_radius, trace_calls
+from ghostsr_ext.models.layer_calls import influence_radius, layer_calls, trace_calls
 from torch import Tensor, nn
 
 
@@ -45,6 +45,22 @@ def test_sizes_beyond_all_memory_can_be_traced() -> None:
     side = 2**20
     calls = trace_calls(nn.Conv2d(3, 4096, 3, padding=1), (1, 3, side, side))
     assert calls[0].output_shape == (1, 4096, side, side)
+
+
+class Chooses(nn.Module):
+    """Calls the layer that a value in the picture asks for, as mixtures of experts do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Conv2d(2, 2, size, padding=size // 2) for size in (1, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.experts[int(x.mean() >= 0)](x)
+
+
+def test_networks_that_read_values_are_followed() -> None:
+    (call,) = layer_calls(Chooses(), (1, 2, 5, 4))
+    assert (call.name, call.output_shape) == ("experts.1", (1, 2, 5, 4))
 
 
 def test_radius_counts_a_convolution_in_pixels_of_the_input() -> None:

@@ -7,24 +7,35 @@
 
 namespace ghostsr::fused::GHOSTSR_SIMD_LEVEL {
 
-// One group of output channels whose eight sources lie side by side.
-template <bool affine>
-GHOSTSR_ALWAYS_INLINE void assemble_together(const ChannelGroup& group, const float* const* rows,
-                                             std::ptrdiff_t start, int pixels, std::ptrdiff_t stride,
-                                             float* to, std::ptrdiff_t to_stride) {
+// One group of output channels that come by so many vector loads.
+template <bool affine, int loads>
+GHOSTSR_ALWAYS_INLINE void assemble_loads(const ChannelGroup& group, const float* const* rows,
+                                          std::ptrdiff_t start, int pixels, std::ptrdiff_t stride, float* to,
+                                          std::ptrdiff_t to_stride) {
   constexpr int kWidth = kGroupLanes;
   for (int half = kGroup - kWidth; half >= 0; half -= kWidth) {
-    const float* from = rows[group.dy[half]] + start + group.offset[half];
+    const Vector<int32_t, kWidth> load_of = load_raw<kWidth>(group.load_of + half);
+    const float* from[loads];
+    Vector<int32_t, kWidth> taken[loads];
+#pragma GCC unroll 8
+    for (int index = 0; index < loads; ++index) {
+      from[index] = rows[group.load_dy[index]] + start + group.load_offset[index] + half;
+      taken[index] = load_of == index;
+    }
     const Floats<kWidth> gain = load<kWidth>(group.gain + half);
     const Floats<kWidth> bias = load<kWidth>(group.bias + half);
     float* pixel = to + half;
-    for (int x = 0; x < pixels; ++x) {
-      Floats<kWidth> value = load<kWidth>(from);
+    const std::ptrdiff_t end = pixels * stride;
+    for (std::ptrdiff_t at = 0; at < end; at += stride) {
+      Floats<kWidth> value = load<kWidth>(from[0] + at);
+#pragma GCC unroll 8
+      for (int index = 1; index < loads; ++index) {
+        value = taken[index] ? load<kWidth>(from[index] + at) : value;
+      }
       if constexpr (affine) {
         value = value * gain + bias;
       }
       store<kWidth>(pixel, value);
-      from += stride;
       pixel += to_stride;
     }
   }
@@ -57,14 +68,24 @@ GHOSTSR_ALWAYS_INLINE void assemble_scattered(const ChannelGroup& group, const f
   }
 }
 
-template <bool affine>
+// More loads than this take longer than a place for each lane, as any number does where no instruction blends
+// two of them.
+#if defined(__AVX2__)
+inline constexpr int kMostLoads = kGroup;
+#else
+inline constexpr int kMostLoads = 1;
+#endif
+
+template <bool affine, int loads = kMostLoads>
 GHOSTSR_ALWAYS_INLINE void assemble_group(const ChannelGroup& group, const float* const* rows,
                                           std::ptrdiff_t start, int pixels, std::ptrdiff_t stride, float* to,
                                           std::ptrdiff_t to_stride) {
-  if (group.together) {
-    assemble_together<affine>(group, rows, start, pixels, stride, to, to_stride);
-  } else {
+  if constexpr (loads == 0) {
     assemble_scattered<affine>(group, rows, start, pixels, stride, to, to_stride);
+  } else if (group.loads == loads) {
+    assemble_loads<affine, loads>(group, rows, start, pixels, stride, to, to_stride);
+  } else {
+    assemble_group<affine, loads - 1>(group, rows, start, pixels, stride, to, to_stride);
   }
 }
 
