@@ -136,7 +136,9 @@ def compute_into(place: Tensor | None, layer: nn.Module, *inputs: Tensor) -> Ten
 
 def _knows_out(layer: nn.Module) -> bool:
     # Another forward, of a derived class or put in its place, may know no ``out``.
-    return _takes_out(getattr(layer.forward, "__func__", layer.forward))
+    return isinstance(getattr(layer, "out_channels", None), int) and _takes_out(
+        getattr(layer.forward, "__func__", layer.forward)
+    )
 
 
 @functools.lru_cache(maxsize=64)

@@ -15,12 +15,12 @@ def scatter_svg(comparison: Comparison) -> str:
     """Draw one point a network: latency to the right, PSNR upwards.
 
     Args:
-        comparison: Measurements with PSNR.
+        comparison: Measurements with PSNR; networks whose PSNR is infinite are left out.
     """
     points = [
         (network.name, network.timing.median * 1e3, network.psnr)
         for network in comparison.networks
-        if network.psnr is not None
+        if network.psnr is not None and math.isfinite(network.psnr)
     ]
     times = [time for _, time, _ in points]
     levels = [level for _, _, level in points]

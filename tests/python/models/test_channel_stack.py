@@ -143,6 +143,19 @@ def test_a_unit_whose_last_layer_was_replaced_is_copied_into_the_shared_map():
         torch.testing.assert_close(network(image), expected, rtol=1e-5, atol=1e-5)
 
 
+class Foreign(nn.Module):
+    def forward(self, features, out=None):
+        return features[:, :3] if out is None else pytest.fail("another meaning of out")
+
+
+def test_a_unit_that_tells_no_channels_is_copied_into_the_shared_map():
+    with torch.no_grad():
+        stack = ChannelStack(_maps()[0], FusedConv2d(12, 4, 1))
+        stack.append_output(Foreign())
+
+    assert torch.equal(stack.joined[:, 4:], _maps()[0][:, :3])
+
+
 def test_what_a_hook_puts_in_the_place_of_an_output_counts():
     layer = _layer("fused")
     layer.register_forward_hook(lambda module, args, output: torch.ones_like(output))
