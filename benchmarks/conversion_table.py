@@ -79,7 +79,7 @@ class Arm:
 
 FIRST = "edsr_r8f64_x2.pth"
 EDSRS = (FIRST, "edsr_mobile_f64b5_x2.pth", "edsr_mobile_f32b5_x2.pth")
-VIDEO = "realesr_animevideov3_x4.pth"
+ANIME, VIDEO = INVENTING
 GAINS: dict[str, Any] = {"affine": True}
 ARMS = (
     Arm("k-means (the paper's)", {"method": "kmeans"}),
@@ -94,6 +94,12 @@ ARMS = (
     ),
     Arm("calibrated", {}, pictures=True),
     Arm("calibrated, gain and bias", GAINS, pictures=True, only=(*NETWORKS, *INVENTING)),
+    Arm(
+        "calibrated, gain and bias, 200 steps",
+        {**GAINS, "polish_steps": 200},
+        pictures=True,
+        only=(ANIME,),
+    ),
     Arm(
         "calibrated, gain and bias, 800 steps",
         {**GAINS, "polish_steps": 800},
