@@ -115,6 +115,13 @@ void check_groups(int64_t groups, const Tensor& weight) {
   }
 }
 
+void check_shuffle(int64_t shuffle, int64_t channels) {
+  if (shuffle < 1 || shuffle > channels || channels % (shuffle * shuffle) != 0) {
+    fail("shuffle: found " + std::to_string(shuffle) + "; a number whose square divides the " +
+         std::to_string(channels) + " output channels is needed");
+  }
+}
+
 void check_filters(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
                    const ConvolutionGeometry& geometry) {
   check_map("input", input);

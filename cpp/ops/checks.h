@@ -35,6 +35,9 @@ ActivationKind check_activation(const ActivationArguments& activation, int64_t c
 // `found` must have the shape, dtype and device of the layer's output.
 void check_like_output(const char* argument, const Tensor& found, const IntList& size, const Tensor& like);
 
+// The factor of a pixel shuffle of this many channels.
+void check_shuffle(int64_t shuffle, int64_t channels);
+
 // A map [N, C, H, W] of a supported dtype.
 void check_map(const char* argument, const Tensor& found);
 

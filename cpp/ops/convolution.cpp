@@ -33,6 +33,14 @@ Tensor checked_convolution(const Tensor& input, const Tensor& weight, const Opti
   return densely_laid_out(convolve(input, weight, bias, geometry), convolves_to_channels_last(input, weight));
 }
 
+Tensor pixel_shuffle(const Tensor& map, int64_t factor, bool channels_last) {
+  using torch::stable::detail::from;
+  std::array<StableIValue, 2> stack{from(map), from(factor)};
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::pixel_shuffle", "", stack.data(), TORCH_ABI_VERSION));
+  return densely_laid_out(torch::stable::detail::to<Tensor>(stack[0]), channels_last);
+}
+
 std::tuple<Tensor, Tensor, Tensor> convolve_backward(const Tensor& grad_output, const Tensor& input,
                                                      const Tensor& weight,
                                                      const ConvolutionGeometry& geometry,

@@ -17,6 +17,9 @@ Tensor checked_convolution(const Tensor& input, const Tensor& weight, const Opti
                            const IntList& stride, const IntList& padding, const IntList& dilation,
                            int64_t groups);
 
+// Torch's pixel shuffle of a map of that layout, which the result keeps.
+Tensor pixel_shuffle(const Tensor& map, int64_t factor, bool channels_last);
+
 // The gradients of conv2d for input, weight and bias by torch's own kernels; an unwanted one is an empty
 // tensor. The arguments must have been checked.
 std::tuple<Tensor, Tensor, Tensor> convolve_backward(const Tensor& grad_output, const Tensor& input,

@@ -60,7 +60,7 @@ bool are_one(const IntList& pair) { return pair[0] == 1 && pair[1] == 1; }
 }  // namespace
 
 fused::Shape fused_shape(const Tensor& input, const Tensor& weight, const ConvolutionGeometry& geometry,
-                         int64_t ghosts) {
+                         int64_t ghosts, int64_t shuffle) {
   return {.batch = input.size(0),
           .in_channels = input.size(1),
           .height = input.size(2),
@@ -70,7 +70,8 @@ fused::Shape fused_shape(const Tensor& input, const Tensor& weight, const Convol
           .padding_y = geometry.padding[0],
           .padding_x = geometry.padding[1],
           .groups = geometry.groups,
-          .kernel = weight.size(2)};
+          .kernel = weight.size(2),
+          .shuffle = shuffle};
 }
 
 ConvolutionPath own_path(const Tensor& input, const Tensor& weight, const ConvolutionGeometry& geometry) {

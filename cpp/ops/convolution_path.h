@@ -23,6 +23,6 @@ bool takes_own_path(ConvolutionPath own, const fused::Shape& shape, bool packed)
 
 // The sizes of a layer on one of our own paths.
 fused::Shape fused_shape(const Tensor& input, const Tensor& weight, const ConvolutionGeometry& geometry,
-                         int64_t ghosts);
+                         int64_t ghosts, int64_t shuffle = 1);
 
 }  // namespace ghostsr::ops

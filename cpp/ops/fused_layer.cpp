@@ -24,8 +24,10 @@ OptionalTensor dense(const OptionalTensor& tensor) {
 
 Tensor run_fused(const Tensor& input, const FusedLayer& layer) {
   const fused::Shape& shape = layer.shape;
-  Tensor output =
-      cpu_map({shape.batch, shape.out_channels(), shape.out_height(), shape.out_width()}, true, input);
+  const int64_t factor = shape.shuffle;
+  Tensor output = cpu_map({shape.batch, shape.out_channels() / (factor * factor), factor * shape.out_height(),
+                           factor * shape.out_width()},
+                          true, input);
   run_fused(input, layer, output);
   return output;
 }

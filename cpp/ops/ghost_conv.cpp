@@ -26,6 +26,7 @@ struct Layer {
   const ConvolutionGeometry& geometry;
   const GhostTables& tables;
   const ActivationArguments& activation;
+  int64_t shuffle = 1;
 };
 
 struct Epilogue {
@@ -44,13 +45,13 @@ std::shared_ptr<const PackedWeight> packed_weight_of(const Tensor& weight, const
     return nullptr;
   }
   if (cache == nullptr) {
-    return pack_weight(weight, shape.groups);
+    return pack_weight(weight, shape.groups, shape.shuffle);
   }
-  const Fingerprint print = fingerprint_of(weight, shape.groups);
+  const Fingerprint print = fingerprint_of(weight, shape.groups, shape.shuffle);
   if (auto packed = cache->packed_weight(print)) {
     return packed;
   }
-  auto packed = pack_weight(weight, shape.groups);
+  auto packed = pack_weight(weight, shape.groups, shape.shuffle);
   // What changes in every step is not worth its memory.
   if (use == WeightUse::repeated || cache->sees_again(print)) {
     cache->keep(packed);
@@ -67,7 +68,8 @@ std::shared_ptr<const LayerPlan> make_plan(const Layer& layer, const std::vector
   plan->channels =
       shift == nullptr ? read_tables(layer.tables, intrinsic) : read_tables(layer.tables, *shift, intrinsic);
   const auto channels = static_cast<int64_t>(plan->channels.origins.size());
-  const fused::WeightSize size{.out = intrinsic / layer.geometry.groups, .groups = layer.geometry.groups};
+  const fused::WeightSize size{
+      .out = intrinsic / layer.geometry.groups, .groups = layer.geometry.groups, .shuffle = layer.shuffle};
   plan->groups = fused::make_channel_groups(plan->channels, size);
   plan->activation = check_activation(layer.activation, channels, layer.weight);
   plan->slopes = read_slopes(layer.activation, plan->activation, channels);
@@ -79,6 +81,7 @@ Fingerprint fingerprint_of(const Layer& layer) {
   Fingerprint print;
   print.add(layer.weight.size(0));
   print.add(layer.geometry.groups);
+  print.add(layer.shuffle);
   print.add(static_cast<int64_t>(layer.weight.scalar_type()));
   add_constant(print, layer.tables.source);
   add_constant(print, layer.tables.gain);
@@ -164,19 +167,26 @@ Tensor run_layer(const Tensor& input, const Layer& layer, const LayerPlan& plan,
   const Tensor& weight = layer.weight;
   check_input_size(input, weight, layer.geometry);
   const auto channels = static_cast<int64_t>(plan.channels.origins.size());
-  const fused::Shape shape = fused_shape(input, weight, layer.geometry, channels - weight.size(0));
+  const fused::Shape shape =
+      fused_shape(input, weight, layer.geometry, channels - weight.size(0), layer.shuffle);
+  const int64_t shuffle = layer.shuffle;
   if (epilogue.residual.has_value() || room.has_value()) {
     const IntList convolved = convolved_size(input, weight, layer.geometry);
-    const IntList size{input.size(0), channels, convolved[0], convolved[1]};
     if (epilogue.residual.has_value()) {
-      check_like_output("residual", *epilogue.residual, size, input);
+      check_like_output("residual", *epilogue.residual, {input.size(0), channels, convolved[0], convolved[1]},
+                        input);
     }
     if (room.has_value()) {
-      check_like_output("out", *room, size, input);
+      check_like_output(
+          "out", *room,
+          {input.size(0), channels / (shuffle * shuffle), shuffle * convolved[0], shuffle * convolved[1]},
+          input);
     }
   }
   const Activation activation{plan.activation, plan.slopes.data()};
-  const ConvolutionPath own = own_path(input, weight, layer.geometry);
+  // A residual lies as the map before the shuffle does, which our own kernels do not make.
+  const bool apart = shuffle > 1 && epilogue.residual.has_value();
+  const ConvolutionPath own = apart ? ConvolutionPath::aten : own_path(input, weight, layer.geometry);
   if (const auto packed = packed_weight_of(weight, shape, own, cache, WeightUse::repeated)) {
     const FusedLayer fused{shape,
                            packed->data,
@@ -186,7 +196,7 @@ Tensor run_layer(const Tensor& input, const Layer& layer, const LayerPlan& plan,
                            activation,
                            epilogue.residual,
                            epilogue.residual_scale};
-    if (room.has_value() && (room->stride(1) == 1 || channels == 1)) {
+    if (shuffle == 1 && room.has_value() && (room->stride(1) == 1 || channels == 1)) {
       Tensor output = *room;
       run_fused(input, fused, output);
       return output;
@@ -194,9 +204,10 @@ Tensor run_layer(const Tensor& input, const Layer& layer, const LayerPlan& plan,
     return placed(run_fused(input, fused), room);
   }
   const Tensor intrinsic = convolve(input, weight, layer.bias, layer.geometry);
-  return placed(run_shift_concat(intrinsic, plan.channels, activation, epilogue.residual,
-                                 epilogue.residual_scale, convolves_to_channels_last(input, weight)),
-                room);
+  const bool channels_last = convolves_to_channels_last(input, weight);
+  const Tensor output = run_shift_concat(intrinsic, plan.channels, activation, epilogue.residual,
+                                         epilogue.residual_scale, channels_last);
+  return placed(shuffle == 1 ? output : pixel_shuffle(output, shuffle, channels_last), room);
 }
 
 Tensor ghost_conv_cpu(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
@@ -204,12 +215,14 @@ Tensor ghost_conv_cpu(const Tensor& input, const Tensor& weight, const OptionalT
                       const OptionalTensor& ghost_bias, const OptionalTensor& order, const IntList& stride,
                       const IntList& padding, const IntList& dilation, int64_t groups, const Name& activation,
                       double negative_slope, const OptionalTensor& prelu_weight,
-                      const OptionalTensor& residual, double residual_scale, const OptionalTensor& cache) {
+                      const OptionalTensor& residual, double residual_scale, int64_t shuffle,
+                      const OptionalTensor& cache) {
   const ConvolutionGeometry geometry{stride, padding, dilation, groups};
   check_filters(input, weight, bias, geometry);
+  check_shuffle(shuffle, weight.size(0) + source.numel());
   const GhostTables tables{source, &shift, gain, ghost_bias, order};
   const ActivationArguments arguments{activation, negative_slope, prelu_weight};
-  const Layer layer{weight, bias, geometry, tables, arguments};
+  const Layer layer{weight, bias, geometry, tables, arguments, shuffle};
   const std::shared_ptr<LayerCache> kept = cache_of(cache);
   return run_layer(input, layer, *plan_of(layer, kept.get()), {residual, residual_scale}, kept.get());
 }
@@ -219,13 +232,14 @@ void ghost_conv_out_cpu(const Tensor& input, const Tensor& weight, const Optiona
                         const OptionalTensor& ghost_bias, const OptionalTensor& order, const IntList& stride,
                         const IntList& padding, const IntList& dilation, int64_t groups,
                         const Name& activation, double negative_slope, const OptionalTensor& prelu_weight,
-                        const OptionalTensor& residual, double residual_scale, const OptionalTensor& cache,
-                        const Tensor& out) {
+                        const OptionalTensor& residual, double residual_scale, int64_t shuffle,
+                        const OptionalTensor& cache, const Tensor& out) {
   const ConvolutionGeometry geometry{stride, padding, dilation, groups};
   check_filters(input, weight, bias, geometry);
+  check_shuffle(shuffle, weight.size(0) + source.numel());
   const GhostTables tables{source, &shift, gain, ghost_bias, order};
   const ActivationArguments arguments{activation, negative_slope, prelu_weight};
-  const Layer layer{weight, bias, geometry, tables, arguments};
+  const Layer layer{weight, bias, geometry, tables, arguments, shuffle};
   const std::shared_ptr<LayerCache> kept = cache_of(cache);
   run_layer(input, layer, *plan_of(layer, kept.get()), {residual, residual_scale}, kept.get(), out);
 }

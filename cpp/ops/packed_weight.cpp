@@ -27,17 +27,19 @@ Tensor pack(const fused::Weight& weight, const Tensor& like) {
 
 }  // namespace
 
-Fingerprint fingerprint_of(const Tensor& weight, int64_t groups) {
+Fingerprint fingerprint_of(const Tensor& weight, int64_t groups, int64_t shuffle) {
   Fingerprint print;
   print.add(groups);
+  print.add(shuffle);
   add_constant(print, weight);
   return print;
 }
 
-std::shared_ptr<const PackedWeight> pack_weight(const Tensor& weight, int64_t groups) {
+std::shared_ptr<const PackedWeight> pack_weight(const Tensor& weight, int64_t groups, int64_t shuffle) {
   // The fingerprint must be that of the values packed, so both come from one copy, which keeps the strides.
   const Tensor values = torch::stable::clone(weight);
-  const fused::WeightSize size = size_of(values, groups);
+  fused::WeightSize size = size_of(values, groups);
+  size.shuffle = shuffle;
   Tensor packed = pack({.data = data_of<float>(values),
                         .size = size,
                         .stride_group = size.out * values.stride(0),
@@ -46,7 +48,7 @@ std::shared_ptr<const PackedWeight> pack_weight(const Tensor& weight, int64_t gr
                         .stride_y = values.stride(2),
                         .stride_x = values.stride(3)},
                        values);
-  return std::make_shared<const PackedWeight>(PackedWeight{fingerprint_of(values, groups), packed});
+  return std::make_shared<const PackedWeight>(PackedWeight{fingerprint_of(values, groups, shuffle), packed});
 }
 
 int64_t packed_bytes(const Tensor& weight, int64_t groups) {

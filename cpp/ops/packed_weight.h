@@ -9,11 +9,11 @@
 
 namespace ghostsr::ops {
 
-// Of a weight's values, of how they lie and of how they are grouped.
-Fingerprint fingerprint_of(const Tensor& weight, int64_t groups);
+// Of a weight's values, of how they lie and of how they are grouped, and of the pixel shuffle behind them.
+Fingerprint fingerprint_of(const Tensor& weight, int64_t groups, int64_t shuffle);
 
 // Made from one copy of the weight, whoever writes to it meanwhile.
-std::shared_ptr<const PackedWeight> pack_weight(const Tensor& weight, int64_t groups);
+std::shared_ptr<const PackedWeight> pack_weight(const Tensor& weight, int64_t groups, int64_t shuffle);
 
 // The packed weight of the convolution that gives the input's gradient.
 Tensor pack_transposed_weight(const Tensor& weight, int64_t groups);

@@ -61,15 +61,19 @@ Tensor ghost_conv_cuda(const Tensor& input, const Tensor& weight, const Optional
                        const OptionalTensor& ghost_bias, const OptionalTensor& order, const IntList& stride,
                        const IntList& padding, const IntList& dilation, int64_t groups,
                        const Name& activation, double negative_slope, const OptionalTensor& prelu_weight,
-                       const OptionalTensor& residual, double residual_scale, const OptionalTensor& cache) {
+                       const OptionalTensor& residual, double residual_scale, int64_t shuffle,
+                       const OptionalTensor& cache) {
   refuse_cache(cache);
   const ConvolutionGeometry geometry{stride, padding, dilation, groups};
   check_convolution(input, weight, bias, geometry);
+  check_shuffle(shuffle, weight.size(0) + source.numel());
   const GhostTables tables{source, &shift, gain, ghost_bias, order};
   check_tables(tables, weight.size(0), input);
   const DeviceGuard guard(input.get_device_index());
-  return queue_ghost_conv(input, weight, bias, tables, shift, geometry,
-                          {{activation, negative_slope, prelu_weight}, residual, residual_scale});
+  const Tensor output =
+      queue_ghost_conv(input, weight, bias, tables, shift, geometry,
+                       {{activation, negative_slope, prelu_weight}, residual, residual_scale});
+  return shuffle == 1 ? output : pixel_shuffle(output, shuffle, convolves_to_channels_last(input, weight));
 }
 
 Tensor ghost_conv_learned_cuda(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,

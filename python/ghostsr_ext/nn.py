@@ -113,15 +113,22 @@ class FusedConv2d(nn.Conv2d):
             nn.init.constant_(prelu_weight, 0.25)
 
     def forward(
-        self, input: Tensor, residual: Tensor | None = None, *, out: Tensor | None = None
+        self,
+        input: Tensor,
+        residual: Tensor | None = None,
+        *,
+        out: Tensor | None = None,
+        shuffle: int = 1,
     ) -> Tensor:
         """Convolve [N, C_in, H, W] to [N, C_out, H', W'], the shape that ``residual`` must have.
 
         A map without a batch, [C_in, H, W], becomes [C_out, H', W']. Where neither gradients nor
-        operators are recorded, the result may be written into ``out``, a map of its shape.
+        operators are recorded, the result may be written into ``out``, a map of its shape. A pixel
+        shuffle by ``shuffle`` then follows, as by ``torch.nn.PixelShuffle``, in the same pass where
+        that can be; the result is [N, C_out / shuffle², shuffle * H', shuffle * W'].
         """
         if input.dim() == 3:
-            return _forward_unbatched(self, input, residual, out)
+            return _forward_unbatched(self, input, residual, out, shuffle=shuffle)
         padded, padding = input, self.padding
         if isinstance(padding, str) or self.padding_mode != "zeros":
             padded, padding = _pad(self, input)
@@ -147,6 +154,7 @@ class FusedConv2d(nn.Conv2d):
             prelu_weight=self.prelu_weight if activation == "prelu" else None,
             residual=residual,
             residual_scale=self.residual_scale,
+            shuffle=shuffle,
             cache=self.cache.handle if plain else _cache(self, padded),
             out=out,
         )
@@ -655,11 +663,15 @@ def epilogue_arguments(layer: nn.Module) -> dict[str, Any]:
 
 
 def _forward_unbatched(
-    layer: FusedConv2d | GhostConv2d, input: Tensor, residual: Tensor | None, out: Tensor | None
+    layer: FusedConv2d | GhostConv2d,
+    input: Tensor,
+    residual: Tensor | None,
+    out: Tensor | None,
+    **arguments: Any,
 ) -> Tensor:
     """Apply a layer to one map, as torch's convolutions allow."""
     residual, room = (None if map is None else map.unsqueeze(0) for map in (residual, out))
-    output = layer.forward(input.unsqueeze(0), residual, out=room).squeeze(0)
+    output = layer.forward(input.unsqueeze(0), residual, out=room, **arguments).squeeze(0)
     return output if out is None else out
 
 

@@ -284,6 +284,21 @@ def shift_selection_backward(
     return scores, probability * (totals - mean) / tau
 
 
+def pixel_shuffle(map: Tensor, factor: int) -> Tensor:
+    """Make ``factor`` times as many rows and columns of a map's channels.
+
+    Channel (c factor + i) factor + j at (y, x) becomes channel c at (factor y + i, factor x + j).
+
+    Args:
+        map: [N, C, H, W].
+        factor: Its square divides C; 1 returns the map itself.
+
+    Returns:
+        [N, C / factor², factor H, factor W].
+    """
+    return map if factor == 1 else functional.pixel_shuffle(map, factor)
+
+
 def ghost_conv(
     input: Tensor,
     weight: Tensor,
@@ -303,16 +318,18 @@ def ghost_conv(
     prelu_weight: Tensor | None = None,
     residual: Tensor | None = None,
     residual_scale: float = 1.0,
+    shuffle: int = 1,
 ) -> Tensor:
     """Convolve, then :func:`shift_concat`: a GhostSR layer with fixed shifts.
 
-    Arguments are those of :func:`ghostsr_ext.ops.ghost_conv`; ``stride``, ``padding`` and
-    ``dilation`` are given for both axes.
+    A pixel shuffle by ``shuffle`` follows. Arguments are those of
+    :func:`ghostsr_ext.ops.ghost_conv`; ``stride``, ``padding`` and ``dilation`` are given for both
+    axes.
     """
     intrinsic = functional.conv2d(
         input, weight, bias, tuple(stride), tuple(padding), tuple(dilation), groups
     )
-    return shift_concat(
+    output = shift_concat(
         intrinsic,
         source,
         shift,
@@ -325,6 +342,7 @@ def ghost_conv(
         residual=residual,
         residual_scale=residual_scale,
     )
+    return pixel_shuffle(output, shuffle)
 
 
 def ghost_conv_learned(

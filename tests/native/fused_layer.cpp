@@ -112,9 +112,9 @@ Arguments Layer::arguments() const {
   arguments.channels = &channels_;
   arguments.residual = options_.with_residual ? residual_.data() : nullptr;
   arguments.residual_scale = options_.residual_scale;
-  arguments.output_stride_x = shape_.out_channels();
-  arguments.output_stride_y = shape_.out_width() * arguments.output_stride_x;
-  arguments.output_stride_n = shape_.out_height() * arguments.output_stride_y;
+  arguments.output_stride_x = shape_.out_channels() / (shape_.shuffle * shape_.shuffle);
+  arguments.output_stride_y = shape_.shuffle * shape_.out_width() * arguments.output_stride_x;
+  arguments.output_stride_n = shape_.shuffle * shape_.out_height() * arguments.output_stride_y;
   arguments.activation = {options_.activation,
                           options_.activation == ActivationKind::leaky ? slopes_.data() : nullptr};
   return arguments;
@@ -187,6 +187,26 @@ std::vector<double> Layer::expected() const {
           }
           const std::size_t channel = output.size() % slopes_.size();
           output.push_back(activated(options_.activation, slopes_[channel], value));
+        }
+      }
+    }
+  }
+  return shuffled(output);
+}
+
+std::vector<double> Layer::shuffled(const std::vector<double>& map) const {
+  const std::int64_t factor = shape_.shuffle;
+  const std::int64_t height = shape_.out_height() * factor;
+  const std::int64_t width = shape_.out_width() * factor;
+  const std::int64_t channels = shape_.out_channels() / (factor * factor);
+  std::vector<double> output;
+  for (std::int64_t n = 0; n < shape_.batch; ++n) {
+    for (std::int64_t y = 0; y < height; ++y) {
+      for (std::int64_t x = 0; x < width; ++x) {
+        for (std::int64_t channel = 0; channel < channels; ++channel) {
+          const std::int64_t pixel = (n * shape_.out_height() + y / factor) * shape_.out_width() + x / factor;
+          const std::int64_t from = (channel * factor + y % factor) * factor + x % factor;
+          output.push_back(map[static_cast<std::size_t>(pixel * shape_.out_channels() + from)]);
         }
       }
     }

@@ -28,7 +28,7 @@ class Layer {
  public:
   Layer(const Shape& shape, const LayerOptions& options);
 
-  // Both return [N, H', W', C_out].
+  // Both return [N, H', W', C_out], or [N, r H', r W', C_out / r^2] of a pixel shuffle by r.
   std::vector<double> expected() const;
   std::vector<float> computed(int workers, ParallelFor parallel, const Stages* stages = nullptr) const;
   std::vector<float> computed(const Stages* stages = nullptr) const;
@@ -43,6 +43,7 @@ class Layer {
  private:
   std::int64_t input_index(std::int64_t n, std::int64_t y, std::int64_t x, std::int64_t channel) const;
   std::vector<double> convolved() const;
+  std::vector<double> shuffled(const std::vector<double>& map) const;
 
   Shape shape_;
   LayerOptions options_;

@@ -83,7 +83,7 @@ Blocking make_blocking(const Shape& shape, int radius, int workers, int kernel_r
     blocking.output_component_floats = blocking.block_tiles * padded_group + kOddLine;
   }
   blocking.chunk_pixels = static_cast<int>(
-      std::min(out_width, std::max(kChunkFloats / shape.out_channels(), kFewestChunkPixels)));
+      std::min(out_width, std::max(kChunkFloats / shape.row_channels(), kFewestChunkPixels)));
   return blocking;
 }
 
@@ -104,7 +104,7 @@ WorkspaceLayout make_workspace_layout(const Shape& shape, const Blocking& blocki
   layout.input_components = take(worker, size(kComponents * blocking.input_component_floats));
   layout.output_components = take(worker, size(kComponents * blocking.output_component_floats));
   layout.line_buffer = take(worker, size(blocking.buffer_rows * blocking.row_floats));
-  layout.chunk = take(worker, size(blocking.chunk_pixels * shape.out_channels() + kChannelPadding));
+  layout.chunk = take(worker, size(blocking.chunk_pixels * shape.row_channels() + kChannelPadding));
   layout.worker_floats = worker;
 
   layout.total = shared + worker * static_cast<std::size_t>(workers);

@@ -11,11 +11,11 @@ namespace {
 
 // Lanes whose sources lie as the lanes do, at one shift, come by one load.
 void find_loads(ChannelGroup& group, std::size_t filled, std::int64_t padded_intrinsic,
-                const std::vector<ChannelOrigin>& origins, std::size_t first) {
+                const ChannelOrigin* origins) {
   group.loads = 0;
   for (std::size_t lane = 0; lane < filled; ++lane) {
     const std::ptrdiff_t offset = group.offset[lane] - static_cast<std::ptrdiff_t>(lane);
-    const std::ptrdiff_t channel = offset - origins[first + lane].dx * padded_intrinsic;
+    const std::ptrdiff_t channel = offset - origins[lane].dx * padded_intrinsic;
     if (channel < 0 || channel + kGroup > padded_intrinsic) {
       group.loads = 0;
       return;
@@ -34,25 +34,45 @@ void find_loads(ChannelGroup& group, std::size_t filled, std::int64_t padded_int
 
 }  // namespace
 
+std::vector<std::int64_t> written_channels(std::int64_t channels, std::int64_t shuffle) {
+  const std::int64_t pixels = shuffle * shuffle;
+  std::vector<std::int64_t> written;
+  written.reserve(static_cast<std::size_t>(channels));
+  for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
+    for (std::int64_t channel = pixel; channel < channels; channel += pixels) {
+      written.push_back(channel);
+    }
+  }
+  return written;
+}
+
 std::vector<ChannelGroup> make_channel_groups(const ChannelPlan& channels, const WeightSize& size) {
   // Each group of a grouped convolution is padded by itself.
   const std::int64_t padded_group = round_up(size.out, kChannelPadding);
   const std::int64_t padded_intrinsic = size.groups * padded_group;
-  const std::size_t count = channels.origins.size();
-  std::vector<ChannelGroup> groups((count + kGroup - 1) / kGroup);
+  const auto count = static_cast<std::int64_t>(channels.origins.size());
+  std::vector<ChannelOrigin> origins;
+  origins.reserve(channels.origins.size());
+  for (const std::int64_t channel : written_channels(count, size.shuffle)) {
+    origins.push_back(channels.origins[static_cast<std::size_t>(channel)]);
+  }
+  const auto row_channels = static_cast<std::size_t>(count / size.shuffle);
+  const std::size_t row_groups = (row_channels + kGroup - 1) / kGroup;
+  std::vector<ChannelGroup> groups(row_groups * static_cast<std::size_t>(size.shuffle));
   for (std::size_t index = 0; index < groups.size(); ++index) {
     ChannelGroup& group = groups[index];
-    const std::size_t first = index * kGroup;
-    const std::size_t filled = std::min<std::size_t>(kGroup, count - first);
+    const std::size_t within = index % row_groups * kGroup;
+    const ChannelOrigin* first = origins.data() + index / row_groups * row_channels + within;
+    const std::size_t filled = std::min<std::size_t>(kGroup, row_channels - within);
     for (std::size_t lane = 0; lane < kGroup; ++lane) {
-      const ChannelOrigin& origin = channels.origins[lane < filled ? first + lane : first];
+      const ChannelOrigin& origin = first[lane < filled ? lane : 0];
       group.dy[lane] = origin.dy;
-      group.offset[lane] =
-          origin.dx * padded_intrinsic + origin.source / size.out * padded_group + origin.source % size.out;
+      group.offset[lane] = origin.dx * padded_intrinsic + origin.source / size.out * padded_group +
+                           place_of(size, origin.source % size.out);
       group.gain[lane] = static_cast<float>(origin.gain);
       group.bias[lane] = static_cast<float>(origin.bias);
     }
-    find_loads(group, filled, padded_intrinsic, channels.origins, first);
+    find_loads(group, filled, padded_intrinsic, first);
   }
   return groups;
 }

@@ -1,6 +1,8 @@
-// The channel plan as the epilogue reads it: eight output channels at a time.
+// The channel plan as the epilogue reads it: eight output channels at a time, in the order that it writes
+// them.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "core/channel_plan.h"
@@ -9,7 +11,11 @@
 
 namespace ghostsr::fused {
 
-// For the intrinsic channels of a weight of this size.
+// The output channels of each shuffled row one after another, and in a row pixel by pixel.
+std::vector<std::int64_t> written_channels(std::int64_t channels, std::int64_t shuffle);
+
+// For the intrinsic channels of a weight of this size. Each shuffled row has groups of its own, as many as
+// the others.
 std::vector<ChannelGroup> make_channel_groups(const ChannelPlan& channels, const WeightSize& size);
 
 }  // namespace ghostsr::fused

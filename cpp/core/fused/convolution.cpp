@@ -9,6 +9,7 @@
 
 #include "core/fused/blocking.h"
 #include "core/fused/channel_groups.h"
+#include "core/fused/packed_weight.h"
 #include "core/fused/rounding.h"
 #include "core/fused/stages.h"
 #include "core/fused/strip.h"
@@ -31,10 +32,24 @@ void check_range(const char* name, std::int64_t value, std::int64_t least, std::
   }
 }
 
-void check_divides(const char* name, std::int64_t value, std::int64_t groups) {
-  if (value % groups != 0) {
+void check_divides(const char* name, std::int64_t value, std::int64_t count, const char* parts) {
+  if (value % count != 0) {
     throw std::invalid_argument(std::string("fused convolution: ") + name + " is " + std::to_string(value) +
-                                ", but must be a multiple of the " + std::to_string(groups) + " groups");
+                                ", but must be a multiple of the " + std::to_string(count) + " " + parts);
+  }
+}
+
+void check_shuffle(const Arguments& arguments) {
+  const Shape& shape = arguments.shape;
+  check_range("the factor of the pixel shuffle", shape.shuffle, 1, shape.out_channels());
+  check_divides("the number of output channels", shape.out_channels(), shape.shuffle * shape.shuffle,
+                "pixels of the pixel shuffle");
+  if (shape.shuffle > 1) {
+    const std::int64_t pixel = shape.row_channels() / shape.shuffle;
+    check_range("the output's stride between shuffled pixels", arguments.output_stride_x, pixel, pixel);
+    if (arguments.residual != nullptr) {
+      throw std::invalid_argument("fused convolution: a pixel shuffle takes no residual");
+    }
   }
 }
 
@@ -46,8 +61,8 @@ void check(const Arguments& arguments, int workers) {
   check_range("the number of intrinsic channels", shape.intrinsic, 1, kLargestSize);
   check_range("the number of ghost channels", shape.ghost, 0, kLargestSize);
   check_range("the number of groups", shape.groups, 1, std::min(shape.in_channels, shape.intrinsic));
-  check_divides("the number of input channels", shape.in_channels, shape.groups);
-  check_divides("the number of intrinsic channels", shape.intrinsic, shape.groups);
+  check_divides("the number of input channels", shape.in_channels, shape.groups, "groups");
+  check_divides("the number of intrinsic channels", shape.intrinsic, shape.groups, "groups");
   if (shape.kernel != 1 && shape.kernel != 3) {
     throw std::invalid_argument("fused convolution: the kernel is " + std::to_string(shape.kernel) +
                                 ", but must be 1 or 3");
@@ -65,6 +80,7 @@ void check(const Arguments& arguments, int workers) {
   check_range("the channel plan's output channels",
               static_cast<std::int64_t>(arguments.channels->origins.size()), shape.out_channels(),
               shape.out_channels());
+  check_shuffle(arguments);
   check_range("the largest shift", arguments.channels->radius, 0, kMaxShift);
 }
 
@@ -72,13 +88,22 @@ const Stages& stages_of(const Arguments& arguments) {
   return arguments.stages != nullptr ? *arguments.stages : *kernels().fused;
 }
 
-// The slopes of whole pixels one after another, as far as a vector that begins in the first of them reaches.
-std::vector<float> repeated_slopes(const Activation& activation, int channels) {
+// Floats of the slopes of each shuffled row.
+std::size_t slope_count(const Shape& shape) {
+  return static_cast<std::size_t>(round_up(kMostLanes, shape.row_channels()) + kMostLanes);
+}
+
+// For each shuffled row the slopes of whole pixels one after another, as far as a vector that begins in the
+// first of them reaches.
+std::vector<float> repeated_slopes(const Activation& activation, const Shape& shape) {
   std::vector<float> slopes;
   if (activation.kind == ActivationKind::leaky) {
-    slopes.resize(static_cast<std::size_t>(round_up(kMostLanes, channels) + kMostLanes));
-    for (std::size_t index = 0; index < slopes.size(); ++index) {
-      slopes[index] = static_cast<float>(activation.slopes[index % static_cast<std::size_t>(channels)]);
+    const std::vector<std::int64_t> written = written_channels(shape.out_channels(), shape.shuffle);
+    const auto channels = static_cast<std::size_t>(shape.row_channels());
+    for (std::size_t row = 0; row < written.size(); row += channels) {
+      for (std::size_t index = 0; index < slope_count(shape); ++index) {
+        slopes.push_back(static_cast<float>(activation.slopes[written[row + index % channels]]));
+      }
     }
   }
   return slopes;
@@ -111,23 +136,24 @@ void run(const Arguments& arguments, int workers, WorkspaceSource workspace, Par
   const std::int64_t output_floats =
       shape.batch * shape.out_height() * shape.out_width() * shape.out_channels();
   call.epilogue.groups = arguments.groups == nullptr ? groups.data() : arguments.groups;
-  call.epilogue.out_channels = static_cast<int>(shape.out_channels());
+  call.epilogue.out_channels = static_cast<int>(shape.row_channels());
   call.epilogue.intrinsic_channels = call.blocking.padded_intrinsic;
   call.epilogue.chunk_pixels = call.blocking.chunk_pixels;
   call.epilogue.affine = channels.affine;
   call.epilogue.scale = arguments.residual_scale;
-  const std::vector<float> slopes = repeated_slopes(arguments.activation, call.epilogue.out_channels);
+  const std::vector<float> slopes = repeated_slopes(arguments.activation, shape);
   call.epilogue.activation = arguments.activation.kind;
   call.epilogue.slopes = slopes.data();
-  call.epilogue.slope_period = static_cast<int>(slopes.size()) - kMostLanes;
+  call.epilogue.slope_period = static_cast<int>(slope_count(shape)) - kMostLanes;
   call.epilogue.stream = output_floats > kStreamedFloats;
 
   float* bias = call.workspace + call.layout.bias;
   std::fill(bias, bias + call.blocking.padded_intrinsic, 0.0F);
   if (arguments.bias != nullptr) {
-    const std::int64_t group = shape.weight_size().out;
+    const WeightSize size = shape.weight_size();
     for (std::int64_t channel = 0; channel < shape.intrinsic; ++channel) {
-      bias[channel / group * call.blocking.padded_group + channel % group] = arguments.bias[channel];
+      bias[channel / size.out * call.blocking.padded_group + place_of(size, channel % size.out)] =
+          arguments.bias[channel];
     }
   }
   float* zero_row = call.workspace + call.layout.zero_row;

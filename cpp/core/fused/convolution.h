@@ -9,6 +9,9 @@
 //   V = concat(Y, ghost)[order]                                               [N, C_out, H', W']
 //   output = activation(residual_scale * V + residual)
 //
+// With a pixel shuffle by r the output is written as [N, C_out / r^2, r H', r W']: channel (c r + i) r + j at
+// (y, x) becomes channel c at (r y + i, r x + j). There is no residual then.
+//
 // Y0 is Y, and zero outside of the map. A convolution without ghosts is the case G = 0.
 //
 // The result is the same bits for any number of workers and any order in which they run. In a 3x3 convolution
@@ -38,7 +41,8 @@ struct WeightSize {
   std::int64_t out = 0;  // of a group
   std::int64_t in = 0;   // of a group
   std::int64_t groups = 1;
-  std::int64_t kernel = 3;  // 3 or 1, along either axis
+  std::int64_t kernel = 3;   // 3 or 1, along either axis
+  std::int64_t shuffle = 1;  // as in Shape
 };
 
 struct Shape {
@@ -50,13 +54,17 @@ struct Shape {
   std::int64_t ghost = 0;
   std::int64_t padding_y = 1;
   std::int64_t padding_x = 1;
-  std::int64_t groups = 1;  // divides the input and the intrinsic channels
-  std::int64_t kernel = 3;  // 3, or 1 without padding
+  std::int64_t groups = 1;   // divides the input and the intrinsic channels
+  std::int64_t kernel = 3;   // 3, or 1 without padding
+  std::int64_t shuffle = 1;  // factor of the pixel shuffle; its square divides the output channels
 
   std::int64_t out_channels() const { return intrinsic + ghost; }
   std::int64_t out_height() const { return height + 2 * padding_y - (kernel - 1); }
   std::int64_t out_width() const { return width + 2 * padding_x - (kernel - 1); }
-  WeightSize weight_size() const { return {intrinsic / groups, in_channels / groups, groups, kernel}; }
+  std::int64_t row_channels() const { return out_channels() / shuffle; }  // of a pixel, for one shuffled row
+  WeightSize weight_size() const {
+    return {intrinsic / groups, in_channels / groups, groups, kernel, shuffle};
+  }
 };
 
 // A weight [groups, out, in, kernel, kernel] with any strides, in floats. The weight of the input's gradient
@@ -103,7 +111,7 @@ struct Arguments {
   float* output = nullptr;  // channels side by side; other strides, in floats, may be any
   std::int64_t output_stride_n = 0;
   std::int64_t output_stride_y = 0;
-  std::int64_t output_stride_x = 0;
+  std::int64_t output_stride_x = 0;  // of shuffled pixels, their number of channels
 
   const Stages* stages =
       nullptr;  // the compiled kernels to use (stages.h), or null for this process's SIMD level

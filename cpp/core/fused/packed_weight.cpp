@@ -21,6 +21,17 @@ std::int64_t group_size(const WeightSize& size) {
 
 }  // namespace
 
+std::int64_t place_of(const WeightSize& size, std::int64_t channel) {
+  const std::int64_t pixels = size.shuffle * size.shuffle;
+  return size.out % pixels != 0 ? channel : channel % pixels * (size.out / pixels) + channel / pixels;
+}
+
+std::int64_t channel_at(const WeightSize& size, std::int64_t place) {
+  const std::int64_t pixels = size.shuffle * size.shuffle;
+  const std::int64_t neighbours = size.out / pixels;
+  return size.out % pixels != 0 ? place : place % neighbours * pixels + place / neighbours;
+}
+
 std::size_t packed_size(const WeightSize& size) {
   return static_cast<std::size_t>(size.groups * group_size(size));
 }
@@ -37,17 +48,20 @@ void pack(const Weight& weight, float* packed, ParallelFor parallel, const Stage
       const std::int64_t out = task / parts % panels * kPanelWidth;
       const std::int64_t in = task % parts * kTaskChannels;
       const std::int64_t width = std::min(kPanelWidth, padded_out - out);
-      const KernelPanel panel{
-          .data = weight.data + group * weight.stride_group + out * weight.stride_out + in * weight.stride_in,
+      KernelPanel panel{
+          .data = weight.data + group * weight.stride_group + in * weight.stride_in,
           .width = static_cast<int>(width),
           .out = static_cast<int>(std::min(width, size.out - out)),
+          .out_offset = {},
           .in = std::min(kTaskChannels, size.in - in),
           .kernel = static_cast<int>(size.kernel),
-          .stride_out = weight.stride_out,
           .stride_in = weight.stride_in,
           .stride_y = weight.stride_y,
           .stride_x = weight.stride_x,
       };
+      for (int lane = 0; lane < panel.out; ++lane) {
+        panel.out_offset[lane] = channel_at(size, out + lane) * weight.stride_out;
+      }
       stages.pack(panel, packed + group * group_size(size) + out * size.in + in * width,
                   component_size(size));
     }

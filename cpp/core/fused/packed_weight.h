@@ -4,6 +4,9 @@
 // Layout: [group][component][panel][in][width], where the output channels of a group are padded by zeros to a
 // multiple of 8 and cut into panels of 16; the last panel's width is 8 if only 8 channels are left. A 1x1
 // convolution has one component; component 6 * y + x of a 3x3 one is U[y][x].
+//
+// Before a pixel shuffle, channels that become neighbours in a pixel are neighbours here: channel c * r^2 + k
+// of a group lies at place k * (out / r^2) + c, if r^2 divides `out`.
 #pragma once
 
 #include <cstddef>
@@ -13,6 +16,8 @@
 
 namespace ghostsr::fused {
 
+struct WeightSize;
+
 // Output channels are padded to a multiple of this.
 inline constexpr std::int64_t kChannelPadding = kGroup;
 
@@ -21,5 +26,9 @@ inline constexpr std::int64_t kPanelWidth = 16;
 
 // The components of a tile in Winograd's domain: 6 x 6.
 inline constexpr int kComponents = 36;
+
+// The place of an output channel within its group, and the channel at a place.
+std::int64_t place_of(const WeightSize& size, std::int64_t channel);
+std::int64_t channel_at(const WeightSize& size, std::int64_t place);
 
 }  // namespace ghostsr::fused

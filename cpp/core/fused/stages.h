@@ -117,9 +117,9 @@ struct KernelPanel {
   const float* data;
   int width;  // of the panel, 8 or 16
   int out;    // output channels that there are; the others are packed as zeros
+  std::ptrdiff_t out_offset[2 * kGroup];
   std::ptrdiff_t in;
   int kernel;  // 3 or 1
-  std::ptrdiff_t stride_out;
   std::ptrdiff_t stride_in;
   std::ptrdiff_t stride_y;
   std::ptrdiff_t stride_x;

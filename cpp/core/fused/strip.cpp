@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/fused/packed_weight.h"
+#include "core/fused/rounding.h"
 
 namespace ghostsr::fused {
 
@@ -224,12 +225,22 @@ void StripRunner::finish_row(std::int64_t picture, int y, RowAt row_at) {
     rows[radius + dy] = (inside ? row_at(source) : call_.workspace + call_.layout.zero_row) + margin;
   }
   const Arguments& arguments = *call_.arguments;
+  const std::int64_t shuffle = arguments.shape.shuffle;
   const std::int64_t offset = (picture * out_height_ + y) * out_width_ * call_.epilogue.out_channels;
-  float* output = arguments.output + picture * arguments.output_stride_n + y * arguments.output_stride_y;
-  call_.stages->finish_row(
-      call_.epilogue,
-      EpilogueRow{rows + radius, arguments.residual == nullptr ? nullptr : arguments.residual + offset,
-                  output, arguments.output_stride_x, out_width_, worker_ + call_.layout.chunk});
+  const float* residual = arguments.residual == nullptr ? nullptr : arguments.residual + offset;
+  float* output =
+      arguments.output + picture * arguments.output_stride_n + y * shuffle * arguments.output_stride_y;
+  Epilogue epilogue = call_.epilogue;
+  for (std::int64_t row = 0; row < shuffle; ++row) {
+    call_.stages->finish_row(epilogue,
+                             EpilogueRow{rows + radius, residual, output, shuffle * arguments.output_stride_x,
+                                         out_width_, worker_ + call_.layout.chunk});
+    output += arguments.output_stride_y;
+    epilogue.groups += ceil_div(epilogue.out_channels, kGroup);
+    if (epilogue.activation == ActivationKind::leaky) {
+      epilogue.slopes += epilogue.slope_period + kMostLanes;
+    }
+  }
 }
 
 }  // namespace ghostsr::fused

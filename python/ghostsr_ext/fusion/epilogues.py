@@ -12,9 +12,9 @@ from torch import fx, nn
 from torch.nn import functional
 
 from ghostsr_ext.activations import Activation
-from ghostsr_ext.fusion.layers import has_hooks
 from ghostsr_ext.fusion.observation import Observation
 from ghostsr_ext.fusion.proxies import add_in_place, multiply_in_place, subtract_in_place
+from ghostsr_ext.models.layers import has_hooks
 
 _ADDITIONS = (operator.add, add_in_place, torch.add, "add", "add_")
 _SUBTRACTIONS = (operator.sub, subtract_in_place, torch.sub, torch.subtract, "sub", "sub_")

@@ -8,23 +8,13 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from ghostsr_ext.models.layers import has_hooks
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d, convolution_arguments
 
 FusedLayer = FusedConv2d | GhostConv2d
 """The layers that take a residual and an activation."""
 
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether somebody watches or changes what goes into or comes out of ``module``."""
-    return any(getattr(module, name, None) for name in _HOOKS)
 
 
 def obstacle(layer: nn.Conv2d) -> str | None:

@@ -16,12 +16,13 @@ from ghostsr_ext.fusion.epilogues import (
     reconciled,
 )
 from ghostsr_ext.fusion.examples import copied
-from ghostsr_ext.fusion.layers import FusedLayer, channels_last_weight, has_hooks
+from ghostsr_ext.fusion.layers import FusedLayer, channels_last_weight
 from ghostsr_ext.fusion.layout import mark_layout
 from ghostsr_ext.fusion.observation import Observation, observe
 from ghostsr_ext.fusion.recording import Sample, Uses
 from ghostsr_ext.fusion.rewriting import rewrite
 from ghostsr_ext.fusion.stacks import stack_concatenations
+from ghostsr_ext.models.layers import has_hooks
 
 
 class Region:

@@ -12,9 +12,9 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from ghostsr_ext.errors import GhostsrError
-from ghostsr_ext.fusion.layers import has_hooks
 from ghostsr_ext.fusion.proxies import InPlaceProxy
 from ghostsr_ext.fusion.rewriting import FusedModule
+from ghostsr_ext.models.layers import has_hooks
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
 
 

@@ -16,6 +16,18 @@ from ghostsr_ext.errors import InputError
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
 from ghostsr_ext.ops.registration import is_transformed
 
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether somebody watches or changes what goes into or comes out of ``module``."""
+    return any(getattr(module, name, None) for name in _HOOKS)
+
 
 def same_conv(
     in_channels: int,
@@ -70,8 +82,32 @@ class PixelShuffleUpsampler(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map [N, C, h, w] to [N, C, scale * h, scale * w]."""
         for conv, shuffle in zip(self.convs, self.shuffles, strict=True):
-            features = shuffle(conv(features))
+            features = convolve_and_shuffle(conv, shuffle, features)
         return features
+
+
+def convolve_and_shuffle(conv: nn.Module, shuffle: nn.Module, features: Tensor) -> Tensor:
+    """Return ``shuffle(conv(features))``, by one pass where that is the same.
+
+    On the CPU, where nothing records gradients or operators and nobody watches the map between the
+    two, a layer of the package writes to the enlarged map.
+
+    Args:
+        conv: A convolution to a number of channels that ``shuffle`` takes.
+        shuffle: An ``nn.PixelShuffle``.
+        features: What ``conv`` reads.
+    """
+    output: Tensor
+    if (
+        type(shuffle) is nn.PixelShuffle
+        and _nothing_is_recorded(features)
+        and not (has_hooks(conv) or has_hooks(shuffle))
+        and _takes("shuffle", conv)
+    ):
+        output = conv(features, shuffle=shuffle.upscale_factor)
+    else:
+        output = shuffle(conv(features))
+    return output
 
 
 class ChannelStack:
@@ -95,7 +131,7 @@ class ChannelStack:
             channels = last_reader
         elif isinstance(last_reader, FusedConv2d | GhostConv2d):
             channels = last_reader.in_channels
-        if channels and _may_be_written(first):
+        if channels and _nothing_is_recorded(first):
             self._room = ops.empty_map(first, channels)
             self.joined = self._room[:, :0]
             self.append(first)
@@ -135,21 +171,23 @@ def compute_into(place: Tensor | None, layer: nn.Module, *inputs: Tensor) -> Ten
 
 
 def _knows_out(layer: nn.Module) -> bool:
-    # Another forward, of a derived class or put in its place, may know no ``out``.
-    return isinstance(getattr(layer, "out_channels", None), int) and _takes_out(
-        getattr(layer.forward, "__func__", layer.forward)
-    )
+    return isinstance(getattr(layer, "out_channels", None), int) and _takes("out", layer)
+
+
+def _takes(argument: str, layer: nn.Module) -> bool:
+    # Another forward, of a derived class or put in its place, may not know the argument.
+    return argument in _parameters(getattr(layer.forward, "__func__", layer.forward))
 
 
 @functools.lru_cache(maxsize=64)
-def _takes_out(forward: Callable[..., Any]) -> bool:
+def _parameters(forward: Callable[..., Any]) -> frozenset[str]:
     try:
-        return "out" in inspect.signature(forward).parameters
+        return frozenset(inspect.signature(forward).parameters)
     except (TypeError, ValueError):
-        return False
+        return frozenset()
 
 
-def _may_be_written(features: Tensor) -> bool:
+def _nothing_is_recorded(features: Tensor) -> bool:
     return (
         type(features) is Tensor
         and features.device.type == "cpu"

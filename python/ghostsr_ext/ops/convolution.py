@@ -109,16 +109,18 @@ def _convolution_flops(
     *args: Any,
     out_shape: Sequence[int] | None,
     out: Sequence[int] | None = None,
+    shuffle: int = 1,
     **kwargs: Any,
 ) -> int:
     """Count two operations for each multiply-add, and nothing for the rest, as torch does.
 
     The outputs of a ghost layer that are shifted copies are free. What is written into a map that
-    there is has the shape of that.
+    there is has the shape of that. A pixel shuffle makes pixels of channels.
     """
     out_shape = out if out_shape is None else out_shape
     assert out_shape is not None
-    return 2 * out_shape[0] * prod(out_shape[2:]) * prod(weight_shape)
+    positions = out_shape[0] * prod(out_shape[2:]) // shuffle**2
+    return 2 * positions * prod(weight_shape)
 
 
 def _convolution_backward_flops(

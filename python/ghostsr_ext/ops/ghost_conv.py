@@ -11,7 +11,7 @@ from torch import Tensor
 from ghostsr_ext import reference
 from ghostsr_ext.activations import Activation
 from ghostsr_ext.ops.given_maps import check_given_map, fill_given_map, is_read_while_written
-from ghostsr_ext.ops.maps import empty_convolved
+from ghostsr_ext.ops.maps import convolved_size, empty_map, layout_of
 from ghostsr_ext.ops.registration import (
     below_autograd,
     call,
@@ -47,6 +47,7 @@ def ghost_conv(
     prelu_weight: Tensor | None = None,
     residual: Tensor | None = None,
     residual_scale: float = 1.0,
+    shuffle: int = 1,
     cache: Tensor | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
@@ -73,15 +74,18 @@ def ghost_conv(
         prelu_weight: Factors of negative values under "prelu", [1] or [I + G]; else None.
         residual: Optional [N, I + G, H', W'], added before the activation.
         residual_scale: Factor of the layer's own output.
+        shuffle: Upscale factor r of a pixel shuffle of the result, whose square divides I + G; 1
+            for none. The package's own kernels write each value to its place in the enlarged map,
+            where there is no residual.
         cache: A handle that :func:`~ghostsr_ext.ops.layer_cache` returned, behind which the packed
             weight and the resolved tables are kept for the next call. None keeps nothing, and is
             needed on other devices than a CPU.
-        out: A map [N, I + G, H', W'] on a CPU, filled and returned in place of a new one, where
+        out: A map of the result's shape on a CPU, filled and returned in place of a new one, where
             neither gradients nor operators are recorded. It may be some channels of a wider map,
             others of which are the input. Autocast does not change its dtype, which is the input's.
 
     Returns:
-        [N, I + G, H', W'], channels_last if the input or the weight is.
+        [N, (I + G) / r², r H', r W'], channels_last if the input or the weight is.
 
     Raises:
         RuntimeError: An argument is outside the allowed values; the message names it.
@@ -103,6 +107,8 @@ def ghost_conv(
         residual_scale,
         cache,
     )
+    if shuffle != 1:
+        arguments["shuffle"] = shuffle
     if out is not None:
         check_given_map(out)
         # Each value of a residual that is replaced is read before; an input is read around it.
@@ -118,6 +124,14 @@ def ghost_conv(
     return result
 
 
+def _check_shuffle(shuffle: int, channels: int) -> None:
+    if shuffle < 1 or channels % shuffle**2 != 0:
+        raise RuntimeError(
+            f"ghostsr: shuffle: found {shuffle}; a number whose square divides the {channels} "
+            "output channels is needed"
+        )
+
+
 def _fake(
     input: Tensor,
     weight: Tensor,
@@ -128,10 +142,14 @@ def _fake(
     stride: Sequence[int] = (1, 1),
     padding: Sequence[int] = (0, 0),
     dilation: Sequence[int] = (1, 1),
+    shuffle: int = 1,
     **_: Any,
 ) -> Tensor:
     channels = weight.shape[0] + source.shape[0]
-    return empty_convolved(input, weight, channels, stride, padding, dilation)
+    _check_shuffle(shuffle, channels)
+    size = convolved_size(input, weight, channels, stride, padding, dilation)
+    shuffled = [size[0], channels // shuffle**2, *(shuffle * side for side in size[2:])]
+    return empty_map(input, shuffled, layout_of(input, weight))
 
 
 _redispatch = below_autograd("ghost_conv")
@@ -149,6 +167,7 @@ def _recorded(
     padding: Sequence[int] = (0, 0),
     dilation: Sequence[int] = (1, 1),
     groups: int = 1,
+    shuffle: int = 1,
     cache: Tensor | None = None,
     **epilogue: Any,
 ) -> Any:
@@ -160,12 +179,27 @@ def _recorded(
         "dilation": dilation,
         "groups": groups,
     }
+    _check_shuffle(shuffle, weight.shape[0] + source.shape[0])
     if is_transformed():
-        return reference.ghost_conv(input, weight, bias, source, shift, **named, **epilogue)
+        return reference.ghost_conv(
+            input, weight, bias, source, shift, **named, shuffle=shuffle, **epilogue
+        )
     if records_gradient(input, weight, bias, *epilogue.values()):
         intrinsic = operators.convolution(input, weight, bias, *geometry, cache=cache)
-        return operators.shift_concat(intrinsic, source, shift, **epilogue)
-    return _redispatch(keyset, input, weight, bias, source, shift, **named, cache=cache, **epilogue)
+        output = operators.shift_concat(intrinsic, source, shift, **epilogue)
+        return reference.pixel_shuffle(output, shuffle)
+    return _redispatch(
+        keyset,
+        input,
+        weight,
+        bias,
+        source,
+        shift,
+        **named,
+        shuffle=shuffle,
+        cache=cache,
+        **epilogue,
+    )
 
 
 register_fake("ghost_conv", _fake)

@@ -181,7 +181,7 @@ def _casting_kernel(name: str, device: str) -> Callable[..., Any]:
 
 def _promoting(operator: Callable[..., Any], values: dict[str, Any], given: dict[str, Any]) -> Any:
     """Call the operator on cast values; a float64 residual is added as torch adds it."""
-    from ghostsr_ext.reference import activate
+    from ghostsr_ext.reference import activate, pixel_shuffle
 
     residual = values.get("residual")
     first = next(iter(values.values()))
@@ -194,8 +194,10 @@ def _promoting(operator: Callable[..., Any], values: dict[str, Any], given: dict
     }
     if isinstance(weight := given.get("prelu_weight"), Tensor):
         ending["prelu_weight"] = weight.double()
+    shuffle = values.pop("shuffle", 1)
     del values["residual"]
-    return activate(residual + operator(**values), **{"activation": "none", **ending})
+    output = activate(residual + operator(**values), **{"activation": "none", **ending})
+    return pixel_shuffle(output, shuffle)
 
 
 class _NoDoubleBackward(torch.autograd.Function):

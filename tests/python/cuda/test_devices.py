@@ -70,6 +70,22 @@ def test_layers_and_all_gradients_equal_the_twin(
 
 
 @pytest.mark.parametrize("layout", DENSE_LAYOUTS)
+@pytest.mark.parametrize("options", [{}, EVERYTHING])
+def test_shuffled_layers_and_all_gradients_equal_the_twin(device, options, layout):
+    layer = make_layer(size=(24, 33), intrinsic=8, ghosts=8, **options)
+    arguments = layer.fixed(torch.float32, input=layout, residual=layout) | {"shuffle": 2}
+
+    actual = values_and_gradients(
+        lambda **values: ops.ghost_conv(**device.place(values)).cpu(), arguments, layout
+    )
+    plain = ops.ghost_conv(**device.place(arguments)).cpu()
+
+    expected = values_and_gradients(reference.ghost_conv, in_float64(arguments))
+    assert_close(actual, expected, 1e-4)
+    assert_close({"output": plain}, {"output": expected["output"]}, 1e-4)
+
+
+@pytest.mark.parametrize("layout", DENSE_LAYOUTS)
 def test_a_dense_convolution_before_leaves_a_layer_of_the_same_shape_right(device, layout):
     """A plan that cuDNN keeps for a dense map must not be one for anything else."""
     layer = make_layer(batch=2, in_channels=16, size=(17, 19), intrinsic=8, ghosts=8)

@@ -50,7 +50,7 @@ static void pack(const KernelPanel& panel, float* to, std::ptrdiff_t component_s
   Vector<int64_t, kGroup> filled[2];
   for (int lane = 0; lane < panel.width; ++lane) {
     const bool inside = lane < panel.out;
-    base[lane / kGroup][lane % kGroup] = panel.data + (inside ? lane * panel.stride_out : 0);
+    base[lane / kGroup][lane % kGroup] = panel.data + (inside ? panel.out_offset[lane] : 0);
     filled[lane / kGroup][lane % kGroup] = inside ? -1 : 0;
   }
   for (std::ptrdiff_t in = 0; in < panel.in; ++in) {

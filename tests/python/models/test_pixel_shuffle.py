@@ -1,0 +1,90 @@
+"""Upsamplers shuffle pixels in the convolution's own pass, and nobody can tell."""
+
+import pytest
+import torch
+from ghostsr_ext.models.layers import PixelShuffleUpsampler
+from ghostsr_ext.nn import FusedConv2d
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class Operators(TorchDispatchMode):
+    """The names of the operators that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def _upsampler(scale=2, **arguments):
+    torch.manual_seed(0)
+    return PixelShuffleUpsampler(16, scale, **arguments).requires_grad_(False)
+
+
+def _features():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(1, 16, 12, 13, generator=generator).to(memory_format=torch.channels_last)
+
+
+def _in_two_steps(upsampler, features):
+    for conv, shuffle in zip(upsampler.convs, upsampler.shuffles, strict=True):
+        features = shuffle(conv(features))
+    return features
+
+
+@pytest.mark.parametrize("activation", ["none", "relu"])
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_values_are_those_of_two_steps(scale, groups, activation):
+    upsampler, features = _upsampler(scale, groups=groups, activation=activation), _features()
+
+    with torch.inference_mode(), Operators() as operators:
+        actual = upsampler(features)
+
+    assert "pixel_shuffle" not in operators.names
+    torch.testing.assert_close(actual, _in_two_steps(upsampler, features))
+
+
+def test_gradients_are_recorded_step_by_step():
+    upsampler, features = _upsampler().requires_grad_(True), _features()
+
+    with Operators() as operators:
+        actual = upsampler(features)
+
+    assert {"convolution", "pixel_shuffle"} <= operators.names
+    assert torch.equal(actual, _in_two_steps(upsampler, features))
+
+
+@pytest.mark.parametrize("watched", ["convs.0", "shuffles.0"])
+def test_who_watches_a_step_sees_its_maps(watched):
+    upsampler, seen = _upsampler(), []
+    upsampler.get_submodule(watched).register_forward_hook(
+        lambda _, inputs, output: seen.append((tuple(inputs[0].shape), tuple(output.shape)))
+    )
+
+    with torch.no_grad():
+        upsampler(_features())
+
+    shapes = [(1, 16, 12, 13), (1, 64, 12, 13), (1, 16, 24, 26)]
+    assert seen == [tuple(shapes[:2] if watched == "convs.0" else shapes[1:])]
+
+
+def test_a_layer_that_cannot_shuffle_is_shuffled_by_torch():
+    class Doubling(FusedConv2d):
+        def forward(self, input, residual=None):
+            return 2 * super().forward(input, residual)
+
+    upsampler, features = _upsampler(), _features()
+    expected = 2 * upsampler(features)
+    conv = Doubling(16, 64, 3, padding=1)
+    conv.load_state_dict(upsampler.convs[0].state_dict())
+    upsampler.convs[0] = conv
+
+    with torch.no_grad():
+        torch.testing.assert_close(upsampler(features), expected)
+        upsampler.convs[0] = nn.Conv2d(16, 64, 3, padding=1)
+        assert upsampler(features).shape == (1, 16, 24, 26)
