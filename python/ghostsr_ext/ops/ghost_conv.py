@@ -162,7 +162,8 @@ class _GhostConv(torch.autograd.Function):
         cache: Tensor | None,
     ) -> Tensor:
         stride, padding, dilation, groups = geometry
-        output: Tensor = _ghost_conv(
+        output: Tensor = call(
+            _ghost_conv,
             input,
             weight,
             bias,
@@ -217,7 +218,9 @@ class _GhostConv(torch.autograd.Function):
             )
         gradients: Sequence[Tensor | None] = (None, None, None)
         if any(mask):
-            gradients = _convolution_backward(grad_intrinsic, input, weight, *ctx.geometry, mask)
+            gradients = call(
+                _convolution_backward, grad_intrinsic, input, weight, *ctx.geometry, mask
+            )
         wanted = (
             gradient if want else None for gradient, want in zip(gradients, mask, strict=True)
         )

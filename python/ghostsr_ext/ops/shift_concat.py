@@ -128,7 +128,8 @@ def shift_concat_backward(
     Raises:
         RuntimeError: An argument is outside the allowed values, or the result is differentiated.
     """
-    first, second, third = _shift_concat_backward(
+    first, second, third = call(
+        _shift_concat_backward,
         grad_output,
         source,
         shift,
@@ -278,7 +279,7 @@ class _ShiftConcat(torch.autograd.Function):
 
 
 def output_tells_signs(activation: Activation, negative_slope: float) -> bool:
-    """Whether an output has the signs that the activation saw: not where a slope may be negative."""
+    """Whether an output has the signs that the activation saw, as no slope is negative."""
     return activation != "prelu" and not (activation == "leaky_relu" and negative_slope < 0)
 
 
