@@ -16,6 +16,7 @@
 #include "ops/shift_concat.h"
 #include "ops/shift_selection.h"
 #include "ops/tables.h"
+#include "ops/weight_gradient.h"
 
 namespace ghostsr::ops {
 namespace {
@@ -293,20 +294,6 @@ Tensor convolution_backward_input(const Tensor& grad_output, const Tensor& weigh
                                  1.0});
 }
 
-// A map whose channels lie side by side, as a matrix [N * H * W, C].
-Tensor rows_of_pixels(const Tensor& map) {
-  return torch::stable::flatten(torch::stable::transpose(torch::stable::transpose(map, 1, 2), 2, 3), 0, 2);
-}
-
-// The gradient [C_out, C_in, 1, 1] of the weight of an ungrouped 1x1 layer. One product of matrices is faster
-// than torch's convolutions, which give each picture one.
-Tensor pointwise_backward_weight(const Tensor& grad_output, const Tensor& input) {
-  const Tensor product = torch::stable::matmul(torch::stable::transpose(rows_of_pixels(grad_output), 0, 1),
-                                               rows_of_pixels(input));
-  const Tensor wide = torch::stable::view(product, {product.size(0), 1, 1, product.size(1)});
-  return torch::stable::transpose(torch::stable::transpose(wide, 2, 3), 1, 2);
-}
-
 std::tuple<Tensor, Tensor, Tensor> convolution_backward_cpu(const Tensor& given, const Tensor& input,
                                                             const Tensor& weight, const IntList& stride,
                                                             const IntList& padding, const IntList& dilation,
@@ -324,23 +311,24 @@ std::tuple<Tensor, Tensor, Tensor> convolution_backward_cpu(const Tensor& given,
   const ConvolutionPath own = own_path(input, weight, geometry);
   const bool by_own_path = output_mask[0] && takes_own_path(own, shape, false);
   const bool forward_by_own_path = takes_own_path(own, fused_shape(input, weight, geometry, 0), false);
-  const bool by_product =
-      output_mask[1] && forward_by_own_path && own == ConvolutionPath::pointwise && groups == 1;
+  const OptionalTensor own_grad_weight = output_mask[1] && forward_by_own_path
+                                             ? weight_gradient(grad_output, input, weight, geometry, own)
+                                             : std::nullopt;
   // Torch's convolutions compute the weight's gradient again for that of the bias, or the bias's slower.
   const bool by_sum = output_mask[2] && forward_by_own_path;
   from_aten[0] = output_mask[0] && !by_own_path;
-  from_aten[1] = output_mask[1] && !by_product;
+  from_aten[1] = output_mask[1] && !own_grad_weight.has_value();
   from_aten[2] = output_mask[2] && !by_sum;
   auto [grad_input, grad_weight, grad_bias] =
       convolve_backward(grad_output, input, weight, geometry, from_aten);
   if (by_own_path) {
     grad_input = convolution_backward_input(grad_output, weight, shape);
   }
-  if (by_product) {
-    grad_weight = pointwise_backward_weight(grad_output, input);
+  if (own_grad_weight.has_value()) {
+    grad_weight = *own_grad_weight;
   }
   if (by_sum) {
-    grad_bias = torch::stable::sum(rows_of_pixels(grad_output), IntList{0});
+    grad_bias = torch::stable::sum(matrix_of_pixels(grad_output), IntList{0});
   }
   return {grad_input, grad_weight, grad_bias};
 }
