@@ -61,7 +61,8 @@ Tensor ghost_conv_cuda(const Tensor& input, const Tensor& weight, const Optional
                        const OptionalTensor& ghost_bias, const OptionalTensor& order, const IntList& stride,
                        const IntList& padding, const IntList& dilation, int64_t groups,
                        const Name& activation, double negative_slope, const OptionalTensor& prelu_weight,
-                       const OptionalTensor& residual, double residual_scale, const OptionalTensor& cache) {
+                       const OptionalTensor& residual, double residual_scale, const OptionalTensor& cache,
+                       bool /*learning*/) {
   refuse_cache(cache);
   const ConvolutionGeometry geometry{stride, padding, dilation, groups};
   check_convolution(input, weight, bias, geometry);
