@@ -4,8 +4,8 @@ The floor is what no training of the network can do without: the convolutions of
 backward pass to the channels that they compute, without ghosts, activations, losses or the
 optimiser, and those of the teacher's forward pass where there is one. They run alone, in this
 package's kernels, on inputs of the same shapes. Each configuration of ``ghostsr train`` is measured
-with its own batch, loss, teacher and optimiser; it is converted by k-means, since how a network is
-converted does not change the time of a step.
+with its own batch, loss, teacher and optimiser; it is converted by k-means, since how the filters
+are found does not change the time of a step, and without gains, which k-means has not.
 
     python benchmarks/train_network.py configs/carn_m_x2.toml --markdown docs/speed.md
 """

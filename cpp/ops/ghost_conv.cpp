@@ -16,6 +16,7 @@
 #include "ops/shift_concat.h"
 #include "ops/shift_selection.h"
 #include "ops/tables.h"
+#include "ops/weight_gradient.h"
 
 namespace ghostsr::ops {
 namespace {
@@ -163,7 +164,8 @@ Tensor placed(const Tensor& map, const OptionalTensor& room) {
 
 // Returns the output, which is `room` where that is given.
 Tensor run_layer(const Tensor& input, const Layer& layer, const LayerPlan& plan, const Epilogue& epilogue,
-                 LayerCache* cache, const OptionalTensor& room = std::nullopt) {
+                 LayerCache* cache, WeightUse use = WeightUse::repeated,
+                 const OptionalTensor& room = std::nullopt) {
   const Tensor& weight = layer.weight;
   check_input_size(input, weight, layer.geometry);
   const auto channels = static_cast<int64_t>(plan.channels.origins.size());
@@ -187,7 +189,7 @@ Tensor run_layer(const Tensor& input, const Layer& layer, const LayerPlan& plan,
   // A residual lies as the map before the shuffle does, which our own kernels do not make.
   const bool apart = shuffle > 1 && epilogue.residual.has_value();
   const ConvolutionPath own = apart ? ConvolutionPath::aten : own_path(input, weight, layer.geometry);
-  if (const auto packed = packed_weight_of(weight, shape, own, cache, WeightUse::repeated)) {
+  if (const auto packed = packed_weight_of(weight, shape, own, cache, use)) {
     const FusedLayer fused{shape,
                            packed->data,
                            layer.bias,
@@ -216,7 +218,7 @@ Tensor ghost_conv_cpu(const Tensor& input, const Tensor& weight, const OptionalT
                       const IntList& padding, const IntList& dilation, int64_t groups, const Name& activation,
                       double negative_slope, const OptionalTensor& prelu_weight,
                       const OptionalTensor& residual, double residual_scale, int64_t shuffle,
-                      const OptionalTensor& cache) {
+                      const OptionalTensor& cache, bool learning) {
   const ConvolutionGeometry geometry{stride, padding, dilation, groups};
   check_filters(input, weight, bias, geometry);
   check_shuffle(shuffle, weight.size(0) + source.numel());
@@ -224,7 +226,8 @@ Tensor ghost_conv_cpu(const Tensor& input, const Tensor& weight, const OptionalT
   const ActivationArguments arguments{activation, negative_slope, prelu_weight};
   const Layer layer{weight, bias, geometry, tables, arguments, shuffle};
   const std::shared_ptr<LayerCache> kept = cache_of(cache);
-  return run_layer(input, layer, *plan_of(layer, kept.get()), {residual, residual_scale}, kept.get());
+  return run_layer(input, layer, *plan_of(layer, kept.get()), {residual, residual_scale}, kept.get(),
+                   learning ? WeightUse::learning : WeightUse::repeated);
 }
 
 void ghost_conv_out_cpu(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
@@ -241,7 +244,8 @@ void ghost_conv_out_cpu(const Tensor& input, const Tensor& weight, const Optiona
   const ActivationArguments arguments{activation, negative_slope, prelu_weight};
   const Layer layer{weight, bias, geometry, tables, arguments, shuffle};
   const std::shared_ptr<LayerCache> kept = cache_of(cache);
-  run_layer(input, layer, *plan_of(layer, kept.get()), {residual, residual_scale}, kept.get(), out);
+  run_layer(input, layer, *plan_of(layer, kept.get()), {residual, residual_scale}, kept.get(),
+            WeightUse::repeated, out);
 }
 
 Tensor ghost_conv_learned_cpu(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
@@ -317,12 +321,27 @@ std::tuple<Tensor, Tensor, Tensor> convolution_backward_cpu(const Tensor& given,
       {1, 1}, {weight.size(2) - 1 - padding[0], weight.size(3) - 1 - padding[1]}, {1, 1}, groups};
   fused::Shape shape = fused_shape(grad_output, weight, transposed, 0);
   shape.intrinsic = weight.size(1) * groups;
-  const bool by_own_path = output_mask[0] && takes_own_path(own_path(input, weight, geometry), shape, false);
+  const ConvolutionPath own = own_path(input, weight, geometry);
+  const bool by_own_path = output_mask[0] && takes_own_path(own, shape, false);
+  const bool forward_by_own_path = takes_own_path(own, fused_shape(input, weight, geometry, 0), false);
+  const OptionalTensor own_grad_weight = output_mask[1] && forward_by_own_path
+                                             ? weight_gradient(grad_output, input, weight, geometry, own)
+                                             : std::nullopt;
+  // Torch's convolutions compute the weight's gradient again for that of the bias, or the bias's slower.
+  const bool by_sum = output_mask[2] && forward_by_own_path;
   from_aten[0] = output_mask[0] && !by_own_path;
+  from_aten[1] = output_mask[1] && !own_grad_weight.has_value();
+  from_aten[2] = output_mask[2] && !by_sum;
   auto [grad_input, grad_weight, grad_bias] =
       convolve_backward(grad_output, input, weight, geometry, from_aten);
   if (by_own_path) {
     grad_input = convolution_backward_input(grad_output, weight, shape);
+  }
+  if (own_grad_weight.has_value()) {
+    grad_weight = *own_grad_weight;
+  }
+  if (by_sum) {
+    grad_bias = torch::stable::sum(matrix_of_pixels(grad_output), IntList{0});
   }
   return {grad_input, grad_weight, grad_bias};
 }

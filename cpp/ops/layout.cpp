@@ -56,6 +56,10 @@ Tensor densely_laid_out(const Tensor& map, bool channels_last) {
   return map;
 }
 
+Tensor matrix_of_pixels(const Tensor& map) {
+  return torch::stable::flatten(torch::stable::transpose(torch::stable::transpose(map, 1, 2), 2, 3), 0, 2);
+}
+
 Tensor empty_map(const IntList& size, bool channels_last, const Tensor& like) {
   using torch::headeronly::MemoryFormat;
   return torch::stable::empty(size, like.scalar_type(), std::nullopt, like.device(), std::nullopt,

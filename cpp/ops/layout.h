@@ -29,6 +29,9 @@ OptionalTensor laid_out(const OptionalTensor& map, bool channels_last);
 // The map itself or a copy that lies as a new map of that layout does.
 Tensor densely_laid_out(const Tensor& map, bool channels_last);
 
+// A map whose channels lie side by side as a matrix [N * H * W, C], without a copy if its pixels lie evenly.
+Tensor matrix_of_pixels(const Tensor& map);
+
 // An uninitialised map of the dtype and device of `like`.
 Tensor empty_map(const IntList& size, bool channels_last, const Tensor& like);
 

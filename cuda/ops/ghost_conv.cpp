@@ -62,7 +62,7 @@ Tensor ghost_conv_cuda(const Tensor& input, const Tensor& weight, const Optional
                        const IntList& padding, const IntList& dilation, int64_t groups,
                        const Name& activation, double negative_slope, const OptionalTensor& prelu_weight,
                        const OptionalTensor& residual, double residual_scale, int64_t shuffle,
-                       const OptionalTensor& cache) {
+                       const OptionalTensor& cache, bool /*learning*/) {
   refuse_cache(cache);
   const ConvolutionGeometry geometry{stride, padding, dilation, groups};
   check_convolution(input, weight, bias, geometry);

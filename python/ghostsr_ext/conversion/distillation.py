@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,8 @@ _FAR_WORSE = 2.0
 _NEAR = 0.25
 _WARM_UP = 20
 _MOMENT_INPUTS, _MOMENT_POSITIONS = 8, 8192
+_LOOKS = 96
+_RENEWED_EVERY = 2000
 _HELD_OUT = 1 / 8
 _EVEN_OUT = 0.25
 _TINY = 1e-30
@@ -44,6 +47,7 @@ class PolishReport:
         rate: The largest rate of the last attempt.
         self_ensemble: Whether the mean of the dense network's output over flips and turns was
             wanted, and not its output alone.
+        inputs: How many inputs there were in the end, those held out included.
     """
 
     steps: int
@@ -53,6 +57,7 @@ class PolishReport:
     kept: bool
     rate: float
     self_ensemble: bool
+    inputs: int
 
 
 def polish(
@@ -64,6 +69,7 @@ def polish(
     steps: int | None = None,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
+    more: Callable[[int], Tensor] | None = None,
 ) -> PolishReport:
     """Train the convolutions of ``model`` to give the pictures that ``dense`` gives.
 
@@ -81,6 +87,9 @@ def polish(
             and ``steps`` must be given.
         seed: Seed of the order of inputs and of their turns.
         progress: Called after each step with the part that is done, 0 to 1.
+        more: Takes a number, counted from 0, and returns further inputs of the size of ``inputs``.
+            A long polish asks for some once it has seen those that it has 96 times each, a dozen
+            times in each orientation, and again from then on.
 
     Returns:
         What was reached. If the error on held-out inputs has risen far early on, or has not fallen
@@ -105,7 +114,7 @@ def polish(
     model.eval()
     dense.eval()
     try:
-        return _polish(model, dense, inputs, minutes, steps, seed, progress, started)
+        return _polish(model, dense, inputs, minutes, steps, seed, progress, more, started)
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -119,9 +128,10 @@ def _polish(
     steps: int | None,
     seed: int,
     progress: Callable[[float], None] | None,
+    more: Callable[[int], Tensor] | None,
     started: float,
 ) -> PolishReport:
-    task = _Task(model, dense, inputs, seed)
+    task = _Task(model, dense, inputs, seed, more)
     before = after = task.error()
     original = {name: value.clone() for name, value in model.state_dict().items()}
 
@@ -143,7 +153,8 @@ def _polish(
         if minutes is not None and done(0) >= 1:
             break
     seconds = time.perf_counter() - started
-    return PolishReport(taken, seconds, before, after, kept, rate, task.wanted.ensemble)
+    ensemble, inputs_seen = task.wanted.ensemble, task.number_of_inputs
+    return PolishReport(taken, seconds, before, after, kept, rate, ensemble, inputs_seen)
 
 
 class _Wanted:
@@ -161,16 +172,18 @@ class _Wanted:
         self._dense, self._inputs, self._arguments = dense, inputs, arguments
         self.symmetric = isinstance(dense, SRModel)
         self.ensemble = self.symmetric and self._is_near(model)
-        if self.ensemble:
-            self._upright = _mean_over_symmetries(dense, inputs, arguments)
-        else:
-            with torch.no_grad():
-                outputs = [dense(batch, **arguments) for batch in inputs.split(_BATCH)]
-            self._upright = torch.cat(outputs)
+        self._upright = self._outputs(inputs)
         self._turned: dict[tuple[int, int], Tensor] = {}
 
     def __getitem__(self, index: slice) -> Tensor:
         return self._upright[index]
+
+    def extend(self, inputs: Tensor) -> Tensor:
+        """Take further inputs, and return what is wanted for them."""
+        upright = self._outputs(inputs)
+        self._inputs = torch.cat((self._inputs, inputs))
+        self._upright = torch.cat((self._upright, upright))
+        return upright
 
     def batch(self, index: Tensor, turn: int) -> tuple[Tensor, Tensor]:
         """Return some inputs, turned, and what is wanted for them."""
@@ -185,6 +198,12 @@ class _Wanted:
         return inputs, torch.stack([self._turned[key] for key in keys])
 
     @torch.no_grad()
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        if self.ensemble:
+            return _mean_over_symmetries(self._dense, inputs, self._arguments)
+        return torch.cat([self._dense(batch, **self._arguments) for batch in inputs.split(_BATCH)])
+
+    @torch.no_grad()
     def _is_near(self, model: nn.Module) -> bool:
         some = self._inputs[:_BATCH]
         alone = self._dense(some, **self._arguments)
@@ -197,22 +216,37 @@ class _Wanted:
 class _Task:
     """What a network is trained towards, and on which inputs."""
 
-    def __init__(self, model: nn.Module, dense: nn.Module, inputs: Tensor, seed: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        dense: nn.Module,
+        inputs: Tensor,
+        seed: int,
+        more: Callable[[int], Tensor] | None,
+    ) -> None:
         self._model = model
         self._inputs = inputs
+        self._more, self._asked = more, 0
+        self._start = None if more is None else copy.deepcopy(model)
         self._seed = seed
         self._passes = forward_arguments(dense)
         self._wanted = [_Wanted(model, dense, inputs, arguments) for arguments in self._passes]
         self._held_out = max(1, round(len(inputs) * _HELD_OUT))
         errors = self._errors(len(inputs))
+        self._even = [_EVEN_OUT * float(error.mean()) for error in errors]
         self._weights = [
-            1 / (error + _EVEN_OUT * error.mean()).clamp_min(_TINY) for error in errors
+            _weights(error, even) for error, even in zip(errors, self._even, strict=True)
         ]
 
     @property
     def wanted(self) -> _Wanted:
         """What is wanted at the default scale."""
         return self._wanted[0]
+
+    @property
+    def number_of_inputs(self) -> int:
+        """How many inputs there are by now."""
+        return len(self._inputs)
 
     def error(self) -> float:
         """Mean squared difference to what is wanted, on the inputs that are held out."""
@@ -234,7 +268,7 @@ class _Task:
         optimizer = EigenbasisAdam(self._model, [{"params": self._trained()}], lr=rate)
         optimizer.renew(self._run, positions=_MOMENT_POSITIONS)
         generator = torch.Generator().manual_seed(self._seed)
-        batches = _batches(self._held_out, len(self._inputs), generator)
+        batches = _batches(self._held_out, lambda: len(self._inputs), generator)
         number, part, begun, half_way = 0, 0.0, done(0), False
         while part < 1:
             turn = number % len(self._passes)
@@ -246,9 +280,13 @@ class _Task:
             difference = (output - target).square().mean(dim=(1, 2, 3))
             (difference * self._weights[turn][index]).mean().backward()
             number += 1
+            if number % _RENEWED_EVERY == 0:
+                optimizer.renew(self._run, positions=_MOMENT_POSITIONS)
             left = (1 - part) / (1 - begun)
             optimizer.param_groups[0]["lr"] = rate * min(1.0, number / _WARM_UP) * left
             optimizer.step()
+            if self._more is not None and self._seen_enough(number):
+                self._extend(self._more)
             part = done(number)
             if number == _FIRST_LOOK and not self.error() < _FAR_WORSE * most:
                 break
@@ -258,6 +296,21 @@ class _Task:
                     break
         optimizer.zero_grad()
         return number
+
+    def _seen_enough(self, number: int) -> bool:
+        """Whether the inputs have been seen so often in ``number`` steps that others teach more."""
+        return number * _BATCH > _LOOKS * (len(self._inputs) - self._held_out)
+
+    def _extend(self, more: Callable[[int], Tensor]) -> None:
+        assert self._start is not None
+        inputs = more(self._asked)
+        self._asked += 1
+        self._inputs = torch.cat((self._inputs, inputs))
+        for turn, arguments in enumerate(self._passes):
+            wanted = self._wanted[turn].extend(inputs)
+            # Weighed by the error of the start, as the others are.
+            weights = _weights(_errors(self._start, inputs, wanted, arguments), self._even[turn])
+            self._weights[turn] = torch.cat((self._weights[turn], weights))
 
     def _trained(self) -> list[nn.Parameter]:
         return [
@@ -279,10 +332,14 @@ class _Task:
         ]
 
 
-def _batches(first: int, stop: int, generator: torch.Generator) -> Iterator[Tensor]:
+def _batches(first: int, stop: Callable[[], int], generator: torch.Generator) -> Iterator[Tensor]:
     while True:
-        shuffled = first + torch.randperm(stop - first, generator=generator)
+        shuffled = first + torch.randperm(stop() - first, generator=generator)
         yield from shuffled.split(_BATCH)
+
+
+def _weights(errors: Tensor, even: float) -> Tensor:
+    return 1 / (errors + even).clamp_min(_TINY)
 
 
 @torch.no_grad()

@@ -112,9 +112,7 @@ class EigenbasisAdam(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._change(parameter, group)
+            self._change([p for p in group["params"] if p.grad is not None], group)
         return loss
 
     def _renew(self, layer: Convolution, moment: Tensor) -> None:
@@ -139,34 +137,49 @@ class EigenbasisAdam(torch.optim.Optimizer):
         # Sums over D directions of equal output change to the whole change.
         state["stretch"] = (output / math.sqrt(values.shape[1])) / damped.sqrt()[:, None]
 
-    def _change(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        place = self._places.get(id(parameter))
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        gradient = parameter.grad
-        assert gradient is not None
-        if place is not None and place.name == "weight":
-            state = self.state[parameter]
-            flat = gradient.flatten(1).view(place.layer.groups, -1, state["basis"].shape[1])
-            direction = self._direction(parameter, flat @ state["basis"], group)
-            turned = (direction * state["stretch"]) @ state["basis"].transpose(1, 2)
-            parameter.sub_(group["lr"] * turned.view_as(parameter))
+    def _change(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        if not parameters:
             return
-        direction = group["lr"] * self._direction(parameter, gradient, group)
-        if place is not None and place.name in ("bias", "ghost_bias"):
-            direction = direction * self.state[place.layer.weight]["output"]
-        parameter.sub_(direction)
+        if group["weight_decay"]:
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        places = [self._places.get(id(parameter)) for parameter in parameters]
+        gradients: list[Tensor] = []
+        for parameter, place in zip(parameters, places, strict=True):
+            gradient = parameter.grad
+            assert gradient is not None
+            if place is not None and place.name == "weight":
+                basis = self.state[parameter]["basis"]
+                gradient = gradient.flatten(1).view(place.layer.groups, -1, basis.shape[1]) @ basis
+            gradients.append(gradient)
+        directions = self._directions(parameters, gradients, group)
+        for index, (parameter, place) in enumerate(zip(parameters, places, strict=True)):
+            if place is not None and place.name == "weight":
+                state = self.state[parameter]
+                turned = (directions[index] * state["stretch"]) @ state["basis"].transpose(1, 2)
+                directions[index] = turned.view_as(parameter)
+            elif place is not None and place.name in ("bias", "ghost_bias"):
+                directions[index] = directions[index] * self.state[place.layer.weight]["output"]
+        torch._foreach_sub_(parameters, directions, alpha=group["lr"])
 
-    def _direction(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
-        state = self.state[parameter]
-        if "mean" not in state:
-            state.update(step=0, mean=torch.zeros_like(gradient), square=torch.zeros_like(gradient))
-        state["step"] += 1
+    def _directions(
+        self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]
+    ) -> list[Tensor]:
+        states = [self.state[parameter] for parameter in parameters]
+        for state, gradient in zip(states, gradients, strict=True):
+            if "mean" not in state:
+                mean, square = torch.zeros_like(gradient), torch.zeros_like(gradient)
+                state.update(step=0, mean=mean, square=square)
+            state["step"] += 1
         first_decay, second_decay = group["betas"]
-        mean: Tensor = state["mean"].lerp_(gradient, 1 - first_decay)
-        square: Tensor = state["square"].lerp_(gradient.square(), 1 - second_decay)
-        spread = (square / (1 - second_decay ** state["step"])).sqrt()
-        direction: Tensor = mean / (1 - first_decay ** state["step"]) / (spread + group["eps"])
-        return direction
+        means = [state["mean"] for state in states]
+        squares = [state["square"] for state in states]
+        torch._foreach_lerp_(means, gradients, 1 - first_decay)
+        torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - second_decay)
+        seen = [1 - second_decay ** state["step"] for state in states]
+        spreads = torch._foreach_sqrt(torch._foreach_div(squares, seen))
+        torch._foreach_add_(spreads, group["eps"])
+        seen = [1 - first_decay ** state["step"] for state in states]
+        return list(torch._foreach_div(torch._foreach_div(means, seen), spreads))
 
 
 def _input_moments(

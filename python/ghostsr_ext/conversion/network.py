@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -53,7 +54,7 @@ from ghostsr_ext.progress import ProgressCallback
 
 Model = TypeVar("Model", bound=nn.Module)
 
-_POLISH_CROPS = 96
+_POLISH_CROPS, _FURTHER_CROPS = 96, 4
 _FINISH_STEPS = 60
 
 
@@ -326,19 +327,33 @@ def _polish(
         if job.progress is not None:
             job.progress(int(100 * done), 100, "training end to end")
 
+    more = None
     if minutes or steps:
         assert calibration is not None
-        inputs = calibration_inputs(
-            converted, calibration, crops=_POLISH_CROPS, seed=seed + 1, form=job.form
-        )
+        crops = partial(calibration_inputs, converted, calibration, form=job.form)
+        inputs = crops(crops=_POLISH_CROPS, seed=seed + 1)
+        if not isinstance(calibration, Tensor):
+            more = partial(_further_crops, crops, seed)
     else:
         trainable = any(parameter.requires_grad for parameter in converted.parameters())
         if not options.polishes_by_default or inputs is None or len(inputs) < 2 or not trainable:
             return None
         steps = _FINISH_STEPS
     return polish(
-        converted, dense, inputs, minutes=minutes, steps=steps, seed=seed, progress=percent
+        converted,
+        dense,
+        inputs,
+        minutes=minutes,
+        steps=steps,
+        seed=seed,
+        progress=percent,
+        more=more,
     )
+
+
+def _further_crops(crops: Callable[..., Tensor], seed: int, number: int) -> Tensor:
+    first = np.random.SeedSequence(seed).generate_state(1)[0]
+    return crops(crops=_FURTHER_CROPS, seed=int(first) + number)
 
 
 def _area(maps: Tensor) -> int:

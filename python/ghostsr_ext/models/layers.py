@@ -100,7 +100,8 @@ def convolve_and_shuffle(conv: nn.Module, shuffle: nn.Module, features: Tensor) 
     output: Tensor
     if (
         type(shuffle) is nn.PixelShuffle
-        and _nothing_is_recorded(features)
+        and not torch.is_grad_enabled()
+        and _may_be_written(features)
         and not (has_hooks(conv) or has_hooks(shuffle))
         and _takes("shuffle", conv)
     ):
@@ -113,9 +114,10 @@ def convolve_and_shuffle(conv: nn.Module, shuffle: nn.Module, features: Tensor) 
 class ChannelStack:
     """Maps of one size, put one behind the other along the channels and read after each.
 
-    On the CPU, where nothing records gradients or operators, one map with room for all of them is
-    filled step by step: each map is copied once, not again with every map that follows, or not at
-    all where a layer of the package makes it. Such layers read the filled channels where they lie.
+    On the CPU, where nothing records operators, one map with room for all of them is filled step by
+    step: each map is copied once, not again with every map that follows, or, where no gradients are
+    recorded either, not at all if a layer of the package makes it. Such layers read the filled
+    channels where they lie.
 
     Args:
         first: The first map, [N, C, h, w].
@@ -131,8 +133,8 @@ class ChannelStack:
             channels = last_reader
         elif isinstance(last_reader, FusedConv2d | GhostConv2d):
             channels = last_reader.in_channels
-        if channels and _nothing_is_recorded(first):
-            self._room = ops.empty_map(first, channels)
+        if channels and _may_be_written(first):
+            self._room = ops.empty_map(first.detach(), channels)
             self.joined = self._room[:, :0]
             self.append(first)
 
@@ -143,13 +145,18 @@ class ChannelStack:
             return
         begin = self.joined.shape[1]
         end = begin + features.shape[1]
+        if torch.is_grad_enabled():
+            self.joined = _Extended.apply(  # type: ignore[no-untyped-call]
+                self._room, self.joined, features
+            )
+            return
         self._room[:, begin:end] = features
         self.joined = self._room[:, :end]
 
     def append_output(self, layer: nn.Module, *inputs: Tensor) -> None:
         """Put behind the maps what ``layer`` makes, of them all or of ``inputs``: [N, C, h, w]."""
         given = inputs or (self.joined,)
-        if self._room is None or not _knows_out(layer):
+        if self._room is None or torch.is_grad_enabled() or not _knows_out(layer):
             self.append(layer(*given))
             return
         begin = self.joined.shape[1]
@@ -159,6 +166,23 @@ class ChannelStack:
         if output is not place:  # A hook has put another one in its place.
             place.copy_(output)
         self.joined = self._room[:, :end]
+
+
+class _Extended(torch.autograd.Function):
+    """Maps with another one behind them, in a map with room for it that has the others already."""
+
+    @staticmethod
+    def forward(ctx: Any, room: Tensor, joined: Tensor, features: Tensor) -> Tensor:
+        ctx.begin = joined.shape[1]
+        end = ctx.begin + features.shape[1]
+        # What is saved of the filled channels stays valid while others are filled, though autograd,
+        # which knows tensors and no parts of them, would have it that it changed.
+        room.data[:, ctx.begin : end] = features
+        return room[:, :end].data
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        return None, grad_output[:, : ctx.begin], grad_output[:, ctx.begin :]
 
 
 def compute_into(place: Tensor | None, layer: nn.Module, *inputs: Tensor) -> Tensor:
@@ -187,11 +211,11 @@ def _parameters(forward: Callable[..., Any]) -> frozenset[str]:
         return frozenset()
 
 
-def _nothing_is_recorded(features: Tensor) -> bool:
+def _may_be_written(features: Tensor) -> bool:
     return (
         type(features) is Tensor
         and features.device.type == "cpu"
-        and not torch.is_grad_enabled()
+        and (not torch.is_grad_enabled() or features.stride(1) == 1)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and not is_transformed()

@@ -23,7 +23,13 @@ from ghostsr_ext.ops.registration import (
     register_gradient,
     said,
 )
+from ghostsr_ext.ops.shift_concat import (
+    output_tells_signs,
+    shift_concat_backward,
+    undo_activation,
+)
 
+_convolution_backward = operators.convolution_backward.default
 _ghost_conv = operators.ghost_conv.default
 _ghost_conv_out = operators.ghost_conv.out
 
@@ -152,6 +158,119 @@ def _fake(
     return empty_map(input, shuffled, layout_of(input, weight))
 
 
+class _GhostConv(torch.autograd.Function):
+    """``ghost_conv`` whose gradients need nothing of the convolution but its input and weight."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        source: Tensor,
+        shift: Tensor,
+        gain: Tensor | None,
+        ghost_bias: Tensor | None,
+        order: Tensor | None,
+        geometry: tuple[Any, ...],
+        activation: Activation,
+        negative_slope: float,
+        residual: Tensor | None,
+        residual_scale: float,
+        cache: Tensor | None,
+    ) -> Tensor:
+        stride, padding, dilation, groups = geometry
+        output: Tensor = call(
+            _ghost_conv,
+            input,
+            weight,
+            bias,
+            source,
+            shift,
+            gain=gain,
+            ghost_bias=ghost_bias,
+            order=order,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            activation=activation,
+            negative_slope=negative_slope,
+            residual=residual,
+            residual_scale=residual_scale,
+            cache=cache,
+            learning=ctx.needs_input_grad[1],
+        )
+        witness = None if activation == "none" else output
+        ctx.save_for_backward(input, weight, source, shift, gain, order, witness)
+        ctx.geometry = geometry
+        ctx.activation = activation
+        ctx.negative_slope = negative_slope
+        ctx.residual_scale = residual_scale
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight, source, shift, gain, order, output = ctx.saved_tensors
+        activation = ctx.activation
+        needs_residual = ctx.needs_input_grad[11]
+        if activation != "none" and needs_residual:
+            grad_output = undo_activation(grad_output, output, activation, ctx.negative_slope)
+            activation, output = "none", None
+        mask = list(ctx.needs_input_grad[:3])
+        of_ghosts = [any(mask), False, ctx.needs_input_grad[6]]
+        copied = activation == "none" and not len(source) and order is None
+        grad_intrinsic, grad_ghost_bias = grad_output, None
+        if ctx.residual_scale != 1 or not copied:
+            grad_intrinsic, _, grad_ghost_bias = shift_concat_backward(
+                grad_output,
+                source,
+                shift,
+                gain=gain,
+                order=order,
+                output=output,
+                activation=activation,
+                negative_slope=ctx.negative_slope,
+                residual_scale=ctx.residual_scale,
+                output_mask=of_ghosts,
+            )
+        gradients: Sequence[Tensor | None] = (None, None, None)
+        if any(mask):
+            gradients = call(
+                _convolution_backward, grad_intrinsic, input, weight, *ctx.geometry, mask
+            )
+        wanted = (
+            gradient if want else None for gradient, want in zip(gradients, mask, strict=True)
+        )
+        return (
+            *wanted,
+            None,
+            None,
+            None,
+            grad_ghost_bias if of_ghosts[2] else None,
+            None,
+            None,
+            None,
+            None,
+            grad_output if needs_residual else None,
+            None,
+            None,
+        )
+
+
+def _needs_intrinsic(
+    *,
+    gain: Tensor | None = None,
+    activation: Activation = "none",
+    negative_slope: float = 0.01,
+    **_: Any,
+) -> bool:
+    """Whether the gradients read what the convolution gave, which the output does not tell."""
+    return (gain is not None and gain.requires_grad) or not output_tells_signs(
+        activation, negative_slope
+    )
+
+
 _redispatch = below_autograd("ghost_conv")
 
 
@@ -171,7 +290,7 @@ def _recorded(
     cache: Tensor | None = None,
     **epilogue: Any,
 ) -> Any:
-    """Compose the layer while a gradient is recorded: each half saves what its gradient reads."""
+    """Run the layer in one pass if its gradients can do without the convolution's own result."""
     geometry = (stride, padding, dilation, groups)
     named: dict[str, Any] = {
         "stride": stride,
@@ -185,6 +304,24 @@ def _recorded(
             input, weight, bias, source, shift, **named, shuffle=shuffle, **epilogue
         )
     if records_gradient(input, weight, bias, *epilogue.values()):
+        if not _needs_intrinsic(**epilogue):
+            output = _GhostConv.apply(  # type: ignore[no-untyped-call]
+                input,
+                weight,
+                bias,
+                source,
+                shift,
+                epilogue.get("gain"),
+                epilogue.get("ghost_bias"),
+                epilogue.get("order"),
+                geometry,
+                epilogue.get("activation", "none"),
+                epilogue.get("negative_slope", 0.01),
+                epilogue.get("residual"),
+                epilogue.get("residual_scale", 1.0),
+                cache,
+            )
+            return reference.pixel_shuffle(output, shuffle)
         intrinsic = operators.convolution(input, weight, bias, *geometry, cache=cache)
         output = operators.shift_concat(intrinsic, source, shift, **epilogue)
         return reference.pixel_shuffle(output, shuffle)

@@ -128,7 +128,8 @@ def shift_concat_backward(
     Raises:
         RuntimeError: An argument is outside the allowed values, or the result is differentiated.
     """
-    first, second, third = _shift_concat_backward(
+    first, second, third = call(
+        _shift_concat_backward,
         grad_output,
         source,
         shift,
@@ -234,7 +235,7 @@ class _ShiftConcat(torch.autograd.Function):
         source, shift, logits, noise, gain, ghost_bias, order, intrinsic, output = ctx.saved_tensors
         activation = ctx.activation
         if activation != "none" and ctx.needs_input_grad[11]:
-            grad_output = _undo_activation(grad_output, output, activation, ctx.negative_slope)
+            grad_output = undo_activation(grad_output, output, activation, ctx.negative_slope)
             activation, output = "none", None
         epilogue = {
             "gain": gain,
@@ -277,9 +278,15 @@ class _ShiftConcat(torch.autograd.Function):
         )
 
 
-def _undo_activation(
+def output_tells_signs(activation: Activation, negative_slope: float) -> bool:
+    """Whether an output has the signs that the activation saw, as no slope is negative."""
+    return activation != "prelu" and not (activation == "leaky_relu" and negative_slope < 0)
+
+
+def undo_activation(
     grad_output: Tensor, output: Tensor, activation: Activation, negative_slope: float
 ) -> Tensor:
+    """Return the gradient of what the activation saw, from that of its output."""
     result: Tensor
     if activation == "relu":
         result = torch.ops.aten.threshold_backward(grad_output, output, 0)
@@ -306,8 +313,7 @@ def recorded_shift_concat(
     residual_scale: float = 1.0,
 ) -> Tensor:
     """Run :func:`shift_concat` with a gradient, which given logits have a part in."""
-    # The output's signs tell those that the activation saw, unless a slope may be negative.
-    keeps_signs = activation != "prelu" and not (activation == "leaky_relu" and negative_slope < 0)
+    keeps_signs = output_tells_signs(activation, negative_slope)
     _check_prelu_weight(prelu_weight, activation, intrinsic.shape[1] + source.shape[0])
     output: Tensor = _ShiftConcat.apply(  # type: ignore[no-untyped-call]
         intrinsic,

@@ -67,7 +67,7 @@ def _teacher(config: Config, run: RunFolder, model: SRModel) -> SRModel | None:
     if chosen == "parent":
         return load_model(run.teacher)
     teacher, _ = load_unit_range(str(chosen))
-    if teacher.scales != model.scales or teacher.color != model.color:
+    if not set(model.scales) <= set(teacher.scales) or teacher.color != model.color:
         raise InputError(
             f"distillation.teacher: {chosen} is for {teacher.scales} {teacher.color}, the "
             f"network for {model.scales} {model.color}"

@@ -86,11 +86,7 @@ class Trainer:
         self.step = 0
         self.model = self._placed(model).train()
         decay = config.training.ema_decay
-        self._average = (
-            None
-            if decay is None
-            else AveragedModel(self.model, multi_avg_fn=partial(_average, decay))
-        )
+        self._average = None if decay is None else AveragedModel(self.model)
         self._optimizer = self._new_optimizer()
         self._scheduler = LambdaLR(self._optimizer, self._lr_factor)
         self._scaler = torch.amp.GradScaler(
@@ -161,7 +157,7 @@ class Trainer:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         if self._average is not None:
-            self._average.update_parameters(self.model)
+            self._update_average()
         self.step += 1
         self._scheduler.step()
         return StepResult(loss, norm, usable)
@@ -255,6 +251,26 @@ class Trainer:
             network = torch.compile(network)  # type: ignore[assignment]
         return network
 
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Move the average to the current weights, faster at first, or it would keep the start.
+
+        It does what ``AveragedModel.update_parameters`` does, in fewer calls.
+        """
+        assert self._average is not None
+        assert self._config.training.ema_decay is not None
+        count = int(self._average.n_averaged)
+        # The first average is the first weights themselves.
+        decay = min(self._config.training.ema_decay, (1 + count) / (10 + count)) if count else 0.0
+        averages, current = (
+            [parameter.detach() for parameter in network.parameters()]
+            for network in (self._average.module, self.model)
+        )
+        torch._foreach_lerp_(averages, current, 1 - decay)
+        if buffers := list(self._average.module.buffers()):
+            torch._foreach_copy_(buffers, list(self.model.buffers()))
+        self._average.n_averaged += 1
+
     def _without_exchange(self) -> Any:
         network = getattr(self._network, "_orig_mod", self._network)
         return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
@@ -302,14 +318,6 @@ class Trainer:
                 if features is not None:
                     loss = loss + settings.features * feature_loss(*features)
         return loss
-
-
-@torch.no_grad()
-def _average(decay: float, averages: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-    """Move averages towards the current weights, faster at first, or they would keep the start."""
-    steps = int(count)
-    early = (1 + steps) / (10 + steps)
-    torch._foreach_lerp_(averages, current, 1 - min(decay, early))
 
 
 def _noise_seed(seed: int, step: int) -> int:

@@ -3,6 +3,7 @@ import torch
 from ghostsr_ext.conversion import convert, distillation, polish
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import EDSR
+from PIL import Image
 from torch import nn
 
 
@@ -10,6 +11,17 @@ from torch import nn
 def dense():
     torch.manual_seed(2)
     return EDSR(blocks=1, features=8, residual_scale=1.0)
+
+
+class Plain(nn.Module):
+    """Hides that it is a super-resolution network, so that its own output is wanted."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image):
+        return self.network(image)
 
 
 @pytest.fixture
@@ -65,16 +77,6 @@ def test_the_dense_network_and_the_modes_are_left_alone(dense, images):
 def test_a_polish_that_makes_nothing_better_is_undone(dense, images):
     same = EDSR(blocks=1, features=8, residual_scale=1.0)
     same.load_state_dict(dense.state_dict())
-
-    class Plain(nn.Module):
-        """Hides that it is a super-resolution network, so that its own output is wanted."""
-
-        def __init__(self, network):
-            super().__init__()
-            self.network = network
-
-        def forward(self, image):
-            return self.network(image)
 
     report = polish(Plain(same), Plain(dense), images, steps=2)
     assert report.error_before == 0
@@ -150,6 +152,60 @@ def test_the_same_seed_gives_the_same_weights(dense, images):
         polish(ghost, dense, images, steps=3, seed=5)
         results.append(ghost.state_dict())
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+
+
+class _Further:
+    """Further inputs, and what was asked for."""
+
+    def __init__(self):
+        self.numbers = []
+
+    def __call__(self, number):
+        self.numbers.append(number)
+        return torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(number)) * 255
+
+
+def test_a_long_polish_sees_further_inputs(dense, images, monkeypatch):
+    monkeypatch.setattr(distillation, "_LOOKS", 2)
+    ghost, _ = convert(dense, method="filters")
+    more = _Further()
+    # 14 inputs seen twice are 7 steps of 4; each 4 further ones make 2 steps more.
+    report = polish(ghost, dense, images, steps=12, more=more)
+    assert more.numbers == [0, 1, 2]
+    assert report.inputs == len(images) + 12
+    assert report.error_after < report.error_before
+
+
+def test_a_short_polish_asks_for_no_further_inputs(dense, images):
+    ghost, _ = convert(dense, method="filters")
+    more = _Further()
+    assert polish(ghost, dense, images, steps=12, more=more).inputs == len(images)
+    assert not more.numbers
+
+
+def test_further_inputs_are_wanted_as_the_dense_network_gives_them(dense, images, monkeypatch):
+    """A network that is right already stays so, whatever is seen."""
+    monkeypatch.setattr(distillation, "_LOOKS", 1)
+    same = EDSR(blocks=1, features=8, residual_scale=1.0)
+    same.load_state_dict(dense.state_dict())
+
+    task = distillation._Task(Plain(same), Plain(dense), images, 0, _Further())
+    task.train(0.005, lambda number: number / 8, float("inf"))
+    assert task.number_of_inputs > len(images)
+    assert task.error() == 0
+
+
+def test_pictures_give_a_long_polish_further_crops_the_same_for_each_seed(
+    dense, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(distillation, "_LOOKS", 1)
+    monkeypatch.setattr("ghostsr_ext.conversion.network._POLISH_CROPS", 8)
+    noise = torch.randint(256, (200, 200, 3), generator=torch.Generator().manual_seed(1))
+    Image.fromarray(noise.numpy().astype("uint8")).save(tmp_path / "noise.png")
+    results = [convert(dense, calibration=tmp_path, polish_steps=6, seed=3) for _ in range(2)]
+    assert results[0][1].extra["polish"]["inputs"] > 8
+    first, second = (model.state_dict() for model, _ in results)
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_conversion_with_a_polish_reports_it(dense, images):

@@ -48,6 +48,29 @@ def test_only_layers_that_read_slices_share_one_map(reader, shared):
     assert (len({joined.data_ptr() for joined in seen}) == 1) == shared
 
 
+def test_maps_share_one_map_while_gradients_are_recorded_and_get_the_gradients_of_their_parts():
+    maps = [features.to(memory_format=torch.channels_last).requires_grad_() for features in _maps()]
+    twins = [features.detach().clone().requires_grad_() for features in maps]
+    readers = [nn.Conv2d(channels, 2, 1) for channels in (4, 7, 12)]
+    stack = ChannelStack(maps[0], FusedConv2d(12, 4, 1))
+    seen = [stack.joined]
+    for features in maps[1:]:
+        stack.append(features)
+        seen.append(stack.joined)
+    assert len({joined.data_ptr() for joined in seen}) == 1
+
+    sum(
+        reader(joined).square().sum() for reader, joined in zip(readers, seen, strict=True)
+    ).backward()
+
+    sum(
+        reader(torch.cat(twins[:count], dim=1)).square().sum()
+        for count, reader in enumerate(readers, start=1)
+    ).backward()
+    for features, twin in zip(maps, twins, strict=True):
+        torch.testing.assert_close(features.grad, twin.grad, rtol=1e-4, atol=1e-5)
+
+
 def test_the_maps_given_stay_as_they_are():
     first, second, _ = _maps()
     with torch.no_grad():

@@ -55,7 +55,7 @@ def test_gradients_are_recorded_step_by_step():
     with Operators() as operators:
         actual = upsampler(features)
 
-    assert {"convolution", "pixel_shuffle"} <= operators.names
+    assert "pixel_shuffle" in operators.names
     assert torch.equal(actual, _in_two_steps(upsampler, features))
 
 

@@ -5,6 +5,7 @@ import torch
 from ghost_layer_cases import ACTIVATIONS, DENSE_LAYOUTS, LAYOUTS, assert_close, make_layer
 from ghostsr_ext import ops, reference
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
+from torch.utils._python_dispatch import TorchDispatchMode
 
 EPILOGUES = {
     "plain": {},
@@ -210,3 +211,45 @@ def test_a_relu_after_a_residual_saves_the_output_alone_besides_the_input():
     saved = _saved_bytes(layer, input.detach().clone().requires_grad_(), residual)
 
     assert saved <= 2 * 4 * 2 * 8 * 16 * 16 + layer.weight.nbytes
+
+
+class _Called(TorchDispatchMode):
+    """The names of the package's operators that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.namespace == "ghostsr":
+            self.names.append(function._schema.name.removeprefix("ghostsr::"))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("activation", ["none", "relu", "leaky_relu"])
+@pytest.mark.parametrize("kind", [FusedConv2d, GhostConv2d])
+def test_a_layer_of_fixed_shifts_is_one_operator_while_gradients_are_recorded(
+    kind, activation, residual
+):
+    layer = kind(8, 8, 3, padding=1, activation=activation)
+    if kind is GhostConv2d:
+        layer.freeze_shifts()
+    input = torch.randn(2, 8, 5, 6)
+
+    with _Called() as called:
+        layer(input, input if residual else None)
+
+    assert called.names == ["ghost_conv"]
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_gradient_of_a_plain_convolution_is_one_operator(residual):
+    layer = FusedConv2d(8, 8, 3, padding=1)
+    input = torch.randn(2, 8, 5, 6, requires_grad=True)
+    output = layer(input, input if residual else None)
+
+    with _Called() as called:
+        output.sum().backward()
+
+    assert called.names == ["convolution_backward"]

@@ -13,7 +13,14 @@ from fused_path_cases import (
     WINOGRAD_OTHERS,
     WINOGRAD_WIDE,
 )
-from ghost_layer_cases import LAYOUTS, assert_close, in_float64, make_layer, values_and_gradients
+from ghost_layer_cases import (
+    EVERYTHING,
+    LAYOUTS,
+    assert_close,
+    in_float64,
+    make_layer,
+    values_and_gradients,
+)
 from ghostsr_ext import ops, reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -69,6 +76,43 @@ def test_every_path_gives_the_gradients_of_autograd(fused, options, grad_layout,
     actual = values_and_gradients(ops.ghost_conv, arguments, grad_layout)
 
     assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("force", ["aten", "fused"])
+@pytest.mark.parametrize("activation", ["none", "relu", "leaky_relu"])
+@WIDE
+def test_a_layer_of_constant_gains_has_the_gradients_of_what_its_activation_let_through(
+    fused, options, activation, force, force_path
+):
+    layer = make_layer(**{**options, **EVERYTHING, "activation": activation})
+    arguments = layer.fixed(torch.float32, input="channels_last", residual="channels_last")
+    leaves = [arguments[name] for name in ("input", "weight", "bias", "ghost_bias", "residual")]
+    for leaf in leaves:
+        leaf.requires_grad_()
+    force_path(fused if force == "fused" else force)
+    output = ops.ghost_conv(**arguments)
+    grad_output = LAYOUTS["channels_last"](torch.randn(output.shape))
+    actual = torch.autograd.grad(output, leaves, grad_output)
+
+    linear = reference.ghost_conv(**{**arguments, "activation": "none"})
+    below = {"none": 1.0, "relu": 0.0, "leaky_relu": arguments["negative_slope"]}[activation]
+    let_through = torch.where(output > 0, grad_output, below * grad_output)
+    expected = torch.autograd.grad(linear, leaves, let_through)
+    assert_close(dict(enumerate(actual)), dict(enumerate(expected)))
+
+
+@pytest.mark.parametrize("options", [{}, {"residual": True}, {"affine": True, "ordered": True}])
+@pytest.mark.parametrize(
+    ("fused", "sizes"), [("winograd", WINOGRAD_WIDE), ("pointwise", POINTWISE_WIDE)]
+)
+def test_recording_gradients_does_not_change_the_output(fused, sizes, options, force_path):
+    layer = make_layer(**sizes, **options, activation="relu")
+    arguments = layer.fixed(torch.float32, input="channels_last", residual="channels_last")
+    force_path(fused)
+    expected = ops.ghost_conv(**arguments)
+    arguments["weight"].requires_grad_()
+
+    assert torch.equal(ops.ghost_conv(**arguments), expected)
 
 
 @pytest.mark.parametrize(

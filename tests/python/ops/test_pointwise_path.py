@@ -34,3 +34,27 @@ def test_a_value_that_is_not_finite_stays_in_its_pixel(value, force_path):
     assert not finite[0, :, 5, 6].any()
     finite[0, :, 5, 6] = True
     assert finite.all()
+
+
+@pytest.mark.parametrize("wanted", [(False, True, False), (False, False, True), (True, True, True)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_gradients_of_a_layer_that_reads_some_channels_of_a_wider_map(groups, wanted, force_path):
+    generator = torch.Generator().manual_seed(0)
+    wide, grad_output = (
+        torch.randn(3, channels, 9, 7, generator=generator).to(memory_format=torch.channels_last)
+        for channels in (20, 12)
+    )
+    input, weight = wide[:, 3:19], torch.randn(12, 16 // groups, 1, 1, generator=generator)
+    force_path("pointwise")
+    actual = ops.convolution_backward(
+        grad_output, input, weight, (1, 1), (0, 0), (1, 1), groups, wanted
+    )
+
+    inputs = [value.double().requires_grad_() for value in (input, weight, torch.zeros(12))]
+    output = torch.nn.functional.conv2d(*inputs, groups=groups)
+    expected = torch.autograd.grad(output, inputs, grad_output.double())
+    for found, needed, want in zip(actual, expected, wanted, strict=True):
+        if want:
+            torch.testing.assert_close(found, needed.float(), rtol=1e-5, atol=1e-4)
+        else:
+            assert not found.numel()

@@ -205,3 +205,22 @@ def test_a_value_that_is_not_finite_reaches_all_that_depend_on_it(value, force_p
     far[8:16, 8:16] = False
     assert output[0][:, far].isfinite().all()
     assert_close({"output": output[1]}, {"output": expected[1]})
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 3, 4, 5])
+def test_gradients_of_a_layer_of_few_outputs(outputs, force_path):
+    generator = torch.Generator().manual_seed(0)
+    wide, grad_output = (
+        torch.randn(3, channels, 11, 7, generator=generator).to(memory_format=torch.channels_last)
+        for channels in (20, outputs)
+    )
+    input, weight = wide[:, 3:19], torch.randn(outputs, 16, 3, 3, generator=generator)
+    force_path("winograd")
+    geometry = ((1, 1), (1, 1), (1, 1), 1)
+    actual = ops.convolution_backward(grad_output, input, weight, *geometry, (True, True, True))
+
+    inputs = [value.double().requires_grad_() for value in (input, weight, torch.zeros(outputs))]
+    output = torch.nn.functional.conv2d(*inputs, padding=1)
+    expected = torch.autograd.grad(output, inputs, grad_output.double())
+    for found, needed in zip(actual, expected, strict=True):
+        torch.testing.assert_close(found, needed.float(), rtol=1e-4, atol=1e-4)

@@ -393,6 +393,18 @@ def test_a_teacher_of_another_scale_is_refused(make_config, tmp_path):
         train(config, tmp_path / "run")
 
 
+def test_a_teacher_of_more_scales_teaches_at_the_networks_own(make_config, tmp_path):
+    torch.manual_seed(0)
+    save_model(create_model("carn_m", scale=[3, 2], features=8), tmp_path / "teacher.safetensors")
+    config = make_config(
+        distillation={"teacher": str(tmp_path / "teacher.safetensors"), "target": 0.0}
+    )
+
+    train(config, tmp_path / "run")
+
+    assert (tmp_path / "run" / "final.safetensors").exists()
+
+
 @pytest.mark.parametrize(
     ("preset", "arguments"),
     [

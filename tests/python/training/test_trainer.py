@@ -144,6 +144,17 @@ def test_the_average_follows_its_closed_form(make_config):
     torch.testing.assert_close(weights(trained.result), expected, rtol=1e-5, atol=1e-7)
 
 
+def test_the_average_has_the_buffers_of_the_network(make_config):
+    model = network()
+    model.register_buffer("seen", torch.zeros(2))
+    trained = trainer(make_config(training={"ema_decay": 0.9}), model)
+    model.seen += 3
+
+    trained.train_step([batch()])
+
+    assert trained.result.seen.tolist() == [3, 3]
+
+
 def test_logits_learn_at_their_own_rate_and_move(make_config):
     config = make_config(shifts={"lr_factor": 50.0, "freeze_at": 1.0})
     trained = trainer(config, ghost_network(config))
