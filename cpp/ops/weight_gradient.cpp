@@ -2,6 +2,8 @@
 
 #include <torch/csrc/stable/ops.h>
 
+#include <array>
+#include <optional>
 #include <tuple>
 
 #include "ops/convolution.h"
@@ -11,10 +13,21 @@
 namespace ghostsr::ops {
 namespace {
 
+// The product of two matrices in their own dtype. Autocast, which may be at work where a gradient is asked
+// for, would cast the matrices of torch's other products down.
+Tensor multiply(const Tensor& left, const Tensor& right) {
+  const Tensor product = torch::stable::empty(IntList{left.size(0), right.size(1)}, left.scalar_type(),
+                                              std::nullopt, left.device());
+  using torch::stable::detail::from;
+  std::array<StableIValue, 3> stack{from(left), from(right), from(product)};
+  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::mm", "out", stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
 // One product of matrices is faster than torch's convolution, which gives each picture one.
 Tensor pointwise_gradient(const Tensor& grad_output, const Tensor& input) {
-  const Tensor product = torch::stable::matmul(torch::stable::transpose(matrix_of_pixels(grad_output), 0, 1),
-                                               matrix_of_pixels(input));
+  const Tensor product =
+      multiply(torch::stable::transpose(matrix_of_pixels(grad_output), 0, 1), matrix_of_pixels(input));
   const Tensor wide = torch::stable::view(product, {product.size(0), 1, 1, product.size(1)});
   return torch::stable::transpose(torch::stable::transpose(wide, 2, 3), 1, 2);
 }

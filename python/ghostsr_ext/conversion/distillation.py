@@ -27,6 +27,7 @@ _WARM_UP = 20
 _MOMENT_INPUTS, _MOMENT_POSITIONS = 8, 8192
 _LOOKS = 96
 _RENEWED_EVERY = 2000
+_MOST_TURNED = 1024
 _HELD_OUT = 1 / 8
 _EVEN_OUT = 0.25
 _TINY = 1e-30
@@ -89,7 +90,8 @@ def polish(
         progress: Called after each step with the part that is done, 0 to 1.
         more: Takes a number, counted from 0, and returns further inputs of the size of ``inputs``.
             A long polish asks for some once it has seen those that it has 96 times each, a dozen
-            times in each orientation, and again from then on.
+            times in each orientation, and again from then on. Once it raises an InputError, a
+            polish goes on with what it has.
 
     Returns:
         What was reached. If the error on held-out inputs has risen far early on, or has not fallen
@@ -194,7 +196,11 @@ class _Wanted:
         if any(key not in self._turned for key in keys):
             with torch.no_grad():
                 outputs = self._dense(inputs, **self._arguments)
-            self._turned.update(zip(keys, outputs, strict=True))
+            # A view would keep the whole batch.
+            self._turned.update(zip(keys, (output.clone() for output in outputs), strict=True))
+            for key in list(self._turned)[: max(0, len(self._turned) - _MOST_TURNED)]:
+                del self._turned[key]
+            return inputs, outputs
         return inputs, torch.stack([self._turned[key] for key in keys])
 
     @torch.no_grad()
@@ -303,7 +309,12 @@ class _Task:
 
     def _extend(self, more: Callable[[int], Tensor]) -> None:
         assert self._start is not None
-        inputs = more(self._asked)
+        try:
+            inputs = more(self._asked)
+        except InputError:
+            # A picture that is gone by now is no reason to lose hours of steps.
+            self._more = None
+            return
         self._asked += 1
         self._inputs = torch.cat((self._inputs, inputs))
         for turn, arguments in enumerate(self._passes):

@@ -29,6 +29,11 @@ def has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, name, None) for name in _HOOKS)
 
 
+def _all_modules_have_hooks() -> bool:
+    everywhere = nn.modules.module
+    return bool(everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks)
+
+
 def same_conv(
     in_channels: int,
     out_channels: int,
@@ -87,7 +92,7 @@ class PixelShuffleUpsampler(nn.Module):
 
 
 def convolve_and_shuffle(conv: nn.Module, shuffle: nn.Module, features: Tensor) -> Tensor:
-    """Return ``shuffle(conv(features))``, by one pass where that is the same.
+    """Return ``shuffle(conv(features))``, by one pass where that is the same up to rounding.
 
     On the CPU, where nothing records gradients or operators and nobody watches the map between the
     two, a layer of the package writes to the enlarged map.
@@ -102,7 +107,7 @@ def convolve_and_shuffle(conv: nn.Module, shuffle: nn.Module, features: Tensor) 
         type(shuffle) is nn.PixelShuffle
         and not torch.is_grad_enabled()
         and _may_be_written(features)
-        and not (has_hooks(conv) or has_hooks(shuffle))
+        and not (has_hooks(conv) or has_hooks(shuffle) or _all_modules_have_hooks())
         and _takes("shuffle", conv)
     ):
         output = conv(features, shuffle=shuffle.upscale_factor)
@@ -117,7 +122,8 @@ class ChannelStack:
     On the CPU, where nothing records operators, one map with room for all of them is filled step by
     step: each map is copied once, not again with every map that follows, or, where no gradients are
     recorded either, not at all if a layer of the package makes it. Such layers read the filled
-    channels where they lie.
+    channels where they lie. While gradients are recorded what ``joined`` gives must not be changed
+    in place: it shares its memory with what is saved for them, and autograd is not told.
 
     Args:
         first: The first map, [N, C, h, w].
@@ -206,7 +212,7 @@ def _takes(argument: str, layer: nn.Module) -> bool:
 @functools.lru_cache(maxsize=64)
 def _parameters(forward: Callable[..., Any]) -> frozenset[str]:
     try:
-        return frozenset(inspect.signature(forward).parameters)
+        return frozenset(inspect.signature(forward, follow_wrapped=False).parameters)
     except (TypeError, ValueError):
         return frozenset()
 

@@ -24,6 +24,7 @@ from ghostsr_ext.ops.registration import (
     said,
 )
 from ghostsr_ext.ops.shift_concat import (
+    check_prelu_weight,
     output_tells_signs,
     shift_concat_backward,
     undo_activation,
@@ -201,8 +202,14 @@ class _GhostConv(torch.autograd.Function):
             cache=cache,
             learning=ctx.needs_input_grad[1],
         )
-        witness = None if activation == "none" else output
-        ctx.save_for_backward(input, weight, source, shift, gain, order, witness)
+        of_convolution = any(ctx.needs_input_grad[:3])
+        of_ghosts = of_convolution or ctx.needs_input_grad[6]
+        ctx.save_for_backward(
+            *((input, weight) if of_convolution else (None, None)),
+            *((source, shift, gain, order) if of_ghosts else (None, None, None, None)),
+            None if activation == "none" else output,
+        )
+        ctx.copied = order is None and not len(source) and not ctx.needs_input_grad[6]
         ctx.geometry = geometry
         ctx.activation = activation
         ctx.negative_slope = negative_slope
@@ -219,9 +226,9 @@ class _GhostConv(torch.autograd.Function):
             activation, output = "none", None
         mask = list(ctx.needs_input_grad[:3])
         of_ghosts = [any(mask), False, ctx.needs_input_grad[6]]
-        copied = activation == "none" and not len(source) and order is None
+        copied = activation == "none" and ctx.residual_scale == 1 and ctx.copied
         grad_intrinsic, grad_ghost_bias = grad_output, None
-        if ctx.residual_scale != 1 or not copied:
+        if any(of_ghosts) and not copied:
             grad_intrinsic, _, grad_ghost_bias = shift_concat_backward(
                 grad_output,
                 source,
@@ -298,13 +305,17 @@ def _recorded(
         "dilation": dilation,
         "groups": groups,
     }
-    _check_shuffle(shuffle, weight.shape[0] + source.shape[0])
+    if shuffle != 1:
+        _check_shuffle(shuffle, weight.shape[0] + source.shape[0])
     if is_transformed():
         return reference.ghost_conv(
             input, weight, bias, source, shift, **named, shuffle=shuffle, **epilogue
         )
     if records_gradient(input, weight, bias, *epilogue.values()):
         if not _needs_intrinsic(**epilogue):
+            activation = epilogue.get("activation", "none")
+            channels = weight.shape[0] + source.shape[0]
+            check_prelu_weight(epilogue.get("prelu_weight"), activation, channels)
             output = _GhostConv.apply(  # type: ignore[no-untyped-call]
                 input,
                 weight,
@@ -315,7 +326,7 @@ def _recorded(
                 epilogue.get("ghost_bias"),
                 epilogue.get("order"),
                 geometry,
-                epilogue.get("activation", "none"),
+                activation,
                 epilogue.get("negative_slope", 0.01),
                 epilogue.get("residual"),
                 epilogue.get("residual_scale", 1.0),

@@ -314,7 +314,7 @@ def recorded_shift_concat(
 ) -> Tensor:
     """Run :func:`shift_concat` with a gradient, which given logits have a part in."""
     keeps_signs = output_tells_signs(activation, negative_slope)
-    _check_prelu_weight(prelu_weight, activation, intrinsic.shape[1] + source.shape[0])
+    check_prelu_weight(prelu_weight, activation, intrinsic.shape[1] + source.shape[0])
     output: Tensor = _ShiftConcat.apply(  # type: ignore[no-untyped-call]
         intrinsic,
         source,
@@ -335,7 +335,8 @@ def recorded_shift_concat(
     return reference.activate(output, activation, negative_slope, prelu_weight)
 
 
-def _check_prelu_weight(prelu_weight: Tensor | None, activation: Activation, channels: int) -> None:
+def check_prelu_weight(prelu_weight: Tensor | None, activation: Activation, channels: int) -> None:
+    """Raise a RuntimeError unless the slopes are those that the activation needs."""
     if prelu_weight is None and activation == "prelu":
         raise RuntimeError('ghostsr: prelu_weight: found None; a tensor is needed for "prelu"')
     if prelu_weight is not None and activation != "prelu":
