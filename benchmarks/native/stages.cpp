@@ -142,9 +142,7 @@ void epilogue(benchmark::State& state) {
   }
   const ChannelPlan plan = make_channel_plan(block.shape.intrinsic, block.shape.ghost, source.data(),
                                              shift.data(), nullptr, nullptr, order.data());
-  const std::vector<ChannelGroup> groups =
-      make_channel_groups(plan, {static_cast<int>(block.shape.intrinsic), block.blocking.padded_group,
-                                 block.blocking.padded_intrinsic});
+  const std::vector<ChannelGroup> groups = make_channel_groups(plan, block.shape.weight_size());
   const Epilogue epilogue{.groups = groups.data(),
                           .out_channels = block.channels,
                           .intrinsic_channels = block.blocking.padded_intrinsic,

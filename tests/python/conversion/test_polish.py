@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from ghostsr_ext.conversion import convert, distillation, polish
@@ -193,6 +195,33 @@ def test_further_inputs_are_wanted_as_the_dense_network_gives_them(dense, images
     task.train(0.005, lambda number: number / 8, float("inf"))
     assert task.number_of_inputs > len(images)
     assert task.error() == 0
+
+
+def test_a_polish_goes_on_when_no_further_pictures_can_be_had(dense, images, monkeypatch):
+    monkeypatch.setattr(distillation, "_LOOKS", 1)
+    ghost, _ = convert(dense, method="filters")
+
+    def gone(number):
+        raise InputError(f"picture {number}: does not exist")
+
+    report = polish(ghost, dense, images, steps=12, more=gone)
+
+    assert report.steps == 12
+    assert report.inputs == len(images)
+
+
+def test_what_is_wanted_for_turned_inputs_is_kept_in_bounded_memory(images, monkeypatch):
+    torch.manual_seed(2)
+    dense = _Inventing(blocks=1, features=8, residual_scale=1.0)
+    ghost, _ = convert(dense, method="filters")
+    results = []
+    for most in (1024, 5):
+        monkeypatch.setattr(distillation, "_MOST_TURNED", most)
+        task = distillation._Task(copy.deepcopy(ghost), dense, images, 0, None)
+        task.train(0.005, lambda number: number / 12, float("inf"))
+        assert len(task.wanted._turned) <= most
+        results.append(task.error())
+    assert results[0] == pytest.approx(results[1], rel=1e-3)
 
 
 def test_pictures_give_a_long_polish_further_crops_the_same_for_each_seed(

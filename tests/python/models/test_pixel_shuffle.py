@@ -1,5 +1,7 @@
 """Upsamplers shuffle pixels in the convolution's own pass, and nobody can tell."""
 
+import functools
+
 import pytest
 import torch
 from ghostsr_ext.models.layers import PixelShuffleUpsampler
@@ -88,3 +90,38 @@ def test_a_layer_that_cannot_shuffle_is_shuffled_by_torch():
         torch.testing.assert_close(upsampler(features), expected)
         upsampler.convs[0] = nn.Conv2d(16, 64, 3, padding=1)
         assert upsampler(features).shape == (1, 16, 24, 26)
+
+
+def test_a_hook_of_all_modules_sees_what_the_convolution_gives():
+    upsampler, features = _upsampler(), _features()
+    seen = []
+    handle = nn.modules.module.register_module_forward_hook(
+        lambda module, _, output: seen.append((type(module), output.shape[1]))
+    )
+    try:
+        with torch.inference_mode():
+            upsampler(features)
+    finally:
+        handle.remove()
+
+    assert (FusedConv2d, 64) in seen
+    assert (nn.PixelShuffle, 16) in seen
+
+
+def test_a_wrapper_around_a_forward_sees_what_the_convolution_gives():
+    upsampler, features = _upsampler(), _features()
+    conv = upsampler.convs[0]
+    seen = []
+    forward = conv.forward
+
+    @functools.wraps(forward)
+    def watched(*args, **kwargs):
+        output = forward(*args, **kwargs)
+        seen.append(output.shape[1])
+        return output
+
+    conv.forward = watched
+    with torch.inference_mode():
+        upsampler(features)
+
+    assert seen == [64]

@@ -119,3 +119,19 @@ def test_a_residual_of_float64_is_added_as_torch_adds_it(kind, activation):
         residual + plain, activation, prelu_weight=layer.tensors.get("prelu_weight")
     )
     torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_gradients_asked_for_under_autocast_are_not_cast(kernel):
+    torch.manual_seed(0)
+    input = torch.randn(1, 16, 9, 9).to(memory_format=torch.channels_last).requires_grad_()
+    layer = FusedConv2d(16, 16, kernel, padding=kernel // 2)
+    output = layer(input)
+    cotangent = torch.randn_like(output)
+    wanted = (input, layer.weight, layer.bias)
+    expected = torch.autograd.grad(output, wanted, cotangent, retain_graph=True)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = torch.autograd.grad(output, wanted, cotangent)
+
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))

@@ -253,3 +253,56 @@ def test_the_gradient_of_a_plain_convolution_is_one_operator(residual):
         output.sum().backward()
 
     assert called.names == ["convolution_backward"]
+
+
+def test_a_residual_alone_with_a_gradient_saves_nothing_of_the_convolution():
+    input, weight = _plain_arguments()
+    residual = torch.randn(1, 4, 6, 6, requires_grad=True)
+
+    output = ops.ghost_conv(input, weight, None, *_NO_GHOSTS, padding=1, residual=residual)
+    input.add_(1)
+    output.sum().backward()
+
+    assert torch.equal(residual.grad, torch.ones_like(residual))
+
+
+def test_the_bias_of_no_ghosts_gets_an_empty_gradient():
+    input, weight = _plain_arguments()
+    ghost_bias = torch.zeros(0, requires_grad=True)
+
+    ops.ghost_conv(
+        input, weight, None, *_NO_GHOSTS, padding=1, ghost_bias=ghost_bias
+    ).sum().backward()
+
+    assert ghost_bias.grad is not None
+    assert ghost_bias.grad.shape == (0,)
+
+
+def test_slopes_beside_another_activation_are_refused_while_gradients_are_recorded():
+    input, weight = _plain_arguments()
+
+    with pytest.raises(RuntimeError, match='prelu_weight: found a tensor beside activation "relu"'):
+        ops.ghost_conv(
+            input,
+            weight.requires_grad_(),
+            None,
+            *_NO_GHOSTS,
+            padding=1,
+            activation="relu",
+            prelu_weight=torch.ones(1),
+        )
+
+
+def test_a_weight_without_axes_is_refused_by_name_while_gradients_are_enabled():
+    input, _ = _plain_arguments()
+
+    with pytest.raises(RuntimeError, match="weight: found shape"):
+        ops.ghost_conv(input, torch.tensor(1.0), None, *_NO_GHOSTS, padding=1)
+
+
+_NO_GHOSTS = (torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2, dtype=torch.int64))
+
+
+def _plain_arguments():
+    torch.manual_seed(0)
+    return torch.randn(1, 3, 6, 6), torch.randn(4, 3, 3, 3)
