@@ -304,7 +304,7 @@ class _Task:
         return number
 
     def _seen_enough(self, number: int) -> bool:
-        """Whether the inputs have been seen so often in ``number`` steps that others teach more."""
+        """Whether ``number`` steps have seen the inputs so often that others are due."""
         return number * _BATCH > _LOOKS * (len(self._inputs) - self._held_out)
 
     def _extend(self, more: Callable[[int], Tensor]) -> None:
