@@ -19,12 +19,9 @@ try:
 except ImportError:  # Windows, which removes no file that is open.
     fcntl = None  # type: ignore[assignment]
 
-# Until it is locked, a temporary file has this suffix, and belongs to somebody for a while.
-_NOT_LOCKED_YET = "~"
-_LOCKING_SECONDS = 60
 # Where a file system knows no locks, only its age tells that a file is nobody's.
 _ABANDONED_SECONDS = 24 * 60 * 60
-_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}(\.[^.]*?)??(~)?", re.DOTALL)
+_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}(\.[^.]*)?", re.DOTALL)
 # A file system without links between files.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -51,15 +48,10 @@ def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = False) -> It
     if path.exists() and not overwrite:
         raise _exists(path)
     try:
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}.", suffix=path.suffix + _NOT_LOCKED_YET, dir=path.parent
-        )
+        handle, temporary = _create_locked(path)
     except OSError as error:
         raise _cannot(path, error) from error
-    temporary = Path(name)
     try:
-        _lock(handle)
-        temporary = temporary.rename(name.removesuffix(_NOT_LOCKED_YET))
         yield temporary
         try:
             _give_ordinary_permissions(temporary)
@@ -94,15 +86,25 @@ def remove_leftovers(paths: Iterable[str | os.PathLike[str]]) -> None:
             for entry in list(folder.iterdir()):
                 match = _TEMPORARY.fullmatch(entry.name)
                 if match is not None and (match[1], match[2] or "") in names:
-                    _remove_if_abandoned(entry, locked=match[3] is None)
+                    _remove_if_abandoned(entry)
 
 
-def _remove_if_abandoned(path: Path, *, locked: bool) -> None:
+def _create_locked(path: Path) -> tuple[int, Path]:
+    while True:
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent
+        )
+        temporary = Path(name)
+        # Until it is locked, somebody who removes leftovers takes it for one.
+        if _lock(handle) is not False and temporary.exists():
+            return handle, temporary
+        os.close(handle)
+
+
+def _remove_if_abandoned(path: Path) -> None:
     with contextlib.suppress(OSError), path.open("rb+") as file:
-        age = time.time() - path.stat().st_mtime
-        if not locked and age < _LOCKING_SECONDS:
-            return
         mine = _lock(file.fileno())
+        age = time.time() - path.stat().st_mtime
         if mine or (mine is None and age > _ABANDONED_SECONDS):
             path.unlink()
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from ghostsr_ext import files
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.files import atomic_write, remove_leftovers
 
@@ -120,29 +121,62 @@ def test_a_path_given_as_text_will_do(tmp_path):
 
 LEFT = re.compile(r"\.a\.[a-z0-9_]{8}\.png")
 
-KILLED = """
+KILLED_WHILE_WRITING = """
 import os, signal, sys
-from ghostsr_ext.files import atomic_write, remove_leftovers
+from ghostsr_ext.files import atomic_write
 with atomic_write(sys.argv[1]) as temporary:
     temporary.write_bytes(b"half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
+KILLED_BEFORE_LOCKING = """
+import os, signal, sys
+from ghostsr_ext import files
+files._lock = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+with files.atomic_write(sys.argv[1]):
+    pass
+"""
+
 
 @pytest.mark.skipif(os.name != "posix", reason="locks are those of POSIX")
-def test_what_a_killed_process_has_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+@pytest.mark.parametrize("program", [KILLED_WHILE_WRITING, KILLED_BEFORE_LOCKING])
+def test_what_a_killed_process_has_left_is_removed_and_what_a_living_one_writes_is_not(
+    tmp_path, program
+):
     target = tmp_path / "a.png"
     other = tmp_path / ".a.mine.png"
     other.write_bytes(b"kept")
     with atomic_write(target) as temporary:
         temporary.write_bytes(b"whole")
-        subprocess.run([sys.executable, "-c", KILLED, target], check=False)
+        subprocess.run([sys.executable, "-c", program, target], check=False)
         (left,) = (path for path in tmp_path.iterdir() if path not in (temporary, other))
         assert LEFT.fullmatch(left.name)
 
         remove_leftovers([target, tmp_path / "nowhere" / "a.png"])
 
         assert set(tmp_path.iterdir()) == {temporary, other}
+    assert target.read_bytes() == b"whole"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks are those of POSIX")
+@pytest.mark.parametrize("when", ["before the lock", "at the lock"])
+def test_a_writer_begins_again_where_its_file_was_taken_for_a_leftover(tmp_path, monkeypatch, when):
+    target = tmp_path / "a.png"
+    locks = []
+
+    def lock(handle):
+        first = not locks
+        locks.append(handle)
+        if first and when == "before the lock":
+            remove_leftovers([target])
+        return False if first and when == "at the lock" else lock_of_files(handle)
+
+    lock_of_files = files._lock
+    monkeypatch.setattr(files, "_lock", lock)
+    with atomic_write(target) as temporary:
+        temporary.write_bytes(b"whole")
+
+    assert len(locks) > 1
     assert target.read_bytes() == b"whole"
 
 
