@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models.base import SRModel, checked_count
-from ghostsr_ext.models.layers import same_conv
+from ghostsr_ext.models.layers import add_shuffled_to_nearest, same_conv
 
 NEGATIVE_SLOPE = 0.1
 """The slope of LeakyReLU in the published code."""
@@ -84,8 +84,7 @@ class SRVGGNetCompact(SRModel):
         features = image
         for conv in self.convs:
             features = conv(features)
-        output: Tensor = self.shuffle(self.last(features)) + self.enlarge(image)
-        return output
+        return add_shuffled_to_nearest(self.last, self.shuffle, features, self.enlarge, image)
 
     def default_layers(self) -> list[str]:
         """Return all convolutions but the first and the last."""

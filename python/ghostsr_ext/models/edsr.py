@@ -12,7 +12,12 @@ from torch import Tensor, nn
 
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models.base import SRModel, checked_count, checked_number, scaled_div2k_mean
-from ghostsr_ext.models.layers import PixelShuffleUpsampler, same_conv, upsampling_steps
+from ghostsr_ext.models.layers import (
+    PixelShuffleUpsampler,
+    convolve_and_shuffle,
+    same_conv,
+    upsampling_steps,
+)
 
 
 class ResidualBlock(nn.Module):
@@ -100,11 +105,9 @@ class EDSR(SRModel):
         for block in self.body:
             features = block(features)
         features = self.body_end(features, head)
-        output: Tensor
         if self.config["tail"] == "direct":
-            output = self.upsampler(self.tail(features))
-        else:
-            output = self.tail(self.upsampler(features))
+            return convolve_and_shuffle(self.tail, self.upsampler, features)
+        output: Tensor = self.tail(self.upsampler(features))
         return output
 
     def default_layers(self) -> list[str]:

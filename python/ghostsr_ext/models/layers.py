@@ -103,17 +103,51 @@ def convolve_and_shuffle(conv: nn.Module, shuffle: nn.Module, features: Tensor) 
         features: What ``conv`` reads.
     """
     output: Tensor
+    if _goes_in_one_pass(conv, shuffle, features):
+        output = conv(features, shuffle=shuffle.upscale_factor)
+    else:
+        output = shuffle(conv(features))
+    return output
+
+
+def add_shuffled_to_nearest(
+    conv: nn.Module, shuffle: nn.Module, features: Tensor, enlarge: nn.Module, picture: Tensor
+) -> Tensor:
+    """Return ``shuffle(conv(features)) + enlarge(picture)``.
+
+    Where :func:`convolve_and_shuffle` takes one pass, the picture is not enlarged but added to the
+    block of each of its pixels, which gives the same.
+
+    Args:
+        conv: As for :func:`convolve_and_shuffle`.
+        shuffle: As for :func:`convolve_and_shuffle`.
+        features: As for :func:`convolve_and_shuffle`.
+        enlarge: An ``nn.Upsample`` that repeats pixels, by the factor of ``shuffle``.
+        picture: [N, C, h, w], where ``features`` are [N, K, h, w].
+    """
     if (
+        _goes_in_one_pass(conv, shuffle, features)
+        and type(enlarge) is nn.Upsample
+        and not has_hooks(enlarge)
+    ):
+        output: Tensor = conv(features, shuffle=shuffle.upscale_factor)
+        if output.dtype == picture.dtype:
+            blocks = output.unflatten(3, (picture.shape[3], -1))
+            blocks = blocks.unflatten(2, (picture.shape[2], -1))
+            blocks += picture[:, :, :, None, :, None]
+            return output
+        return output + enlarge(picture)
+    return shuffle(conv(features)) + enlarge(picture)
+
+
+def _goes_in_one_pass(conv: nn.Module, shuffle: nn.Module, features: Tensor) -> bool:
+    return (
         type(shuffle) is nn.PixelShuffle
         and not torch.is_grad_enabled()
         and _may_be_written(features)
         and not (has_hooks(conv) or has_hooks(shuffle) or _all_modules_have_hooks())
         and _takes("shuffle", conv)
-    ):
-        output = conv(features, shuffle=shuffle.upscale_factor)
-    else:
-        output = shuffle(conv(features))
-    return output
+    )
 
 
 class ChannelStack:

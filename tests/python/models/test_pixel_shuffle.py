@@ -4,6 +4,7 @@ import functools
 
 import pytest
 import torch
+from ghostsr_ext.models import create_model
 from ghostsr_ext.models.layers import PixelShuffleUpsampler
 from ghostsr_ext.nn import FusedConv2d
 from torch import nn
@@ -49,6 +50,48 @@ def test_the_values_are_those_of_two_steps(scale, groups, activation):
 
     assert "pixel_shuffle" not in operators.names
     torch.testing.assert_close(actual, _in_two_steps(upsampler, features))
+
+
+def _direct_edsr(scale):
+    arguments = {"blocks": 1, "features": 8, "tail": "direct", "value_range": 1.0}
+    return create_model("edsr", scale=scale, **arguments)
+
+
+def _compact(scale):
+    return create_model("realesr_animevideov3", scale=scale, layers=1, features=8)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(2, 3, 7, 9), (1, 3, 1, 5), (0, 3, 4, 4)])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("network", [_direct_edsr, _compact])
+def test_networks_that_end_in_a_shuffle_give_what_they_give_while_gradients_are_recorded(
+    network, scale, shape, layout
+):
+    torch.manual_seed(0)
+    model = network(scale).eval()
+    picture = torch.rand(shape).to(memory_format=layout)
+    before = picture.clone()
+
+    with torch.no_grad(), Operators() as operators:
+        actual = model(picture)
+
+    assert not {"pixel_shuffle", "upsample_nearest2d"} & operators.names
+    torch.testing.assert_close(actual, model(picture))
+    assert torch.equal(picture, before)
+
+
+def test_who_watches_the_end_of_a_compact_network_sees_its_maps():
+    model, seen = _compact(4).eval(), []
+    for name in ("shuffle", "enlarge"):
+        model.get_submodule(name).register_forward_hook(
+            lambda _, inputs, output: seen.append(output)
+        )
+
+    with torch.no_grad():
+        output = model(torch.rand(1, 3, 8, 9))
+
+    assert torch.equal(seen[0] + seen[1], output)
 
 
 def test_gradients_are_recorded_step_by_step():
