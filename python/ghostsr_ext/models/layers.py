@@ -125,19 +125,22 @@ def add_shuffled_to_nearest(
         enlarge: An ``nn.Upsample`` that repeats pixels, by the factor of ``shuffle``.
         picture: [N, C, h, w], where ``features`` are [N, K, h, w].
     """
+    output: Tensor
     if (
         _goes_in_one_pass(conv, shuffle, features)
         and type(enlarge) is nn.Upsample
         and not has_hooks(enlarge)
     ):
-        output: Tensor = conv(features, shuffle=shuffle.upscale_factor)
+        output = conv(features, shuffle=shuffle.upscale_factor)
         if output.dtype == picture.dtype:
             blocks = output.unflatten(3, (picture.shape[3], -1))
             blocks = blocks.unflatten(2, (picture.shape[2], -1))
             blocks += picture[:, :, :, None, :, None]
-            return output
-        return output + enlarge(picture)
-    return shuffle(conv(features)) + enlarge(picture)
+        else:
+            output = output + enlarge(picture)
+    else:
+        output = shuffle(conv(features)) + enlarge(picture)
+    return output
 
 
 def _goes_in_one_pass(conv: nn.Module, shuffle: nn.Module, features: Tensor) -> bool:

@@ -56,6 +56,11 @@ class ModelConfig(Section):
         description="A dense network, of another scale for instance; the new one takes "
         "its tensors of equal name and shape.",
     )
+    fit_last: bool = Field(
+        default=False,
+        description="Whether the last convolution is fitted to the tensors of pretrained by least "
+        "squares, on training patches; for networks that end in it and a pixel shuffle.",
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelConfig:
@@ -65,6 +70,8 @@ class ModelConfig(Section):
             raise ValueError("arguments belong to preset; a checkpoint states its own")
         if self.init is not None and self.pretrained is not None:
             raise ValueError("pretrained belongs to preset; init takes every tensor of its file")
+        if self.fit_last and self.pretrained is None:
+            raise ValueError("fit_last belongs to pretrained, which gives the other layers")
         return self
 
 

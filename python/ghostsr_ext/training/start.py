@@ -12,6 +12,7 @@ from ghostsr_ext.models import SRModel
 from ghostsr_ext.training.config import Config
 from ghostsr_ext.training.data import BatchPlan, PatchBatches, open_cached
 from ghostsr_ext.training.distributed import Processes
+from ghostsr_ext.training.last_convolution import fit_last_convolution
 from ghostsr_ext.training.network import build_dense, convert_network, load_unit_range
 from ghostsr_ext.training.run_folder import RunFolder
 from ghostsr_ext.training.shifts import start_shifts
@@ -48,6 +49,8 @@ def start_run(
     batches = _make_batches(config, group, dense, decoded)
     if group.broadcast(fresh or not run.initial.exists()) and group.first:
         model = dense
+        if config.model.fit_last:
+            fit_last_convolution(dense, batches)
         if config.conversion.method != "none":
             model = convert_network(dense, config, batches)
             if config.distillation.teacher == "parent":

@@ -2,11 +2,15 @@
 
 import pytest
 import torch
-from ghostsr_ext.checkpoints import save_model
+from ghostsr_ext.checkpoints import load_model, save_model
 from ghostsr_ext.conversion import convert
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import create_model
+from ghostsr_ext.training import train
+from ghostsr_ext.training.data import BatchPlan, PatchBatches, open_cached
+from ghostsr_ext.training.last_convolution import fit_last_convolution
 from ghostsr_ext.training.network import build_dense
+from ghostsr_ext.training.value_range import to_unit_range
 
 ARGUMENTS = {"scale": 2, "blocks": 1, "features": 4, "tail": "direct"}
 
@@ -18,12 +22,13 @@ def write_dense(path, preset="edsr_baseline", **arguments):
     return model
 
 
-def configured(make_config, path, scale):
+def configured(make_config, path, scale, **keys):
     return make_config(
         model={
             "preset": "edsr_baseline",
             "arguments": {**ARGUMENTS, "scale": scale, "value_range": 1.0},
             "pretrained": str(path),
+            **keys,
         }
     )
 
@@ -68,3 +73,71 @@ def test_a_converted_network_is_refused(make_config, tmp_path):
 
     with pytest.raises(InputError, match="is a GhostSR network, allowed are dense ones"):
         build_dense(configured(make_config, path, scale=2))
+
+
+def _batches(folder, cache, scale):
+    plan = BatchPlan(seed=3, batch_size=64, patch=8)
+    return PatchBatches([open_cached([folder], scale, 8, cache)], plan)
+
+
+@pytest.mark.parametrize("preset", ["edsr_baseline", "realesr_animevideov3"])
+@pytest.mark.parametrize("scale", [2, 3])
+def test_the_last_convolution_is_that_of_least_squares(pictures, tmp_path, preset, scale):
+    arguments = {
+        "edsr_baseline": {**ARGUMENTS, "mean": "div2k"},
+        "realesr_animevideov3": {"layers": 1, "features": 4},
+    }
+    torch.manual_seed(5)
+    model = create_model(preset, **{**arguments[preset], "scale": scale})
+    if preset == "edsr_baseline":
+        to_unit_range(model)
+    last = model.tail if preset == "edsr_baseline" else model.last
+    others = {n: p.clone() for n, p in model.named_parameters() if p not in {*last.parameters()}}
+    batches = _batches(pictures, tmp_path / "cache", scale)
+
+    fit_last_convolution(model, batches)
+
+    loss = sum(
+        (batch.targets - model(batch.inputs))[..., scale:-scale, scale:-scale].square().sum()
+        for batch in (batches[number] for number in range(16))
+    )
+    gradients = torch.autograd.grad(loss, [last.weight, last.bias])
+    assert max(gradient.abs().max() for gradient in gradients) < 1e-3 * loss
+    assert all(torch.equal(dict(model.named_parameters())[n], p) for n, p in others.items())
+
+
+def test_a_run_begins_with_the_fitted_convolution(make_config, pictures, tmp_path):
+    path = tmp_path / "x2.safetensors"
+    write_dense(path, **ARGUMENTS, value_range=1.0)
+    config = configured(make_config, path, scale=3, fit_last=True)
+
+    train(config, tmp_path / "run")
+
+    expected, _ = build_dense(config)
+    plan = BatchPlan(seed=config.training.seed, batch_size=4, patch=8, sampling="uniform")
+    store = open_cached([pictures], 3, 8, tmp_path / "cache")
+    fit_last_convolution(expected, PatchBatches([store], plan))
+    actual = load_model(tmp_path / "run" / "initial.safetensors")
+    assert torch.equal(actual.tail.weight, expected.tail.weight)
+
+
+@pytest.mark.parametrize(
+    ("preset", "arguments"),
+    [
+        ("edsr_baseline", {"scale": 2, "blocks": 1, "features": 4}),
+        ("carn_m", {"scale": [2, 3]}),
+        ("vdsr", {"layers": 3, "features": 8}),
+    ],
+)
+def test_a_network_that_ends_otherwise_has_no_convolution_to_fit(
+    pictures, tmp_path, preset, arguments
+):
+    model = create_model(preset, **arguments)
+
+    with pytest.raises(InputError, match=r"fit_last: .* does not end in a convolution and"):
+        fit_last_convolution(model, _batches(pictures, tmp_path / "cache", 2))
+
+
+def test_only_what_has_other_layers_is_fitted(make_config):
+    with pytest.raises(InputError, match="fit_last belongs to pretrained"):
+        make_config(model={"fit_last": True})
