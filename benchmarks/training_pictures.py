@@ -1,7 +1,8 @@
 """Make the pictures that the networks of the package are trained on.
 
-Photographs are reduced to several sizes and stored as JPEG: at full size they are smoother, and
-cleaner, than the pictures that networks meet. Drawn pictures add sharp edges and flat colours.
+Photographs are reduced to several sizes, cut into tiles, of which the half with most detail is
+kept, and stored as JPEG: as they are they are smoother, and cleaner, than the pictures that
+networks meet. Drawn pictures add sharp edges and flat colours.
 
 python benchmarks/training_pictures.py ../shared/data/open runs/training_pictures
 """
@@ -13,12 +14,14 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from ghostsr_ext.files import atomic_write
 from ghostsr_ext.imaging import imresize, picture_files, read_image
+from ghostsr_ext.training.data import detail
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-_SIZES = (0.5, 0.3, 0.2)
+_SIZES = (0.5, 0.35, 0.25)
+_TILE = 256
+_KEPT = 0.5
 _QUALITY = 88
 _SIDE = 512
 _SUPERSAMPLING = 3
@@ -28,6 +31,16 @@ _CONTRASTS = (12.0, 24.0, 60.0)
 _LINE_WIDTHS = (0.5, 6.0)
 
 Colour = tuple[int, ...]
+
+
+def cut(picture: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Cut a picture [H, W, 3] into as many tiles as have 256 rows and columns or more."""
+    rows = np.array_split(picture, max(1, picture.shape[0] // _TILE))
+    return [
+        tile
+        for row in rows
+        for tile in np.array_split(row, max(1, picture.shape[1] // _TILE), axis=1)
+    ]
 
 
 def drawn_picture(generator: np.random.Generator, side: int = _SIDE) -> Image.Image:
@@ -97,23 +110,26 @@ def _draw_shape(
 
 def main(
     photographs: Annotated[Path, typer.Argument(help="Folder of photographs.")],
-    output: Annotated[Path, typer.Argument(help="Folder to make; files of it are replaced.")],
+    output: Annotated[Path, typer.Argument(help="Folder to make.")],
     drawn: Annotated[int, typer.Option(help="How many pictures to draw.")] = 40,
     seed: Annotated[int, typer.Option(help="Decides what is drawn.")] = 0,
 ) -> None:
     """Reduce photographs, and draw pictures."""
-    output.mkdir(parents=True, exist_ok=True)
-    for path in picture_files(photographs):
-        photograph = read_image(path)
-        for size in _SIZES:
-            reduced = Image.fromarray(imresize(photograph, size))
-            name = f"{path.stem}_{round(100 * size)}.jpg"
-            with atomic_write(output / name, overwrite=True) as temporary:
-                reduced.save(temporary, quality=_QUALITY)
+    if output.exists():
+        raise typer.BadParameter(f"{output} exists already", param_hint="OUTPUT")
+    output.mkdir(parents=True)
+    for size in _SIZES:
+        tiles = {
+            f"{path.stem}_{round(100 * size)}_{number}.jpg": tile
+            for path in picture_files(photographs)
+            for number, tile in enumerate(cut(imresize(read_image(path), size)))
+        }
+        names = sorted(tiles, key=lambda name: detail(tiles[name]), reverse=True)
+        for name in names[: round(_KEPT * len(names))]:
+            Image.fromarray(tiles[name]).save(output / name, quality=_QUALITY)
     for number in range(drawn):
         picture = drawn_picture(np.random.default_rng((seed, number)))
-        with atomic_write(output / f"drawn_{number:02}.png", overwrite=True) as temporary:
-            picture.save(temporary)
+        picture.save(output / f"drawn_{number:02}.png")
     typer.echo(f"wrote {len(picture_files(output))} pictures to {output}")
 
 

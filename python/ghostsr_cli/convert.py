@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from ghostsr_cli.options import MODEL_HELP, Overwrite
+from ghostsr_cli.options import MODEL_HELP, Overwrite, torch_dtype
 from ghostsr_cli.output import ProgressBar, check_output, say
 
 if TYPE_CHECKING:
@@ -108,6 +108,13 @@ def convert_command(
         typer.Option(help="depthwise: GhostNet's convolutions in place of shifts, for comparison."),
     ] = "shift",
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of all random choices.")] = 0,
+    dtype: Annotated[
+        Literal["float32", "float16"],
+        typer.Option(
+            help="The type that weights are stored in; float16 halves the file. Networks compute "
+            "in float32 in any case, unless a command is told otherwise."
+        ),
+    ] = "float32",
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the report here, as JSON.")
     ] = None,
@@ -146,7 +153,7 @@ def convert_command(
             polish_steps=polish_steps,
             progress=bar.show,
         )
-    save_model(ghost, output, overwrite=overwrite)
+    save_model(ghost, output, dtype=torch_dtype(dtype), overwrite=overwrite)
     if report is not None:
         outcome.save(report, overwrite=overwrite)
     Console().print(outcome)

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from command_line import invoke
 from ghostsr_cli import output
 from ghostsr_cli.convert import convert_command
@@ -59,6 +60,21 @@ def test_pictures_make_calibration_the_default(folder):
     report = load_model(folder / "ghost.safetensors").metadata["report"]
     assert report["method"] == "calibrated"
     assert report["settings"]["affine"]
+
+
+def test_weights_stored_in_half_precision_are_those_of_float32_rounded(folder):
+    for dtype in ("float32", "float16"):
+        result = run(
+            folder / "dense.safetensors", folder / f"{dtype}.safetensors", "--dtype", dtype
+        )
+        assert result.exit_code == 0
+
+    files = [(folder / f"{dtype}.safetensors") for dtype in ("float32", "float16")]
+    assert files[1].stat().st_size < 0.7 * files[0].stat().st_size
+    single, half = (load_model(file).state_dict() for file in files)
+    for name, tensor in single.items():
+        expected = tensor.half().float() if tensor.is_floating_point() else tensor
+        assert torch.equal(half[name], expected)
 
 
 def test_patterns_choose_layers_and_the_ratio_is_kept(folder):

@@ -1,6 +1,6 @@
 """Pictures to train on: decoded once, cut into patches, the same at every run of one seed."""
 
-from ghostsr_ext.training.data.batches import Batch, BatchPlan, PatchBatches
+from ghostsr_ext.training.data.batches import Batch, BatchPlan, PatchBatches, detail
 from ghostsr_ext.training.data.cache import default_cache_folder, open_cached
 from ghostsr_ext.training.data.store import PictureStore
 
@@ -10,5 +10,6 @@ __all__ = [
     "PatchBatches",
     "PictureStore",
     "default_cache_folder",
+    "detail",
     "open_cached",
 ]

@@ -137,7 +137,7 @@ class PatchBatches(Dataset[Batch]):
         ]
         if len(drawn) == 1:
             return drawn[0]
-        return max(drawn, key=lambda at: _detail(small[at[0] :, at[1] :][:side, :side]))
+        return max(drawn, key=lambda at: detail(small[at[0] :, at[1] :][:side, :side]))
 
     def _input(
         self, small: NDArray[np.uint8], top: int, left: int, scale: int
@@ -169,8 +169,11 @@ def _cumulative(store: PictureStore, sampling: str) -> NDArray[np.float64]:
     return result
 
 
-def _detail(patch: NDArray[np.uint8]) -> float:
-    """Mean squared difference of neighbours in the green channel."""
+def detail(patch: NDArray[np.uint8]) -> float:
+    """Return how much there is to see in a picture [H, W, 3].
+
+    It is the mean squared difference of neighbours in the green channel, down and across.
+    """
     green = patch[..., 1].astype(np.float32)
     return float(np.square(np.diff(green, axis=0)).mean() + np.square(np.diff(green)).mean())
 
