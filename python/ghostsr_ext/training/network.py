@@ -66,7 +66,17 @@ def _take_tensors(model: SRModel, path: Path) -> None:
             f"model.pretrained: {path} ({source.architecture}) has no tensor that fits "
             f"{model.architecture} as configured"
         )
+    if _mean(source) != _mean(model):
+        raise InputError(
+            f"model.pretrained: {path} subtracts the mean {_mean(source)} of 1 and the network as "
+            f"configured {_mean(model)}; give the arguments of preset the same"
+        )
     model.load_state_dict(fitting, strict=False)
+
+
+def _mean(model: SRModel) -> list[float]:
+    mean = torch.zeros(model.channels) if model.mean is None else model.mean.flatten()
+    return [round(float(value), 4) for value in mean / model.value_range]
 
 
 def convert_network(dense: SRModel, config: Config, batches: PatchBatches) -> SRModel:

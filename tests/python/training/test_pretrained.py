@@ -58,6 +58,26 @@ def test_the_value_range_of_the_source_does_not_matter(make_config, tmp_path):
     torch.testing.assert_close(model.head.bias, source.head.bias / 255)
 
 
+@pytest.mark.parametrize("mean", [None, [0.4, 0.5, 0.6]])
+def test_a_network_with_another_mean_is_refused(make_config, tmp_path, mean):
+    path = tmp_path / "x2.safetensors"
+    write_dense(path, **ARGUMENTS, mean=mean)
+
+    with pytest.raises(InputError, match=r"subtracts the mean \[.*\] of 1 and the network"):
+        build_dense(configured(make_config, path, scale=3))
+
+
+def test_a_mean_of_zero_is_none(make_config, tmp_path):
+    path = tmp_path / "x2.safetensors"
+    source = write_dense(path, **ARGUMENTS, mean=None)
+    config = configured(make_config, path, scale=3)
+    arguments = {**config.model.arguments, "mean": [0.0, 0.0, 0.0]}
+
+    model, _ = build_dense(configured(make_config, path, scale=3, arguments=arguments))
+
+    assert torch.equal(model.head.weight, source.head.weight)
+
+
 def test_a_network_without_a_fitting_tensor_is_refused(make_config, tmp_path):
     path = tmp_path / "vdsr.safetensors"
     write_dense(path, "vdsr", layers=3, features=8)
