@@ -163,8 +163,8 @@ def convert(
 
     Raises:
         InputError: An argument is outside its domain, the network cannot be run or has weights that
-            are NaN or infinite, no layer could be converted, or the converted network cannot be
-            run; the message says why.
+            are NaN or infinite, no layer could be converted, the converted network cannot be run,
+            or the checkpoint is damaged or of another conversion; the message says why.
     """
     started = time.perf_counter()
     check_network(model)
