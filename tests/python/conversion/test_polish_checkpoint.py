@@ -204,14 +204,23 @@ def test_minutes_that_were_spent_count(images, tmp_path, monkeypatch):
     assert report.seconds >= 60
 
 
-def test_ctrl_c_ends_after_the_step_that_is_under_way_and_keeps_it(images, tmp_path):
+@pytest.fixture
+def terminal():
+    """Ctrl-C as a program at a terminal has it; what runs in the background may ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_ctrl_c_ends_after_the_step_that_is_under_way_and_keeps_it(images, tmp_path, monkeypatch):
     dense, ghost = converted()
     whole = copy.deepcopy(ghost)
     polish(whole, dense, images, steps=STEPS, more=further, seed=4)
 
     def ctrl_c():
-        # No time has passed since the last step was kept.
-        polish_checkpoint._SECONDS_BETWEEN = 1e9
+        # As if the last step had just been kept.
+        monkeypatch.setattr(PolishCheckpoint, "due", lambda _: False)
         signal.raise_signal(signal.SIGINT)
 
     stopped(ghost, dense, images, tmp_path / "kept", calls=7, how=ctrl_c)
@@ -221,6 +230,7 @@ def test_ctrl_c_ends_after_the_step_that_is_under_way_and_keeps_it(images, tmp_p
     assert_same(model, whole)
 
 
+@pytest.mark.usefixtures("terminal")
 def test_a_second_ctrl_c_ends_at_once(images, tmp_path):
     dense, ghost = converted()
 
@@ -232,6 +242,7 @@ def test_a_second_ctrl_c_ends_at_once(images, tmp_path):
     assert progress_of(tmp_path / "kept")["number"] == 5
 
 
+@pytest.mark.usefixtures("terminal")
 def test_short_polishes_keep_nothing(images, tmp_path, monkeypatch):
     monkeypatch.setattr(polish_checkpoint, "_SECONDS_BETWEEN", 180.0)
     dense, ghost = converted()
