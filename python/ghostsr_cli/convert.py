@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from ghostsr_cli.options import MODEL_HELP, Overwrite, torch_dtype
-from ghostsr_cli.output import ProgressBar, check_output, say
+from ghostsr_cli.output import ProgressBar, check_output, print_warnings_in_one_line, say
 
 if TYPE_CHECKING:
     from ghostsr_ext.conversion import Method
@@ -124,7 +124,9 @@ def convert_command(
 
     With --calibration the result is fitted to the dense network and ready to use. Without, it is
     the paper's starting point for training, and far from the dense network until it is trained.
-    Prints what became of each layer; the report is also stored in the file.
+    Prints what became of each layer; the report is also stored in the file. A polish that takes
+    longer than some minutes is kept in OUT.unfinished, from where the same command goes on if it is
+    stopped.
     """
     from rich.console import Console
 
@@ -133,6 +135,8 @@ def convert_command(
 
     check_output(output, overwrite)
     check_output(report, overwrite)
+    print_warnings_in_one_line()
+    unfinished = output.with_name(output.name + ".unfinished")
     dense = load_model(model)
     with ProgressBar() as bar:
         ghost, outcome = convert(
@@ -152,8 +156,12 @@ def convert_command(
             polish_minutes=polish,
             polish_steps=polish_steps,
             progress=bar.show,
+            checkpoint=unfinished,
+            overwrite=overwrite,
+            notify=say,
         )
     save_model(ghost, output, dtype=torch_dtype(dtype), overwrite=overwrite)
+    unfinished.unlink(missing_ok=True)
     if report is not None:
         outcome.save(report, overwrite=overwrite)
     Console().print(outcome)

@@ -11,7 +11,8 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -125,15 +126,29 @@ def _check_count(path: Path, tensors: int) -> None:
         raise InputError(f"{path}: has {tensors} tensors; at most {MAX_TENSORS} are read")
 
 
+def open_safetensors(path: Path) -> Any:
+    """Open a safetensors file, a context whose ``get_tensor`` reads one tensor.
+
+    Raises:
+        InputError: It is missing, no safetensors file or a truncated one, or has too many tensors.
+    """
+    with _damage_told(path):
+        file: Any = safe_open(path, framework="pt", device="cpu")
+    _check_count(path, len(file.keys()))
+    return file
+
+
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with open_safetensors(path) as file, _damage_told(path):
+        # The tensors may be views of the mapped file; a copy survives a change of the file.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        return tensors, dict(file.metadata() or {})
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            _check_count(path, len(file.keys()))
-            # The tensors may be views of the mapped file; a copy survives a change of the file.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-            return tensors, dict(file.metadata() or {})
-    except InputError:
-        raise
+        yield
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise InputError(f"{path}: is no whole safetensors file ({error})") from error
 

@@ -6,6 +6,7 @@ from ghostsr_ext.conversion.conversion_report import ConversionReport, LayerRepo
 from ghostsr_ext.conversion.distillation import PolishReport, polish
 from ghostsr_ext.conversion.network import convert
 from ghostsr_ext.conversion.options import METHODS, Method
+from ghostsr_ext.conversion.polish_checkpoint import PolishCheckpoint
 from ghostsr_ext.conversion.selection import LayerPredicate
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "LayerPredicate",
     "LayerReport",
     "Method",
+    "PolishCheckpoint",
     "PolishReport",
     "SkippedLayer",
     "convert",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,20 +15,23 @@ from torch import Tensor, nn
 
 from ghostsr_ext.conversion.convolutions import forward_arguments
 from ghostsr_ext.conversion.eigenbasis import EigenbasisAdam
+from ghostsr_ext.conversion.polish_checkpoint import (
+    PolishCheckpoint,
+    PolishProgress,
+    StoredPolish,
+)
+from ghostsr_ext.conversion.wanted import BATCH, Wanted
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.models import SRModel
+from ghostsr_ext.interrupts import DeferredInterrupt
 from ghostsr_ext.nn import GhostConv2d
 
-_BATCH = 4
 _RATES = (0.005, 0.00125, 0.0003)
 _FIRST_LOOK = 24
 _FAR_WORSE = 2.0
-_NEAR = 0.25
 _WARM_UP = 20
 _MOMENT_INPUTS, _MOMENT_POSITIONS = 8, 8192
 _LOOKS = 96
 _RENEWED_EVERY = 2000
-_MOST_TURNED = 1024
 _HELD_OUT = 1 / 8
 _EVEN_OUT = 0.25
 _TINY = 1e-30
@@ -71,6 +75,7 @@ def polish(
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
     more: Callable[[int], Tensor] | None = None,
+    checkpoint: PolishCheckpoint | None = None,
 ) -> PolishReport:
     """Train the convolutions of ``model`` to give the pictures that ``dense`` gives.
 
@@ -92,6 +97,9 @@ def polish(
             A long polish asks for some once it has seen those that it has 96 times each, a dozen
             times in each orientation, and again from then on. Once it raises an InputError, a
             polish goes on with what it has.
+        checkpoint: Keeps how far the polish is, so that the same call, with the same networks and
+            inputs, goes on from there: on the same machine and with as many threads to the same
+            bits as if it had not been stopped. ``minutes`` that were spent count.
 
     Returns:
         What was reached. If the error on held-out inputs has risen far early on, or has not fallen
@@ -101,7 +109,8 @@ def polish(
 
     Raises:
         InputError: Not exactly one of ``minutes`` and ``steps`` is given, or it is not positive;
-            there are fewer than 2 inputs; or no parameter of ``model`` requires gradients.
+            there are fewer than 2 inputs; no parameter of ``model`` requires gradients; or the
+            checkpoint is damaged or of a network of other layers.
     """
     if (minutes is None) == (steps is None):
         raise InputError("polish: exactly one of minutes and steps is needed")
@@ -111,112 +120,132 @@ def polish(
         raise InputError(f"calibration: found {len(inputs)} input; a polish needs 2 or more")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError("model: no parameter requires gradients, so there is nothing to train")
-    started = time.perf_counter()
+    budget = _Budget(minutes, steps, progress)
     modes = {module: module.training for network in (model, dense) for module in network.modules()}
     model.eval()
     dense.eval()
     try:
-        return _polish(model, dense, inputs, minutes, steps, seed, progress, more, started)
+        return _polish(model, dense, inputs, seed, more, budget, checkpoint)
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+class _Budget:
+    """The steps or the wall time to spend, and what of it is spent."""
+
+    def __init__(
+        self, minutes: float | None, steps: int | None, progress: Callable[[float], None] | None
+    ) -> None:
+        self.minutes, self.steps, self._progress = minutes, steps, progress
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """The wall time that was spent, before an interruption, too."""
+        return time.perf_counter() - self._started
+
+    def go_on(self, seconds: float) -> None:
+        """Count from this number of seconds on."""
+        self._started = time.perf_counter() - seconds
+
+    def done(self, number: int) -> float:
+        """Tell how far an attempt of this number of steps is, and return it: 0 to 1, or beyond."""
+        if self.steps is not None:
+            part = number / self.steps
+        else:
+            part = self.seconds / 60 / (self.minutes or 1.0)
+        if self._progress is not None:
+            self._progress(min(part, 1.0))
+        return part
+
+    def described(self, number: int) -> str:
+        """Say how far it is."""
+        if self.steps is not None:
+            return f"step {number} of {self.steps}"
+        return f"minute {self.seconds / 60:.1f} of {self.minutes:g}"
 
 
 def _polish(
     model: nn.Module,
     dense: nn.Module,
     inputs: Tensor,
-    minutes: float | None,
-    steps: int | None,
     seed: int,
-    progress: Callable[[float], None] | None,
     more: Callable[[int], Tensor] | None,
-    started: float,
+    budget: _Budget,
+    checkpoint: PolishCheckpoint | None,
 ) -> PolishReport:
-    task = _Task(model, dense, inputs, seed, more)
-    before = after = task.error()
-    original = {name: value.clone() for name, value in model.state_dict().items()}
+    with nullcontext() if checkpoint is None else checkpoint.stored() as stored:
+        if stored is not None:
+            _load(model, stored, "start.")
+        task = _Task(model, dense, inputs, seed, more)
+        before = after = task.error()
+        original = {name: value.clone() for name, value in model.state_dict().items()}
+        if stored is None:
+            taken, attempt = 0, _Attempt(task, 0)
+            attempt.begin(budget.done(0))
+        else:
+            taken, attempt = stored.progress.earlier_steps, _restored(task, stored)
+            budget.go_on(stored.progress.seconds)
+    if checkpoint is not None and stored is not None:
+        checkpoint.notify(f"goes on from {budget.described(attempt.number)}: {checkpoint.path}")
 
-    def done(number: int) -> float:
-        elapsed = (time.perf_counter() - started) / 60
-        part = number / steps if steps is not None else elapsed / (minutes or 1.0)
-        if progress is not None:
-            progress(min(part, 1.0))
-        return part
+    interrupt = DeferredInterrupt()
 
-    taken, kept, rate = 0, False, _RATES[0]
-    for rate in _RATES:
-        taken += task.train(rate, done, math.inf if rate == _RATES[-1] else before)
-        after = task.error()
-        kept = after < before
-        if kept:
-            break
-        model.load_state_dict(original)
-        if minutes is not None and done(0) >= 1:
-            break
-    seconds = time.perf_counter() - started
+    def keep() -> None:
+        if checkpoint is None:
+            return
+        stopped = interrupt.asked and checkpoint.kept
+        if stopped or checkpoint.due():
+            start = {f"start.{name}": value for name, value in original.items()}
+            progress = attempt.progress(taken, budget.seconds)
+            checkpoint.write(progress, {**start, **attempt.tensors()})
+        if stopped:
+            checkpoint.notify(
+                f"stopped at {budget.described(attempt.number)}; the same conversion goes on from "
+                f"there: {checkpoint.path}"
+            )
+        if interrupt.asked:
+            raise KeyboardInterrupt
+
+    kept = False
+    with nullcontext() if checkpoint is None else interrupt:
+        while True:
+            last = attempt.index == len(_RATES) - 1
+            taken += attempt.run(budget.done, math.inf if last else before, keep)
+            after = task.error()
+            kept = after < before
+            if kept:
+                break
+            model.load_state_dict(original)
+            if last or (budget.minutes is not None and budget.done(0) >= 1):
+                break
+            attempt = _Attempt(task, attempt.index + 1)
+            attempt.begin(budget.done(0))
     ensemble, inputs_seen = task.wanted.ensemble, task.number_of_inputs
-    return PolishReport(taken, seconds, before, after, kept, rate, ensemble, inputs_seen)
+    return PolishReport(
+        taken, budget.seconds, before, after, kept, attempt.rate, ensemble, inputs_seen
+    )
 
 
-class _Wanted:
-    """What a network shall give for the inputs of one pass, flipped and turned.
+def _restored(task: _Task, stored: StoredPolish) -> _Attempt:
+    """Return the attempt that a checkpoint is of; the network of ``task`` has its start."""
+    progress = stored.progress
+    if progress.attempt >= len(_RATES) or progress.asked > progress.earlier_steps + progress.number:
+        raise stored.damaged(f"attempt is {progress.attempt}, asked is {progress.asked}")
+    attempt = _Attempt(task, progress.attempt)
+    attempt.begin(progress.begun)
+    task.take_further(progress.asked, more=progress.more)
+    attempt.load(stored)
+    return attempt
 
-    For an ``SRModel`` it is the mean over the eight symmetries of what the dense network gives, if
-    that is near to what it gives for the input alone, next to how far the other network is. With
-    a network that invents its details, the mean is a blurred picture of another kind; what it
-    gives for each turned input is wanted then.
-    """
 
-    def __init__(
-        self, model: nn.Module, dense: nn.Module, inputs: Tensor, arguments: Mapping[str, Any]
-    ) -> None:
-        self._dense, self._inputs, self._arguments = dense, inputs, arguments
-        self.symmetric = isinstance(dense, SRModel)
-        self.ensemble = self.symmetric and self._is_near(model)
-        self._upright = self._outputs(inputs)
-        self._turned: dict[tuple[int, int], Tensor] = {}
-
-    def __getitem__(self, index: slice) -> Tensor:
-        return self._upright[index]
-
-    def extend(self, inputs: Tensor) -> Tensor:
-        """Take further inputs, and return what is wanted for them."""
-        upright = self._outputs(inputs)
-        self._inputs = torch.cat((self._inputs, inputs))
-        self._upright = torch.cat((self._upright, upright))
-        return upright
-
-    def batch(self, index: Tensor, turn: int) -> tuple[Tensor, Tensor]:
-        """Return some inputs, turned, and what is wanted for them."""
-        inputs = _turned(self._inputs[index], turn)
-        if self.ensemble or turn == 0:
-            return inputs, _turned(self._upright[index], turn)
-        keys = [(number, turn) for number in index.tolist()]
-        if any(key not in self._turned for key in keys):
-            with torch.no_grad():
-                outputs = self._dense(inputs, **self._arguments)
-            # A view would keep the whole batch.
-            self._turned.update(zip(keys, (output.clone() for output in outputs), strict=True))
-            for key in list(self._turned)[: max(0, len(self._turned) - _MOST_TURNED)]:
-                del self._turned[key]
-            return inputs, outputs
-        return inputs, torch.stack([self._turned[key] for key in keys])
-
-    @torch.no_grad()
-    def _outputs(self, inputs: Tensor) -> Tensor:
-        if self.ensemble:
-            return _mean_over_symmetries(self._dense, inputs, self._arguments)
-        return torch.cat([self._dense(batch, **self._arguments) for batch in inputs.split(_BATCH)])
-
-    @torch.no_grad()
-    def _is_near(self, model: nn.Module) -> bool:
-        some = self._inputs[:_BATCH]
-        alone = self._dense(some, **self._arguments)
-        mean = _mean_over_symmetries(self._dense, some, self._arguments)
-        found = model(some, **self._arguments)
-        apart = float((mean - alone).square().mean())
-        return apart < _NEAR * float((found - alone).square().mean())
+def _load(model: nn.Module, stored: StoredPolish, prefix: str) -> None:
+    try:
+        model.load_state_dict(stored.tensors(prefix, model.state_dict()))
+    except RuntimeError as error:
+        # Layers check their own tables; torch puts a headline above what they say.
+        raise stored.damaged(str(error).splitlines()[-1].strip()) from error
 
 
 class _Task:
@@ -230,14 +259,13 @@ class _Task:
         seed: int,
         more: Callable[[int], Tensor] | None,
     ) -> None:
-        self._model = model
+        self.model, self.seed = model, seed
         self._inputs = inputs
-        self._more, self._asked = more, 0
+        self._more, self.asked = more, 0
         self._start = None if more is None else copy.deepcopy(model)
-        self._seed = seed
-        self._passes = forward_arguments(dense)
-        self._wanted = [_Wanted(model, dense, inputs, arguments) for arguments in self._passes]
-        self._held_out = max(1, round(len(inputs) * _HELD_OUT))
+        self.passes = forward_arguments(dense)
+        self._wanted = [Wanted(model, dense, inputs, arguments) for arguments in self.passes]
+        self.held_out = max(1, round(len(inputs) * _HELD_OUT))
         errors = self._errors(len(inputs))
         self._even = [_EVEN_OUT * float(error.mean()) for error in errors]
         self._weights = [
@@ -245,7 +273,7 @@ class _Task:
         ]
 
     @property
-    def wanted(self) -> _Wanted:
+    def wanted(self) -> Wanted:
         """What is wanted at the default scale."""
         return self._wanted[0]
 
@@ -256,113 +284,224 @@ class _Task:
 
     def error(self) -> float:
         """Mean squared difference to what is wanted, on the inputs that are held out."""
-        means = [error.double().mean() for error in self._errors(self._held_out)]
+        means = [error.double().mean() for error in self._errors(self.held_out)]
         return float(torch.stack(means).mean())
 
-    def train(self, rate: float, done: Callable[[int], float], most: float) -> int:
-        """Take steps until ``done``, which gets their number, returns 1.
+    @property
+    def has_more(self) -> bool:
+        """Whether there may be further inputs."""
+        return self._more is not None
 
-        Args:
-            rate: The largest rate of the schedule.
-            done: Takes the number of steps and returns the part of the budget that is spent.
-            most: The error on held-out inputs from which on steps are given up half way. Early on
-                they are given up only at a multiple of it.
+    def loss(self, turn: int, index: Tensor, symmetry: int) -> Tensor:
+        """Return the weighted mean squared difference on some inputs in one of the passes."""
+        batch, target = self._wanted[turn].batch(index, symmetry)
+        output = self.model(batch, **self.passes[turn])
+        difference: Tensor = (output - target).square().mean(dim=(1, 2, 3))
+        return (difference * self._weights[turn][index]).mean()
 
-        Returns:
-            The number of steps taken.
-        """
-        optimizer = EigenbasisAdam(self._model, [{"params": self._trained()}], lr=rate)
-        optimizer.renew(self._run, positions=_MOMENT_POSITIONS)
-        generator = torch.Generator().manual_seed(self._seed)
-        batches = _batches(self._held_out, lambda: len(self._inputs), generator)
-        number, part, begun, half_way = 0, 0.0, done(0), False
-        while part < 1:
-            turn = number % len(self._passes)
-            index, wanted = next(batches), self._wanted[turn]
-            symmetry = int(torch.randint(8, (), generator=generator)) if wanted.symmetric else 0
-            batch, target = wanted.batch(index, symmetry)
-            optimizer.zero_grad()
-            output = self._model(batch, **self._passes[turn])
-            difference = (output - target).square().mean(dim=(1, 2, 3))
-            (difference * self._weights[turn][index]).mean().backward()
-            number += 1
-            if number % _RENEWED_EVERY == 0:
-                optimizer.renew(self._run, positions=_MOMENT_POSITIONS)
-            left = (1 - part) / (1 - begun)
-            optimizer.param_groups[0]["lr"] = rate * min(1.0, number / _WARM_UP) * left
-            optimizer.step()
-            if self._more is not None and self._seen_enough(number):
-                self._extend(self._more)
-            part = done(number)
-            if number == _FIRST_LOOK and not self.error() < _FAR_WORSE * most:
-                break
-            if part >= (1 + begun) / 2 and not half_way:
-                half_way = True
-                if not self.error() < most:
-                    break
-        optimizer.zero_grad()
-        return number
+    def run(self) -> None:
+        """Run the network on inputs that are typical."""
+        for arguments in self.passes:
+            self.model(self._inputs[self.held_out : self.held_out + _MOMENT_INPUTS], **arguments)
 
-    def _seen_enough(self, number: int) -> bool:
-        """Whether ``number`` steps have seen the inputs so often that others are due."""
-        return number * _BATCH > _LOOKS * (len(self._inputs) - self._held_out)
-
-    def _extend(self, more: Callable[[int], Tensor]) -> None:
-        assert self._start is not None
-        try:
-            inputs = more(self._asked)
-        except InputError:
-            # A picture that is gone by now is no reason to lose hours of steps.
-            self._more = None
-            return
-        self._asked += 1
-        self._inputs = torch.cat((self._inputs, inputs))
-        for turn, arguments in enumerate(self._passes):
-            wanted = self._wanted[turn].extend(inputs)
-            # Weighed by the error of the start, as the others are.
-            weights = _weights(_errors(self._start, inputs, wanted, arguments), self._even[turn])
-            self._weights[turn] = torch.cat((self._weights[turn], weights))
-
-    def _trained(self) -> list[nn.Parameter]:
+    def trained(self) -> list[nn.Parameter]:
+        """Return what a step changes."""
         return [
             parameter
-            for layer in self._model.modules()
+            for layer in self.model.modules()
             if isinstance(layer, nn.Conv2d | GhostConv2d)
             for name, parameter in layer.named_parameters(recurse=False)
             if name in _TRAINED and parameter.requires_grad and layer.weight.requires_grad
         ]
 
-    def _run(self) -> None:
-        for arguments in self._passes:
-            self._model(self._inputs[self._held_out : self._held_out + _MOMENT_INPUTS], **arguments)
+    def extend_if_due(self, number: int) -> None:
+        """Take further inputs if ``number`` steps have seen those that there are often enough."""
+        if self._more is None:
+            return
+        if number * BATCH <= _LOOKS * (len(self._inputs) - self.held_out):
+            return
+        try:
+            self._extend(self._more)
+        except InputError:
+            # A picture that is gone by now is no reason to lose hours of steps.
+            self._more = None
+
+    def take_further(self, times: int, *, more: bool) -> None:
+        """Take the further inputs that a run before has taken.
+
+        Args:
+            times: How often it took some.
+            more: Whether there were more of them.
+
+        Raises:
+            InputError: There are none now.
+        """
+        for _ in range(times):
+            if self._more is None:
+                raise InputError("more: there are no further inputs, as there were before")
+            self._extend(self._more)
+        if not more:
+            self._more = None
+
+    def _extend(self, more: Callable[[int], Tensor]) -> None:
+        assert self._start is not None
+        inputs = more(self.asked)
+        self.asked += 1
+        self._inputs = torch.cat((self._inputs, inputs))
+        for turn, arguments in enumerate(self.passes):
+            wanted = self._wanted[turn].extend(inputs)
+            # Weighed by the error of the start, as the others are.
+            weights = _weights(_errors(self._start, inputs, wanted, arguments), self._even[turn])
+            self._weights[turn] = torch.cat((self._weights[turn], weights))
 
     def _errors(self, count: int) -> list[Tensor]:
         return [
-            _errors(self._model, self._inputs[:count], wanted[:count], arguments)
-            for wanted, arguments in zip(self._wanted, self._passes, strict=True)
+            _errors(self.model, self._inputs[:count], wanted[:count], arguments)
+            for wanted, arguments in zip(self._wanted, self.passes, strict=True)
         ]
 
 
-def _batches(first: int, stop: Callable[[], int], generator: torch.Generator) -> Iterator[Tensor]:
-    while True:
-        shuffled = first + torch.randperm(stop() - first, generator=generator)
-        yield from shuffled.split(_BATCH)
+class _Attempt:
+    """Steps at one of the rates, and all that the next of them depends on.
+
+    Attributes:
+        index: Which of the rates.
+        rate: The largest rate of the schedule.
+        number: How many steps were taken.
+    """
+
+    def __init__(self, task: _Task, index: int) -> None:
+        self.index, self.rate, self.number = index, _RATES[index], 0
+        self._task = task
+        self._part = self._begun = 0.0
+        self._half_way = False
+        self._parameters = task.trained()
+        self._optimizer = EigenbasisAdam(task.model, [{"params": self._parameters}], lr=self.rate)
+        self._generator = torch.Generator().manual_seed(task.seed)
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    def begin(self, part: float) -> None:
+        """Begin where this part of the budget is spent."""
+        self._part = self._begun = part
+        self._optimizer.renew(self._task.run, positions=_MOMENT_POSITIONS)
+
+    def run(
+        self, done: Callable[[int], float], most: float, keep: Callable[[], None] = lambda: None
+    ) -> int:
+        """Take steps until ``done``, which gets their number, returns 1.
+
+        Args:
+            done: Takes the number of steps and returns the part of the budget that is spent.
+            most: The error on held-out inputs from which on steps are given up half way. Early on
+                they are given up only at a multiple of it.
+            keep: Called after each step that others follow.
+
+        Returns:
+            The number of steps taken, those before an interruption among them.
+        """
+        while self._part < 1:
+            self._step()
+            self._task.extend_if_due(self.number)
+            self._part = done(self.number)
+            if self.number == _FIRST_LOOK and not self._task.error() < _FAR_WORSE * most:
+                break
+            if self._part >= (1 + self._begun) / 2 and not self._half_way:
+                self._half_way = True
+                if not self._task.error() < most:
+                    break
+            keep()
+        self._optimizer.zero_grad()
+        return self.number
+
+    def progress(self, earlier_steps: int, seconds: float) -> PolishProgress:
+        """Return how far it is, after so many steps of other attempts and so many seconds."""
+        return PolishProgress(
+            attempt=self.index,
+            earlier_steps=earlier_steps,
+            number=self.number,
+            part=self._part,
+            begun=self._begun,
+            half_way=self._half_way,
+            seconds=seconds,
+            asked=self._task.asked,
+            more=self._task.has_more,
+            seen=tuple(self._state(parameter).get("step", 0) for parameter in self._parameters),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what :meth:`load` needs."""
+        # Parameters that are shared have a place of their own in a file.
+        now = {
+            f"now.{name}": value.clone() for name, value in self._task.model.state_dict().items()
+        }
+        known = {
+            f"optimizer.{index}.{key}": value
+            for index, parameter in enumerate(self._parameters)
+            for key, value in self._state(parameter).items()
+            if key != "step"
+        }
+        return {**now, **known, "order": self._order, "generator": self._generator.get_state()}
+
+    def load(self, stored: StoredPolish) -> None:
+        """Go to where :meth:`tensors` was called; the task has the same inputs already."""
+        progress = stored.progress
+        if len(progress.seen) != len(self._parameters):
+            raise stored.damaged(f"it trains {len(progress.seen)} parameters")
+        for index, (parameter, seen) in enumerate(
+            zip(self._parameters, progress.seen, strict=True)
+        ):
+            # The look at the start has left all but the moments of gradients.
+            like = dict(self._state(parameter))
+            if seen:
+                like["mean"] = like["square"] = self._optimizer.blank_moment(parameter)
+                self._optimizer.state[parameter]["step"] = seen
+            for key, value in stored.tensors(f"optimizer.{index}.", like).items():
+                self._optimizer.state[parameter][key] = value.to(parameter.device)
+        _load(self._task.model, stored, "now.")
+        self._order = stored.order()
+        rows = self._task.held_out, self._task.number_of_inputs
+        if self._order.dtype != torch.int64 or any(
+            not rows[0] <= row < rows[1] for row in self._order.tolist()
+        ):
+            raise stored.damaged("it names inputs that there are not")
+        state = stored.tensors("", {"generator": self._generator.get_state()})["generator"]
+        try:
+            self._generator.set_state(state)
+        except RuntimeError as error:
+            raise stored.damaged(error) from error
+        self.number = progress.number
+        self._part, self._half_way = progress.part, progress.half_way
+
+    def _step(self) -> None:
+        turn = self.number % len(self._task.passes)
+        index = self._next_inputs()
+        symmetry = 0
+        if self._task.wanted.symmetric:
+            symmetry = int(torch.randint(8, (), generator=self._generator))
+        self._optimizer.zero_grad()
+        self._task.loss(turn, index, symmetry).backward()
+        self.number += 1
+        if self.number % _RENEWED_EVERY == 0:
+            self._optimizer.renew(self._task.run, positions=_MOMENT_POSITIONS)
+        left = (1 - self._part) / (1 - self._begun)
+        rate = self.rate * min(1.0, self.number / _WARM_UP) * left
+        self._optimizer.param_groups[0]["lr"] = rate
+        self._optimizer.step()
+
+    def _next_inputs(self) -> Tensor:
+        if not len(self._order):
+            first, stop = self._task.held_out, self._task.number_of_inputs
+            self._order = first + torch.randperm(stop - first, generator=self._generator)
+        index, self._order = self._order[:BATCH], self._order[BATCH:]
+        return index
+
+    def _state(self, parameter: nn.Parameter) -> dict[str, Any]:
+        known: dict[str, Any] = self._optimizer.state.get(parameter, {})
+        return known
 
 
 def _weights(errors: Tensor, even: float) -> Tensor:
     return 1 / (errors + even).clamp_min(_TINY)
-
-
-@torch.no_grad()
-def _mean_over_symmetries(dense: nn.Module, inputs: Tensor, arguments: Mapping[str, Any]) -> Tensor:
-    parts = []
-    for batch in inputs.split(_BATCH):
-        total = torch.zeros(())
-        for turn in range(8):
-            output = dense(_turned(batch, turn), **arguments)
-            total = total + _turned(output, turn, back=True)
-        parts.append(total / 8)
-    return torch.cat(parts)
 
 
 @torch.no_grad()
@@ -372,15 +511,6 @@ def _errors(
     """Return the mean squared difference of each input's output to what is wanted, [N]."""
     parts = [
         (model(batch, **arguments) - target).square().mean(dim=(1, 2, 3))
-        for batch, target in zip(inputs.split(_BATCH), wanted.split(_BATCH), strict=True)
+        for batch, target in zip(inputs.split(BATCH), wanted.split(BATCH), strict=True)
     ]
     return torch.cat(parts)
-
-
-def _turned(maps: Tensor, turn: int, *, back: bool = False) -> Tensor:
-    """Apply one of the eight symmetries of the square, or undo it."""
-    quarters, mirrored = turn % 4, turn >= 4
-    if back:
-        maps = torch.rot90(maps, -quarters, (2, 3))
-        return maps.flip(3) if mirrored else maps
-    return torch.rot90(maps.flip(3) if mirrored else maps, quarters, (2, 3))

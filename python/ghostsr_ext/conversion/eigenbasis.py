@@ -86,6 +86,14 @@ class EigenbasisAdam(torch.optim.Optimizer):
             if layer.weight.grad is not None
         )
 
+    def blank_moment(self, parameter: Tensor) -> Tensor:
+        """Return zeros of the shape that the moments of a parameter's gradient have."""
+        place = self._places.get(id(parameter))
+        if place is None or place.name != "weight":
+            return torch.zeros_like(parameter)
+        flat = parameter.detach().flatten(1)
+        return torch.zeros_like(flat).view(place.layer.groups, -1, flat.shape[1])
+
     @torch.no_grad()
     def renew(
         self,
@@ -126,6 +134,8 @@ class EigenbasisAdam(torch.optim.Optimizer):
         power = torch.einsum("god,gde,goe->", weight, moment, weight) / layer.weight.shape[0]
         output = power.clamp_min(0).sqrt()
         values, basis = torch.linalg.eigh(moment)
+        # Its order in memory would be lost in a file, and with it the bits of products.
+        basis = basis.contiguous()
         values = values.clamp_min(0)
         damped = values + _DAMPING * values.amax(1, keepdim=True) + torch.finfo(values.dtype).tiny
         if "mean" in state:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,7 +38,9 @@ from ghostsr_ext.conversion.options import (
 from ghostsr_ext.conversion.outcome import Outcome, output_error
 from ghostsr_ext.conversion.picture_format import PictureFormat, picture_format
 from ghostsr_ext.conversion.pictures import Calibration, calibration_inputs
+from ghostsr_ext.conversion.polish_checkpoint import PolishCheckpoint
 from ghostsr_ext.conversion.pruning import prune
+from ghostsr_ext.conversion.recipe import conversion_recipe
 from ghostsr_ext.conversion.replacement import replace_module
 from ghostsr_ext.conversion.selection import (
     LayerPredicate,
@@ -87,6 +91,9 @@ def convert(
     value_range: float | None = None,
     example: Tensor | None = None,
     progress: ProgressCallback | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    notify: Callable[[str], None] | None = None,
 ) -> tuple[Model, ConversionReport]:
     """Return a copy of ``model`` with ghost layers in the place of dense convolutions.
 
@@ -143,14 +150,21 @@ def convert(
             layers. By default it is noise of 24 x 24 pixels.
         progress: Called after each layer and each step with the number that is done, the number in
             all and what was done.
+        checkpoint: A file to keep how far the polish is, every three minutes; None for none. Where
+            it exists, the same conversion goes on from there, with as many threads on the same
+            machine to the same bits as if it had not been stopped; layers are fitted again. It
+            stays: remove it once the network is saved.
+        overwrite: Whether a checkpoint of another conversion may be replaced.
+        notify: Called with a line where a polish goes on from a checkpoint, or begins in the place
+            of another one.
 
     Returns:
         The converted network and the report.
 
     Raises:
         InputError: An argument is outside its domain, the network cannot be run or has weights that
-            are NaN or infinite, no layer could be converted, or the converted network cannot be
-            run; the message says why.
+            are NaN or infinite, no layer could be converted, the converted network cannot be run,
+            or the checkpoint is damaged or of another conversion; the message says why.
     """
     started = time.perf_counter()
     check_network(model)
@@ -173,6 +187,10 @@ def convert(
     form = None
     if calibration is not None and not isinstance(calibration, Tensor):
         form = picture_format(converted, scale=scale, value_range=value_range)
+    kept = None
+    if checkpoint is not None:
+        recipe = partial(conversion_recipe, model, options, calibration, layers, form, example)
+        kept = PolishCheckpoint(Path(checkpoint), recipe, overwrite=overwrite, notify=notify)
     inputs = _inputs(converted, options, calibration, form)
     if example is None:
         example = example_input(converted) if inputs is None else inputs[:1]
@@ -194,7 +212,7 @@ def convert(
     )
     chosen, skipped, ratios = _choose_ratios(job, options, layers, calibration)
     outcome = _replace_layers(job, options, chosen, ratios, example)
-    outcome.polished = _polish(job, model, options, calibration)
+    outcome.polished = _polish(job, model, options, calibration, kept)
     # Before it is traced, so that what cannot run is blamed on the conversion.
     output_error(model, converted, example)
     _fuse(converted, example)
@@ -318,7 +336,11 @@ def _make_ghosts(
 
 
 def _polish(
-    job: ConversionJob, dense: nn.Module, options: Options, calibration: Calibration | None
+    job: ConversionJob,
+    dense: nn.Module,
+    options: Options,
+    calibration: Calibration | None,
+    checkpoint: PolishCheckpoint | None,
 ) -> PolishReport | None:
     converted, inputs, seed = job.model, job.inputs, job.seed
     minutes, steps = options.polish_minutes, options.polish_steps
@@ -348,6 +370,7 @@ def _polish(
         seed=seed,
         progress=percent,
         more=more,
+        checkpoint=checkpoint,
     )
 
 

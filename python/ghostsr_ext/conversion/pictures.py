@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ghostsr_ext.conversion.picture_format import PictureFormat, picture_format
 from ghostsr_ext.errors import InputError
+from ghostsr_ext.fingerprints import file_digest, tensor_digest
 from ghostsr_ext.imaging import imresize, luma, picture_files, read_image, read_size
 from ghostsr_ext.metrics import psnr
 from ghostsr_ext.sample_pictures import picture_folder
@@ -73,6 +75,23 @@ def calibration_inputs(
         for number in range(crops)
     ]
     return _as_input(model, form, cut)
+
+
+def calibration_digest(calibration: Calibration) -> str:
+    """Return a digest of inputs, or of the contents of pictures in their order.
+
+    Raises:
+        InputError: There are no pictures, or one cannot be read.
+    """
+    if isinstance(calibration, Tensor):
+        return tensor_digest(calibration)
+    digest = hashlib.blake2b(digest_size=8)
+    for path in _files(calibration):
+        try:
+            digest.update(file_digest(path).encode())
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return digest.hexdigest()
 
 
 def mean_psnr(

@@ -11,9 +11,10 @@ from itertools import zip_longest
 
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.files import remove_leftovers
+from ghostsr_ext.fingerprints import file_digest
 from ghostsr_ext.imaging import LOSSY_SUFFIXES, Picture, read_picture, read_size, write_bands
 from ghostsr_ext.inference.plan import UpscaleJob
-from ghostsr_ext.inference.record import Record, file_digest, read_record
+from ghostsr_ext.inference.record import Record, read_record
 from ghostsr_ext.inference.upscaler import Upscaler
 from ghostsr_ext.inference.video import upscale_video
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ghostsr_ext.errors import InputError
+from ghostsr_ext.fingerprints import file_digest
 from ghostsr_ext.imaging import PICTURE_SUFFIXES, WRITABLE_SUFFIXES, picture_files
-from ghostsr_ext.inference.record import Record, file_digest, read_record
+from ghostsr_ext.inference.record import Record, read_record
 
 VIDEO_SUFFIXES = frozenset((".mp4", ".m4v", ".mkv", ".mov", ".webm", ".avi"))
 """Lower-case suffixes of the files that are taken for video."""

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from ghostsr_ext.models import SRModel
-
 # A record stands near the start of a file or near its end, behind the pixels.
 _SEARCHED_BYTES = 1 << 20
 _RECORD = re.compile(rb"ghostsr((?: [a-z-]{1,20}=[a-z0-9.-]{1,40}){1,12});")
-_DIGEST_BYTES = 8
 _SAID = {
     "model": "with another model",
     "scale": "at another scale",
@@ -77,34 +69,3 @@ def read_record(path: str | os.PathLike[str]) -> Record | None:
         return None
     pairs = (entry.partition("=") for entry in records[-1].decode("ascii").split())
     return Record({key: value for key, _, value in pairs})
-
-
-def network_fingerprint(network: SRModel) -> str:
-    """Return a short digest of a network's values and hyperparameters.
-
-    Args:
-        network: The network, on any device.
-    """
-    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    hyperparameters = json.dumps(network.config, sort_keys=True, default=str)
-    digest.update(f"{type(network).__name__} {hyperparameters}".encode())
-    for name, value in sorted(network.state_dict().items()):
-        if isinstance(value, Tensor):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            flat = value.detach().cpu().contiguous().reshape(-1)
-            if flat.numel():
-                digest.update(flat.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def file_digest(path: str | os.PathLike[str]) -> str:
-    """Return a short digest of a file's content, which tells files apart that are not forged.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    with Path(path).open("rb") as file:
-        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -20,6 +20,7 @@ from torch import Tensor
 from ghostsr_ext.checkpoints import load_model
 from ghostsr_ext.devices import floating_dtype, usable_device
 from ghostsr_ext.errors import GhostsrError, InputError
+from ghostsr_ext.fingerprints import network_fingerprint
 from ghostsr_ext.imaging import (
     Picture,
     imresize,
@@ -35,7 +36,6 @@ from ghostsr_ext.inference.memory import (
     is_out_of_memory,
     max_pixels,
 )
-from ghostsr_ext.inference.record import network_fingerprint
 from ghostsr_ext.inference.symmetries import SYMMETRIES, turn, turn_back
 from ghostsr_ext.inference.tiling import GRID, Span, span, spans
 from ghostsr_ext.models import SRModel

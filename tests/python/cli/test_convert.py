@@ -1,4 +1,8 @@
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -7,6 +11,7 @@ from command_line import invoke
 from ghostsr_cli import output
 from ghostsr_cli.convert import convert_command
 from ghostsr_ext.checkpoints import load_model, save_model
+from ghostsr_ext.conversion import distillation, polish_checkpoint
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import write_image
 from ghostsr_ext.models import EDSR
@@ -158,3 +163,96 @@ def test_in_a_pipe_short_work_is_silent(capsys):
     with output.ProgressBar() as bar:
         bar.show(3, 16, "body.1.conv1")
     assert not capsys.readouterr().err
+
+
+KILLED = """
+import math, os, signal, sys
+from ghostsr_cli.main import main
+from ghostsr_ext.conversion import polish_checkpoint
+
+polish_checkpoint._SECONDS_BETWEEN, polish_checkpoint._MOST_OF_TIME = 0.0, math.inf
+save_file, written = polish_checkpoint.save_file, []
+
+def save_and_die(*arguments, **options):
+    save_file(*arguments, **options)
+    written.append(arguments)
+    if len(written) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+polish_checkpoint.save_file = save_and_die
+main()
+"""
+
+
+LONG = ("--affine", "--polish-steps", "6", "--calibration")
+
+
+def test_a_killed_conversion_goes_on_to_the_same_bytes(folder):
+    dense, ghost = folder / "dense.safetensors", folder / "ghost.safetensors"
+    options = (*LONG, folder / "pictures")
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, "convert", dense, ghost, *options],
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+    result = run(dense, ghost, *options)
+
+    # It died while it wrote after the fourth step.
+    assert f"goes on from step 3 of 6: {ghost}.unfinished" in result.output.splitlines()
+    run(dense, folder / "whole.safetensors", *options)
+    assert ghost.read_bytes() == (folder / "whole.safetensors").read_bytes()
+    assert {path.name for path in folder.iterdir()} == {
+        *("dense.safetensors", "ghost.safetensors", "pictures", "whole.safetensors")
+    }
+
+
+@pytest.fixture
+def stopped(folder, monkeypatch):
+    """The options of a conversion that was stopped in its polish."""
+    monkeypatch.setattr(polish_checkpoint, "_SECONDS_BETWEEN", 0.0)
+    with monkeypatch.context() as patches:
+        patches.setattr(distillation._Task, "extend_if_due", _stop_after_two_steps)
+        result = run(
+            folder / "dense.safetensors", folder / "ghost.safetensors", *LONG, folder / "pictures"
+        )
+    assert result.exit_code != 0
+    assert (folder / "ghost.safetensors.unfinished").exists()
+    return (*LONG, folder / "pictures")
+
+
+def _stop_after_two_steps(_task, number):
+    if number == 2:
+        raise KeyboardInterrupt
+
+
+def test_a_conversion_with_other_options_leaves_another_one_alone(folder, stopped):
+    unfinished = folder / "ghost.safetensors.unfinished"
+    before = unfinished.read_bytes()
+    for options, difference in (
+        (("--ratio", 0.25, *stopped), "ghost_ratio is 0.5 there and 0.25 here"),
+        (("--method", "kmeans"), "affine is true there and false here"),
+    ):
+        with pytest.raises(InputError, match=difference):
+            run(folder / "dense.safetensors", folder / "ghost.safetensors", *options)
+    assert unfinished.read_bytes() == before
+    assert not (folder / "ghost.safetensors").exists()
+
+
+def test_a_conversion_begins_anew_in_the_place_of_another_one_where_asked_for(folder, stopped):
+    ghost = folder / "ghost.safetensors"
+    options = [*stopped, "--seed", 1, "--overwrite"]
+    result = run(folder / "dense.safetensors", ghost, *options)
+    assert "begins anew" in result.output
+    assert "(seed is 0 there and 1 here)" in result.output
+    assert load_model(ghost).metadata["report"]["settings"]["seed"] == 1
+    assert not (folder / "ghost.safetensors.unfinished").exists()
+
+
+def test_other_pictures_are_another_conversion(folder, stopped):
+    more = np.random.default_rng(9).integers(0, 256, (100, 110, 3), np.uint8)
+    write_image(folder / "pictures" / "2.png", more)
+    with pytest.raises(InputError, match=r"another kind \(pictures is"):
+        run(folder / "dense.safetensors", folder / "ghost.safetensors", *stopped)

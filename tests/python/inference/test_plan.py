@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 from ghostsr_ext.errors import InputError
+from ghostsr_ext.fingerprints import file_digest
 from ghostsr_ext.inference import UpscaleJob, plan_jobs, shard
-from ghostsr_ext.inference.record import Record, file_digest
+from ghostsr_ext.inference.record import Record
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import torch
 from enlarger import Enlarger
 from ghostsr_ext.checkpoints import save_model
 from ghostsr_ext.errors import InputError
+from ghostsr_ext.fingerprints import file_digest
 from ghostsr_ext.imaging import Picture, read_picture, write_picture
 from ghostsr_ext.inference import Upscaler, plan_jobs, upscale_files
-from ghostsr_ext.inference.record import file_digest, read_record
+from ghostsr_ext.inference.record import read_record
 from PIL import Image, ImageCms
 
 RNG = np.random.default_rng(0)
