@@ -196,11 +196,12 @@ def _polish(
         if checkpoint is None:
             return
         stopped = interrupt.asked and checkpoint.kept
+        written = False
         if stopped or checkpoint.due():
             start = {f"start.{name}": value for name, value in original.items()}
             progress = attempt.progress(taken, budget.seconds)
-            checkpoint.write(progress, {**start, **attempt.tensors()})
-        if stopped:
+            written = checkpoint.write(progress, {**start, **attempt.tensors()})
+        if stopped and written:
             checkpoint.notify(
                 f"stopped at {budget.described(attempt.number)}; the same conversion goes on from "
                 f"there: {checkpoint.path}"

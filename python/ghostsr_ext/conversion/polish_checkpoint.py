@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -96,7 +96,9 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "int": _is_count,
     "bool": lambda value: isinstance(value, bool),
     "float": lambda value: (
-        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 0 <= value <= sys.float_info.max
     ),
     "tuple[int, ...]": lambda value: isinstance(value, list) and all(map(_is_count, value)),
 }
@@ -241,8 +243,11 @@ class PolishCheckpoint:
         """Whether it is time to write."""
         return time.monotonic() - self._written >= self._pause
 
-    def write(self, progress: PolishProgress, tensors: Mapping[str, Tensor]) -> None:
+    def write(self, progress: PolishProgress, tensors: Mapping[str, Tensor]) -> bool:
         """Write the file, whole or not at all; where that fails, warn and let the polish go on.
+
+        Returns:
+            Whether it was written.
 
         Raises:
             InputError: Another process has written one meanwhile.
@@ -263,8 +268,10 @@ class PolishCheckpoint:
             text = json.dumps(description, allow_nan=False)
             with atomic_write(self.path, overwrite=self._replace) as temporary:
                 save_file(stored, temporary, metadata={METADATA_KEY: text})
-            self._own = self._replace = True
-        except (OSError, InputError, SafetensorError) as error:
+            self._own = self._replace = written = True
+        # The library raises the last two for tensors that it has no type for.
+        except (OSError, InputError, SafetensorError, ValueError, KeyError) as error:
+            written = False
             warnings.warn(
                 f"{self.path}: cannot be written ({error}); the polish goes on without it",
                 stacklevel=2,
@@ -272,6 +279,7 @@ class PolishCheckpoint:
         self._written = time.monotonic()
         # A network whose state takes long to write gives no large part of its time to it.
         self._pause = max(_SECONDS_BETWEEN, (self._written - started) / _MOST_OF_TIME)
+        return written
 
 
 def _open(path: Path) -> Any:

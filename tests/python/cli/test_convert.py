@@ -82,6 +82,12 @@ def test_weights_stored_in_half_precision_are_those_of_float32_rounded(folder):
         assert torch.equal(half[name], expected)
 
 
+def test_a_name_that_cannot_be_saved_to_is_refused_before_the_work(folder, monkeypatch):
+    monkeypatch.setattr("ghostsr_ext.checkpoints.load_model", lambda _: pytest.fail("it began"))
+    with pytest.raises(InputError, match=r"ghost.pth: the name must end in .safetensors"):
+        run(folder / "dense.safetensors", folder / "ghost.pth")
+
+
 def test_patterns_choose_layers_and_the_ratio_is_kept(folder):
     options = ["--layers", "*.conv1", "--ratio", 0.25, "--method", "filters"]
     run(folder / "dense.safetensors", folder / "ghost.safetensors", *options)

@@ -232,6 +232,32 @@ def test_ctrl_c_ends_after_the_step_that_is_under_way_and_keeps_it(images, tmp_p
 
 
 @pytest.mark.usefixtures("terminal")
+def test_ctrl_c_promises_nothing_where_the_step_cannot_be_kept(images, tmp_path, monkeypatch):
+    dense, ghost = converted()
+    said = []
+    kept = checkpoint(tmp_path / "kept", notify=said.append)
+
+    def ctrl_c():
+        def full(*_args, **_options):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(polish_checkpoint, "save_file", full)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match="cannot be written"):
+        polish(ghost, dense, images, steps=STEPS, progress=Stop(7, ctrl_c), checkpoint=kept)
+    assert progress_of(tmp_path / "kept")["number"] == 5
+    assert said == []
+
+
+def test_a_tensor_that_no_file_can_hold_stops_no_polish(tmp_path):
+    kept = checkpoint(tmp_path / "kept")
+    with pytest.warns(UserWarning, match="cannot be written"):
+        assert not kept.write(progress(), {"now.phase": torch.zeros(2, dtype=torch.complex128)})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("terminal")
 def test_a_second_ctrl_c_ends_at_once(images, tmp_path):
     dense, ghost = converted()
 
@@ -378,6 +404,7 @@ DAMAGES = {
     "a negative number": progress_with(number=-1),
     "a truth for a number": progress_with(number=True),
     "infinite seconds": progress_with(seconds=math.inf),
+    "seconds beyond a float": progress_with(seconds=10**400),
     "nothing left to begin with": progress_with(begun=1.0),
     "an attempt that is none": progress_with(attempt=3),
     "inputs without steps": progress_with(asked=10**6),
