@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 import sys
 import time
 import warnings
@@ -179,13 +180,13 @@ class PolishCheckpoint:
 
     def __init__(
         self,
-        path: Path,
+        path: str | os.PathLike[str],
         recipe: Callable[[], Mapping[str, Any]],
         *,
         overwrite: bool = False,
         notify: Callable[[str], None] | None = None,
     ) -> None:
-        self.path = path
+        self.path = path = Path(path)
         # As a file gives it back.
         self._recipe = functools.cache(lambda: json.loads(json.dumps(recipe(), default=str)))
         self._notify = notify
@@ -195,8 +196,12 @@ class PolishCheckpoint:
         self._own = False
         self._replace = False
         remove_leftovers([path])
-        if not path.exists():
+        try:
+            path.lstat()
+        except FileNotFoundError:
             return
+        except OSError as error:
+            raise InputError(f"checkpoint {path}: cannot be written ({error.strerror})") from error
         with _open(path) as file:
             difference = _difference(_description(path, file)["recipe"], self._recipe())
         self._own = difference is None

@@ -29,7 +29,8 @@ def fit_last_convolution(model: SRModel, batches: PatchBatches) -> None:
         batches: Where inputs and originals come from; 1024 patches are looked at.
 
     Raises:
-        InputError: The network ends in something else, or in a grouped or rectified convolution.
+        InputError: The network ends in something else, or in a grouped or rectified convolution;
+            or its other layers give values that are not finite.
     """
     convolution = _end(model)
     features: list[Tensor] = []
@@ -51,6 +52,10 @@ def fit_last_convolution(model: SRModel, batches: PatchBatches) -> None:
             seen, number = seen + len(batch.inputs), number + 1
     finally:
         handle.remove()
+    if not bool(torch.isfinite(gram).all()):
+        raise InputError(
+            f"model.fit_last: {model.architecture} makes maps that are not finite of the pictures"
+        )
     gram.diagonal().add_(_RIDGE * gram.diagonal().mean())
     solution = torch.linalg.solve(gram, cross).T
     convolution.weight.copy_(solution[:, :-1].reshape(convolution.weight.shape))

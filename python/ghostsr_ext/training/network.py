@@ -18,6 +18,8 @@ from ghostsr_ext.training.config import Config
 from ghostsr_ext.training.data import PatchBatches
 from ghostsr_ext.training.value_range import OriginalRange, set_value_range, to_unit_range
 
+_SAME_MEAN = 1e-4
+
 
 def load_unit_range(path: str) -> tuple[SRModel, OriginalRange]:
     """Read a network and rewrite it for values in 0..1; also return where it came from."""
@@ -66,17 +68,19 @@ def _take_tensors(model: SRModel, path: Path) -> None:
             f"model.pretrained: {path} ({source.architecture}) has no tensor that fits "
             f"{model.architecture} as configured"
         )
-    if _mean(source) != _mean(model):
+    means = _mean(source), _mean(model)
+    if float((means[0] - means[1]).abs().max()) > _SAME_MEAN:
+        found, configured = ([round(value, 4) for value in mean.tolist()] for mean in means)
         raise InputError(
-            f"model.pretrained: {path} subtracts the mean {_mean(source)} of 1 and the network as "
-            f"configured {_mean(model)}; give the arguments of preset the same"
+            f"model.pretrained: {path} subtracts the mean {found} of 1 and the network as "
+            f"configured {configured}; give the arguments of preset the same"
         )
     model.load_state_dict(fitting, strict=False)
 
 
-def _mean(model: SRModel) -> list[float]:
-    mean = torch.zeros(model.channels) if model.mean is None else model.mean.flatten()
-    return [round(float(value), 4) for value in mean / model.value_range]
+def _mean(model: SRModel) -> Tensor:
+    mean = torch.zeros(1) if model.mean is None else model.mean.flatten()
+    return mean / model.value_range
 
 
 def convert_network(dense: SRModel, config: Config, batches: PatchBatches) -> SRModel:

@@ -458,3 +458,8 @@ def test_a_network_of_other_layers_is_refused(images, tmp_path):
     other, _ = convert(dense, 0.25, method="filters")
     with pytest.raises(InputError, match=r"body.0.conv1.weight has shape .* is needed"):
         gone_on(other, dense, images, tmp_path / "kept")
+
+
+def test_a_name_that_is_too_long_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"checkpoint .*: cannot be written \(File name too long"):
+        PolishCheckpoint(str(tmp_path / ("n" * 300)), dict)

@@ -161,3 +161,12 @@ def test_a_network_that_ends_otherwise_has_no_convolution_to_fit(
 def test_only_what_has_other_layers_is_fitted(make_config):
     with pytest.raises(InputError, match="fit_last belongs to pretrained"):
         make_config(model={"fit_last": True})
+
+
+def test_maps_that_are_not_finite_are_refused(pictures, tmp_path):
+    model = create_model("edsr_baseline", **ARGUMENTS, value_range=1.0)
+    with torch.no_grad():
+        model.body_end.bias[0] = float("nan")
+
+    with pytest.raises(InputError, match=r"fit_last: edsr makes maps that are not finite"):
+        fit_last_convolution(model, _batches(pictures, tmp_path / "cache", 2))
