@@ -127,12 +127,15 @@ def main(
     """Reduce photographs, and draw pictures."""
     if output.exists():
         raise typer.BadParameter(f"{output} exists already", param_hint="OUTPUT")
+    paths = picture_files(photographs)
+    if len({path.stem for path in paths}) < len(paths):
+        raise typer.BadParameter("two photographs have one name", param_hint="PHOTOGRAPHS")
     output.mkdir(parents=True)
     generator = np.random.default_rng(seed)
     for size in _SIZES:
         tiles = {
             f"{path.stem}_{round(100 * size)}_{number}": tile
-            for path in picture_files(photographs)
+            for path in paths
             for number, tile in enumerate(cut(imresize(read_image(path), size)))
         }
         names = sorted(tiles, key=lambda name: detail(tiles[name]), reverse=True)

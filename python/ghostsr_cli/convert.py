@@ -131,14 +131,12 @@ def convert_command(
     from rich.console import Console
 
     from ghostsr_ext.checkpoints import load_model, save_model
-    from ghostsr_ext.checkpoints.native import path_suffix_is_safetensors
+    from ghostsr_ext.checkpoints.native import check_output_name
     from ghostsr_ext.conversion import convert
-    from ghostsr_ext.errors import InputError
 
     check_output(output, overwrite)
     check_output(report, overwrite)
-    if not path_suffix_is_safetensors(output):
-        raise InputError(f"output {output}: the name must end in .safetensors")
+    check_output_name(output)
     print_warnings_in_one_line()
     unfinished = output.with_name(output.name + ".unfinished")
     dense = load_model(model)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ghostsr_ext.models import SRModel
 
-_DIGEST_BYTES = 8
+DIGEST_BYTES = 8
+"""The length of a digest."""
 
 
 def network_fingerprint(network: nn.Module) -> str:
@@ -23,7 +24,7 @@ def network_fingerprint(network: nn.Module) -> str:
     """
     config = network.config if isinstance(network, SRModel) else None
     hyperparameters = json.dumps(config, sort_keys=True, default=str)
-    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     digest.update(f"{type(network).__name__} {hyperparameters}".encode())
     for name, value in sorted(network.state_dict().items()):
         if isinstance(value, Tensor):
@@ -34,7 +35,7 @@ def network_fingerprint(network: nn.Module) -> str:
 
 def tensor_digest(tensor: Tensor) -> str:
     """Return a digest of a tensor's type, shape and values."""
-    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
     _update(digest, tensor)
     return digest.hexdigest()
@@ -47,7 +48,7 @@ def file_digest(path: str | os.PathLike[str]) -> str:
         OSError: It cannot be read.
     """
     with Path(path).open("rb") as file:
-        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -85,8 +85,7 @@ def save_model(
     """
     if not isinstance(model, SRModel):
         raise InputError(f"model: found {type(model).__name__}; an SRModel is allowed")
-    if not path_suffix_is_safetensors(path):
-        raise InputError(f"output {path}: the name must end in .safetensors")
+    check_output_name(path)
     description = {
         "format_version": FORMAT_VERSION,
         "ghostsr_version": ghostsr_ext.__version__,
@@ -106,9 +105,14 @@ def save_model(
         save_file(tensors, temporary, metadata={METADATA_KEY: text})
 
 
-def path_suffix_is_safetensors(path: str | os.PathLike[str]) -> bool:
-    """Whether the file name ends in ``.safetensors``."""
-    return os.fspath(path).endswith(".safetensors")
+def check_output_name(path: str | os.PathLike[str]) -> None:
+    """Check that a network can be written to a file of this name.
+
+    Raises:
+        InputError: It does not end in ``.safetensors``.
+    """
+    if not os.fspath(path).endswith(".safetensors"):
+        raise InputError(f"output {path}: the name must end in .safetensors")
 
 
 def is_native(stored: StoredTensors) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ghostsr_ext.conversion.picture_format import PictureFormat, picture_format
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.fingerprints import file_digest, tensor_digest
+from ghostsr_ext.fingerprints import DIGEST_BYTES, file_digest, tensor_digest
 from ghostsr_ext.imaging import imresize, luma, picture_files, read_image, read_size
 from ghostsr_ext.metrics import psnr
 from ghostsr_ext.sample_pictures import picture_folder
@@ -85,7 +85,7 @@ def calibration_digest(calibration: Calibration) -> str:
     """
     if isinstance(calibration, Tensor):
         return tensor_digest(calibration)
-    digest = hashlib.blake2b(digest_size=8)
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for path in _files(calibration):
         try:
             digest.update(file_digest(path).encode())

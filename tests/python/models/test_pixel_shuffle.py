@@ -81,17 +81,21 @@ def test_networks_that_end_in_a_shuffle_give_what_they_give_while_gradients_are_
     assert torch.equal(picture, before)
 
 
-def test_who_watches_the_end_of_a_compact_network_sees_its_maps():
-    model, seen = _compact(4).eval(), []
-    for name in ("shuffle", "enlarge"):
-        model.get_submodule(name).register_forward_hook(
-            lambda _, inputs, output: seen.append(output)
-        )
+@pytest.mark.parametrize("watched", ["last", "shuffle", "enlarge"])
+def test_who_watches_the_end_of_a_compact_network_sees_its_maps(watched):
+    model, picture, seen = _compact(4).eval(), torch.rand(1, 3, 8, 9), []
+    expected = model.get_submodule("enlarge")(picture)
+    model.get_submodule(watched).register_forward_hook(
+        lambda _, inputs, output: seen.append(output.clone())
+    )
 
     with torch.no_grad():
-        output = model(torch.rand(1, 3, 8, 9))
+        output = model(picture)
 
-    assert torch.equal(seen[0] + seen[1], output)
+    shapes = {"last": (1, 48, 8, 9), "shuffle": (1, 3, 32, 36), "enlarge": (1, 3, 32, 36)}
+    assert [map.shape for map in seen] == [shapes[watched]]
+    if watched == "shuffle":
+        torch.testing.assert_close(seen[0] + expected, output)
 
 
 def test_gradients_are_recorded_step_by_step():
