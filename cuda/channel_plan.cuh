@@ -24,6 +24,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   int32_t lower = 0;
   int32_t own = 0;
+  ShiftRange range{};
   for (int32_t first = 0; first < channels; first += kThreads) {
     const int32_t count = channels - first < kThreads ? channels - first : kThreads;
     if (thread < count) {
@@ -37,8 +38,12 @@ __global__ void __launch_bounds__(kThreads)
     for (int32_t index = 0; index < count; ++index) {
       lower += links[index].source < channel ? 1 : 0;
       own += links[index].source == channel ? 1 : 0;
+      widen_range(range, links[index].dy, links[index].dx);
     }
     __syncthreads();
+  }
+  if (channel == 0) {
+    *plan.shift_range = range;
   }
   if (channel < tables.intrinsic_channels) {
     plan.reader_begin[channel] = lower;
@@ -65,14 +70,16 @@ __global__ void __launch_bounds__(kThreads)
 template <typename A>
 int64_t channel_plan_bytes(int64_t intrinsic_channels, int64_t ghosts) {
   return (intrinsic_channels + 2 * ghosts) * static_cast<int64_t>(sizeof(ChannelLink<A>)) +
+         static_cast<int64_t>(sizeof(ShiftRange)) +
          (intrinsic_channels + 1) * static_cast<int64_t>(sizeof(int32_t));
 }
 
 template <typename A>
 ChannelPlanView<A> channel_plan_view(void* memory, int64_t intrinsic_channels, int64_t ghosts) {
   auto* links = static_cast<ChannelLink<A>*>(memory);
-  return {links, links + intrinsic_channels + ghosts,
-          reinterpret_cast<int32_t*>(links + intrinsic_channels + 2 * ghosts)};
+  auto* shift_range = reinterpret_cast<ShiftRange*>(links + intrinsic_channels + 2 * ghosts);
+  return {links, links + intrinsic_channels + ghosts, reinterpret_cast<int32_t*>(shift_range + 1),
+          shift_range};
 }
 
 template <typename T>

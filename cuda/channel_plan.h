@@ -14,6 +14,7 @@ struct ChannelPlanView {
   ChannelLink<A>*
       ghosts;  // [ghosts], of each ghost; its output is -1 where `order` is no permutation and leaves it out
   int32_t* reader_begin;  // [intrinsic + 1]: readers[reader_begin[c] .. reader_begin[c + 1]) read channel c
+  ShiftRange* shift_range;
 };
 
 template <typename A>

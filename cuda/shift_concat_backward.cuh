@@ -2,6 +2,7 @@
 
 #include "activation.cuh"
 #include "device_tables.cuh"
+#include "pixel_ring.cuh"
 #include "shift_concat_backward.h"
 #include "tiling.cuh"
 
@@ -134,42 +135,319 @@ __device__ __forceinline__ accumulator_t<T> gather_element(const ShiftConcatBack
   return sum;
 }
 
+// A chunk of channels of a column of pixels, one element after the other.
 template <typename T>
-__global__ void __launch_bounds__(kThreads, kBlocksAsked<T>)
-    shift_concat_backward_pixels(const ShiftConcatBackwardArguments<T> arguments, const PixelTiling tiling) {
-  using A = accumulator_t<T>;
-  __shared__ ChannelLink<A> shared[kSharedReaders];
-  const Quotient tile = tiling.pixel_tiles.divide(static_cast<int32_t>(blockIdx.x));
-  const Quotient image = tiling.group_tiles.divide(tile.value);
-  const int64_t n = tiling.first_image + image.value;
-  const int32_t first_group = image.remainder * tiling.groups_tile;
-  const int32_t last_group =
-      tiling.groups - first_group < tiling.groups_tile ? tiling.groups : first_group + tiling.groups_tile;
-  const int32_t first_reader = load(arguments.reader_begin + first_group * kChunk<T>);
-  const ChannelLink<A>* readers = gather_readers(
-      arguments.readers, first_reader, load(arguments.reader_begin + last_group * kChunk<T>), shared);
-  const int32_t column = static_cast<int32_t>(threadIdx.x) / tiling.groups_tile;
-  const int32_t group = first_group + static_cast<int32_t>(threadIdx.x) - column * tiling.groups_tile;
-  if (group >= tiling.groups || column >= tiling.pixels_step) {
-    return;
-  }
-  const int32_t* reader_begin = arguments.reader_begin + group * kChunk<T>;
+__device__ __forceinline__ void gather_strip(const ShiftConcatBackwardArguments<T>& arguments, int64_t n,
+                                             const Strip& strip) {
   const Strides& to = arguments.grad_intrinsic_strides;
-  T* result = arguments.grad_intrinsic + n * to.batch + group * kChunk<T>;
-  const int32_t span = tiling.pixels_step * kPixelSteps;
-  const int32_t begin = tile.remainder * span;
-  const int32_t end = tiling.pixels - begin < span ? tiling.pixels : begin + span;
-  for (int32_t pixel = begin + column; pixel < end; pixel += tiling.pixels_step) {
-    const Quotient row = tiling.width.divide(pixel);
-    A sums[kChunk<T>];
+  const int32_t groups = arguments.intrinsic_channels / kChunk<T>;
+  for (int32_t y = strip.y_begin; y < strip.y_end; ++y) {
+    for (auto item = static_cast<int32_t>(threadIdx.x); item < strip.width * groups; item += kThreads) {
+      const int32_t column = item / groups;
+      const int32_t first = (item - column * groups) * kChunk<T>;
+      const int32_t x = strip.x_begin + column;
+      accumulator_t<T> sums[kChunk<T>];
+#pragma unroll
+      for (int index = 0; index < kChunk<T>; ++index) {
+        const int32_t begin = load(arguments.reader_begin + first + index);
+        sums[index] =
+            gather_element(arguments, arguments.readers + begin,
+                           load(arguments.reader_begin + first + index + 1) - begin, n, first + index, y, x);
+      }
+      store_chunk(arguments.grad_intrinsic + n * to.batch + y * to.y + x * to.x + first, pack<T>(sums));
+    }
+  }
+}
+
+// As many as a multiprocessor's shared memory holds.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+template <typename T>
+constexpr int kGradientBlocksAsked = sizeof(T) == 4 ? 3 : 2;
+#else
+template <typename T>
+constexpr int kGradientBlocksAsked = sizeof(T) == 8 ? 3 : 4;
+#endif
+// Channels of the output that a block keeps tables of.
+constexpr int kMostStagedChannels = 384;
+
+// What a block keeps in shared memory of the tables.
+template <typename A>
+struct StagedTables {
+  alignas(16) A gains[kMostStagedChannels];  // of each output channel, times residual_scale
+  alignas(16) A slopes[kMostStagedChannels];
+  int32_t readers[kMostStagedChannels];  // the word of each in the ring, from that of the pixel that it reads
+  int32_t begin[kMostStagedChannels + 1];  // readers[begin[c] .. begin[c + 1]) read channel c
+};
+
+// Together with the tables all that a block can have without asking for more.
+template <typename T>
+constexpr int kGradientRingWords = (48 * 1024 - static_cast<int>(sizeof(StagedTables<accumulator_t<T>>))) /
+                                   static_cast<int>(sizeof(accumulator_t<T>));
+
+// The ring of a strip of gradients, and behind it a row of results.
+//
+// A word is of the type that sums are kept in. Of a pixel, the first elements of all chunks come first, then
+// the second ones, and so on: threads that take neighbouring chunks write to neighbouring banks. The words of
+// a pixel are odd in number: so do threads that take neighbouring pixels.
+template <typename T>
+__host__ __device__ __forceinline__ PixelRing gradient_ring(const ShiftConcatBackwardArguments<T>& arguments,
+                                                            const ShiftRange& reads, int32_t width) {
+  return PixelRing::of(reads, arguments.channels | 1, arguments.intrinsic_channels | 1, width,
+                       kGradientRingWords<T>);
+}
+
+// In loops of their own, because the compiler would branch at every element.
+template <typename T>
+__device__ __forceinline__ void undo_activation(ActivationKind kind,
+                                                const accumulator_t<T> (&seen)[kChunk<T>],
+                                                const accumulator_t<T>* slopes,
+                                                accumulator_t<T> (&gradients)[kChunk<T>]) {
+  if (kind == ActivationKind::relu) {
+#pragma unroll
+    for (int lane = 0; lane < kChunk<T>; ++lane) {
+      gradients[lane] = activation_gradient(ActivationKind::relu, seen[lane], gradients[lane], slopes[lane]);
+    }
+  } else {
+#pragma unroll
+    for (int lane = 0; lane < kChunk<T>; ++lane) {
+      gradients[lane] = activation_gradient(ActivationKind::leaky, seen[lane], gradients[lane], slopes[lane]);
+    }
+  }
+}
+
+// Reads a row of the gradient of the output once, by sixteen bytes, and keeps in a row of the ring what the
+// activation let through of it, times the gains. Zero outside the map.
+template <typename T>
+struct RowStager {
+  using A = accumulator_t<T>;
+  // Pixels that a thread has under way at a time.
+  static constexpr int kPixels = sizeof(T) == 2 ? 2 : 3;
+
+  int32_t groups;  // chunks of a pixel
+  int32_t column;
+  int32_t columns;
+  int32_t group;
+  const A* gains;  // of the chunk's channels
+  const A* slopes;
+
+  __device__ __forceinline__ void stage(const ShiftConcatBackwardArguments<T>& arguments,
+                                        const PixelRing& ring, A* row, int64_t n, int32_t y,
+                                        int32_t x_begin) const {
+    const OutputGradient<T>& gradient = arguments.gradient;
+    const Strides& from = gradient.strides;
+    const Strides& out = gradient.output_strides;
+    const bool masked = gradient.mask_source == MaskSource::output;
+    const bool row_inside = y >= 0 && y < arguments.extent.height;
+    const T* data = gradient.data + n * from.batch + y * from.y + group * kChunk<T>;
+    const T* output = gradient.output + n * out.batch + y * out.y + group * kChunk<T>;
+    for (int32_t first = column; first < ring.width; first += columns * kPixels) {
+      uint4 values[kPixels];
+      uint4 seen[kPixels];
+#pragma unroll
+      for (int index = 0; index < kPixels; ++index) {
+        const int32_t x = x_begin + first + index * columns;
+        values[index] = make_uint4(0, 0, 0, 0);
+        seen[index] = make_uint4(0, 0, 0, 0);
+        if (row_inside && x >= 0 && x < arguments.extent.width && first + index * columns < ring.width) {
+          values[index] = load_chunk(data + x * from.x);
+          if (masked) {
+            seen[index] = load_chunk(output + x * out.x);
+          }
+        }
+      }
+#pragma unroll
+      for (int index = 0; index < kPixels; ++index) {
+        const int32_t pixel = first + index * columns;
+        if (pixel >= ring.width) {
+          continue;
+        }
+        const int32_t x = x_begin + pixel;
+        A moved[kChunk<T>] = {};
+        if (row_inside && x >= 0 && x < arguments.extent.width) {
+          A signs[kChunk<T>];
+          unpack<T>(values[index], moved);
+          unpack<T>(seen[index], signs);
+#pragma unroll
+          for (int lane = 0; lane < kChunk<T>; ++lane) {
+            moved[lane] *= gains[lane];
+          }
+          if (masked) {
+            undo_activation<T>(gradient.activation, signs, slopes, moved);
+          }
+        }
+#pragma unroll
+        for (int lane = 0; lane < kChunk<T>; ++lane) {
+          row[pixel * ring.pixel_words + lane * groups + group] = moved[lane];
+        }
+      }
+    }
+  }
+};
+
+// The sums of the readers of a chunk of channels at a pixel, whose word in the ring is `here`.
+template <typename T>
+__device__ __forceinline__ void gather_chunk(const PixelRing& ring, const accumulator_t<T>* words,
+                                             const StagedTables<accumulator_t<T>>& tables, int32_t here,
+                                             int32_t channel, accumulator_t<T>* result, int32_t step) {
+  using A = accumulator_t<T>;
+  int32_t begin[kChunk<T> + 1];
+  A sums[kChunk<T>] = {};
+#pragma unroll
+  for (int index = 0; index <= kChunk<T>; ++index) {
+    begin[index] = tables.begin[channel + index];
+  }
+  // Most channels have few readers: theirs are read without waiting for one another.
+#pragma unroll
+  for (int reader = 0; reader < 2; ++reader) {
 #pragma unroll
     for (int index = 0; index < kChunk<T>; ++index) {
-      const int32_t channel_reader = load(reader_begin + index);
-      sums[index] = gather_element(arguments, readers + (channel_reader - first_reader),
-                                   load(reader_begin + index + 1) - channel_reader, n,
-                                   group * kChunk<T> + index, row.value, row.remainder);
+      if (begin[index] + reader < begin[index + 1]) {
+        sums[index] += words[ring.wrap(here + tables.readers[begin[index] + reader])];
+      }
     }
-    store_chunk(result + row.value * to.y + row.remainder * to.x, pack<T>(sums));
+  }
+#pragma unroll
+  for (int index = 0; index < kChunk<T>; ++index) {
+#pragma unroll 1
+    for (int32_t reader = begin[index] + 2; reader < begin[index + 1]; ++reader) {
+      sums[index] += words[ring.wrap(here + tables.readers[reader])];
+    }
+    result[index * step] = sums[index];
+  }
+}
+
+// The sum of the readers of a channel where what the activation saw is made of the element that they read.
+template <typename T>
+__device__ __forceinline__ accumulator_t<T> gather_masked(const ShiftConcatBackwardArguments<T>& arguments,
+                                                          const PixelRing& ring,
+                                                          const accumulator_t<T>* words,
+                                                          const StagedTables<accumulator_t<T>>& tables,
+                                                          int32_t here, int32_t channel,
+                                                          accumulator_t<T> seen, int32_t y, int32_t x) {
+  using A = accumulator_t<T>;
+  const A scale = arguments.gradient.residual_scale;
+  A sum = A(0);
+#pragma unroll 1
+  for (int32_t index = tables.begin[channel]; index < tables.begin[channel + 1]; ++index) {
+    const ChannelLink<A> reader = arguments.readers[index];
+    const int32_t reader_y = y - reader.dy;
+    const int32_t reader_x = x - reader.dx;
+    if (reader_y >= 0 && reader_y < arguments.extent.height && reader_x >= 0 &&
+        reader_x < arguments.extent.width) {
+      sum += activation_gradient(arguments.gradient.activation,
+                                 seen * (reader.gain * scale) + reader.bias * scale,
+                                 words[ring.wrap(here + tables.readers[index])], reader.slope);
+    }
+  }
+  return sum;
+}
+
+// A block walks down a strip of pixels. The rows of the gradient of the output that the readers of a row of
+// pixels lie in are a ring in shared memory: each is read from memory once, by sixteen bytes, and gathered
+// from by all its readers. Neighbouring threads take neighbouring pixels of the same channels, so that they
+// have the same readers; words are dealt so that neither side's accesses meet in a bank.
+template <typename T>
+__global__ void __launch_bounds__(kThreads, kGradientBlocksAsked<T>)
+    shift_concat_backward_pixels(const ShiftConcatBackwardArguments<T> arguments, const StripTiling tiling) {
+  using A = accumulator_t<T>;
+  __shared__ A words[kGradientRingWords<T>];
+  __shared__ StagedTables<A> tables;
+  const StripPlace place = tiling.place(arguments.extent);
+  const Strip& strip = place.strip;
+  const int64_t n = place.image;
+  // A reader lies where the shift of its ghost is undone.
+  const ShiftRange shifts = *arguments.shift_range;
+  const ShiftRange reads{-shifts.most_y, -shifts.least_y, -shifts.most_x, -shifts.least_x};
+  const PixelRing ring = gradient_ring(arguments, reads, strip.width);
+  if (!tiling.staged || ring.strip_width < kLeastStagedWidth) {
+    gather_strip(arguments, n, strip);
+    return;
+  }
+  const auto thread = static_cast<int32_t>(threadIdx.x);
+  const int32_t groups = arguments.channels / kChunk<T>;
+  for (int32_t index = thread; index < arguments.channels; index += kThreads) {
+    const ChannelLink<A> reader = arguments.readers[index];
+    const int32_t group = reader.output / kChunk<T>;
+    tables.readers[index] =
+        ring.offset(-reader.dy, -reader.dx) + (reader.output - group * kChunk<T>)*groups + group;
+    tables.gains[reader.output] = reader.gain * arguments.gradient.residual_scale;
+    tables.slopes[reader.output] = reader.slope;
+  }
+  for (int32_t index = thread; index <= arguments.intrinsic_channels; index += kThreads) {
+    tables.begin[index] = load(arguments.reader_begin + index);
+  }
+  RowStager<T> stager;
+  stager.groups = groups;
+  stager.columns = kThreads / groups;
+  stager.column = thread / groups;
+  stager.group = thread - stager.column * groups;
+  stager.gains = tables.gains + stager.group * kChunk<T>;
+  stager.slopes = tables.slopes + stager.group * kChunk<T>;
+  // Threads that no chunk is left for stage nothing.
+  stager.column = stager.column < stager.columns ? stager.column : ring.width;
+  const int32_t result_groups = arguments.intrinsic_channels / kChunk<T>;
+  const int32_t result_words = arguments.intrinsic_channels | 1;
+  A* results = words + ring.rows * ring.row_words;
+  const Strides& to = arguments.grad_intrinsic_strides;
+  const Strides& in = arguments.gradient.intrinsic_strides;
+  const bool by_intrinsic = arguments.gradient.mask_source == MaskSource::intrinsic;
+  for (int32_t x_begin = strip.x_begin; x_begin < strip.x_begin + strip.width; x_begin += ring.strip_width) {
+    const int32_t left = strip.x_begin + strip.width - x_begin;
+    const int32_t width = left < ring.strip_width ? left : ring.strip_width;
+    __syncthreads();
+    for (int32_t row = 0; row < ring.rows; ++row) {
+      stager.stage(arguments, ring, words + row * ring.row_words, n, strip.y_begin + reads.least_y + row,
+                   x_begin + reads.least_x);
+    }
+    int32_t current = -reads.least_y;  // the ring's row of y
+    for (int32_t y = strip.y_begin; y < strip.y_end; ++y) {
+      __syncthreads();
+      const int32_t next_group = kThreads / width;
+      const int32_t next_pixel = kThreads - next_group * width;
+      int32_t group = thread / width;
+      int32_t pixel = thread - group * width;
+      while (group < result_groups) {
+        const int32_t here = current * ring.row_words + (pixel - reads.least_x) * ring.pixel_words;
+        A* result = results + pixel * result_words + group;
+        if (by_intrinsic) {
+          for (int index = 0; index < kChunk<T>; ++index) {
+            const int32_t channel = group * kChunk<T> + index;
+            const A seen = widen(load(arguments.gradient.intrinsic + n * in.batch + y * in.y +
+                                      (x_begin + pixel) * in.x + channel * in.channel));
+            result[index * result_groups] =
+                gather_masked(arguments, ring, words, tables, here, channel, seen, y, x_begin + pixel);
+          }
+        } else {
+          gather_chunk<T>(ring, words, tables, here, group * kChunk<T>, result, result_groups);
+        }
+        group += next_group;
+        pixel += next_pixel;
+        if (pixel >= width) {
+          pixel -= width;
+          ++group;
+        }
+      }
+      __syncthreads();
+      for (int32_t item = thread; item < width * result_groups; item += kThreads) {
+        const int32_t column = item / result_groups;
+        const int32_t chunk = item - column * result_groups;
+        A sums[kChunk<T>];
+#pragma unroll
+        for (int index = 0; index < kChunk<T>; ++index) {
+          sums[index] = results[column * result_words + index * result_groups + chunk];
+        }
+        store_chunk(arguments.grad_intrinsic + n * to.batch + y * to.y + (x_begin + column) * to.x +
+                        chunk * kChunk<T>,
+                    pack<T>(sums));
+      }
+      if (y + 1 < strip.y_end) {
+        // The row that no further row reads from makes room.
+        const int32_t oldest = ring.wrap_row(current + 1 + reads.most_y);
+        stager.stage(arguments, ring, words + oldest * ring.row_words, n, y + 1 + reads.most_y,
+                     x_begin + reads.least_x);
+      }
+      current = ring.wrap_row(current + 1);
+    }
   }
 }
 
@@ -210,6 +488,15 @@ bool can_take_pixels(const ShiftConcatBackwardArguments<T>& arguments) {
          pixels_aligned(arguments.grad_intrinsic, arguments.grad_intrinsic_strides);
 }
 
+// Whether the pixels of the maps read can be read by sixteen bytes.
+template <typename T>
+bool can_stage(const ShiftConcatBackwardArguments<T>& arguments) {
+  const OutputGradient<T>& gradient = arguments.gradient;
+  return arguments.channels % kChunk<T> == 0 && pixels_aligned(gradient.data, gradient.strides) &&
+         (gradient.mask_source != MaskSource::output ||
+          pixels_aligned(gradient.output, gradient.output_strides));
+}
+
 template <typename T>
 ShiftConcatBackwardPath shift_concat_backward_path(const ShiftConcatBackwardArguments<T>& arguments) {
   return can_take_rows(arguments) && fills_rows<T>(arguments.extent) ? ShiftConcatBackwardPath::rows
@@ -233,7 +520,11 @@ void launch_shift_concat_backward(const ShiftConcatBackwardArguments<T>& argumen
       break;
     }
     case ShiftConcatBackwardPath::pixels: {
-      PixelTiling tiling = PixelTiling::of<T>(arguments.extent, arguments.intrinsic_channels);
+      const bool staged = can_stage(arguments) && arguments.channels <= kMostStagedChannels &&
+                          arguments.channels / kChunk<T> <= kThreads;
+      const auto width = checked_int("columns", arguments.extent.width);
+      StripTiling tiling = StripTiling::of(
+          arguments.extent, staged ? gradient_ring(arguments, kUsualShifts, width).strip_width : 0, 1);
       launch_in_batches(arguments.extent.batch, tiling.blocks_per_image, [&](int64_t first, int64_t blocks) {
         tiling.first_image = first;
         launch("shift_concat_backward_pixels", shift_concat_backward_pixels<T>, blocks, kThreads, stream,

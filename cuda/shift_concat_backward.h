@@ -28,8 +28,10 @@ template <typename T>
 struct ShiftConcatBackwardArguments {
   Extent extent;
   int32_t intrinsic_channels;
+  int32_t channels;  // of the output: as many as readers
   const ChannelLink<accumulator_t<T>>* readers;
   const int32_t* reader_begin;
+  const ShiftRange* shift_range;
   OutputGradient<T> gradient;
   T* grad_intrinsic;
   Strides grad_intrinsic_strides;

@@ -130,13 +130,21 @@ struct Layer {
         .order = {order.data(), 1, 0, true},
         .gain = {},
         .ghost_bias = {},
-        .activation = {.kind = ActivationKind::relu},
+        .activation = {.kind = ActivationKind::relu, .slopes = {}, .slope = 0},
     };
   }
-  OutputGradient<T> gradient() const {
-    return {output.data(),      strides(2 * half), ActivationKind::relu,
-            MaskSource::output, output.data(),     strides(2 * half),
-            intrinsic.data(),   strides(half),     1};
+  OutputGradient<T> gradient(MaskSource mask_source = MaskSource::output) const {
+    return {
+        .data = residual.data(),
+        .strides = strides(2 * half),
+        .activation = mask_source == MaskSource::none ? ActivationKind::none : ActivationKind::relu,
+        .mask_source = mask_source,
+        .output = output.data(),
+        .output_strides = strides(2 * half),
+        .intrinsic = intrinsic.data(),
+        .intrinsic_strides = strides(half),
+        .residual_scale = 1,
+    };
   }
 };
 
@@ -189,17 +197,24 @@ struct Plan {
 template <typename T>
 void shift_concat_backward(benchmark::State& state) {
   const Layer<T> layer(state.range(0), state.range(1) != 0);
+  const auto mask_source = static_cast<MaskSource>(state.range(2));
   const Plan<T> plan(layer);
+  const DeviceArray<T> grad_intrinsic(layer.half * Layer<T>::kHeight * Layer<T>::kWidth);
   const ShiftConcatBackwardArguments<T> arguments{
       .extent = layer.extent(),
       .intrinsic_channels = static_cast<int32_t>(layer.half),
+      .channels = static_cast<int32_t>(2 * layer.half),
       .readers = plan.view.readers,
       .reader_begin = plan.view.reader_begin,
-      .gradient = layer.gradient(),
-      .grad_intrinsic = layer.intrinsic.data(),
+      .shift_range = plan.view.shift_range,
+      .gradient = layer.gradient(mask_source),
+      .grad_intrinsic = grad_intrinsic.data(),
       .grad_intrinsic_strides = layer.strides(layer.half),
   };
-  run(state, layer.intrinsic.bytes() + 2 * layer.output.bytes(),
+  const size_t mask_bytes = mask_source == MaskSource::output      ? layer.output.bytes()
+                            : mask_source == MaskSource::intrinsic ? layer.intrinsic.bytes()
+                                                                   : 0;
+  run(state, grad_intrinsic.bytes() + layer.residual.bytes() + mask_bytes,
       [&] { launch_shift_concat_backward(arguments, shift_concat_backward_path(arguments), nullptr); });
 }
 
@@ -227,11 +242,14 @@ void candidate_sums(benchmark::State& state) {
 }
 
 const std::vector<int64_t> kChannels = {64, 128, 256};
+const std::vector<int64_t> kMaskSources = {static_cast<int64_t>(MaskSource::none),
+                                           static_cast<int64_t>(MaskSource::output),
+                                           static_cast<int64_t>(MaskSource::intrinsic)};
 
 BENCHMARK(shift_concat<float>)->ArgsProduct({kChannels, {0, 1}, {0, 1}})->UseManualTime();
 BENCHMARK(shift_concat<Float16>)->ArgsProduct({kChannels, {0, 1}, {0, 1}})->UseManualTime();
-BENCHMARK(shift_concat_backward<float>)->ArgsProduct({kChannels, {0, 1}})->UseManualTime();
-BENCHMARK(shift_concat_backward<Float16>)->ArgsProduct({kChannels, {0, 1}})->UseManualTime();
+BENCHMARK(shift_concat_backward<float>)->ArgsProduct({kChannels, {0, 1}, kMaskSources})->UseManualTime();
+BENCHMARK(shift_concat_backward<Float16>)->ArgsProduct({kChannels, {0, 1}, kMaskSources})->UseManualTime();
 BENCHMARK(candidate_sums<float>)->ArgsProduct({kChannels, {0, 1}})->UseManualTime();
 BENCHMARK(candidate_sums<Float16>)->ArgsProduct({kChannels, {0, 1}})->UseManualTime();
 

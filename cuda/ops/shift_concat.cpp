@@ -94,8 +94,10 @@ std::tuple<Tensor, Tensor, Tensor> shift_concat_backward_cuda(
       const cuda::ShiftConcatBackwardArguments<T> arguments{
           .extent = extent_of(grad_output),
           .intrinsic_channels = static_cast<int32_t>(channels),
+          .channels = static_cast<int32_t>(channels + ghosts),
           .readers = plan.view.readers,
           .reader_begin = plan.view.reader_begin,
+          .shift_range = plan.view.shift_range,
           .gradient = output_gradient<T>(gradient),
           .grad_intrinsic = mutable_data_of<T>(grad_intrinsic),
           .grad_intrinsic_strides = strides_of(grad_intrinsic),

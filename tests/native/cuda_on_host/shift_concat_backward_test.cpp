@@ -19,8 +19,10 @@ cuda::ShiftConcatBackwardArguments<T> backward_arguments(const LayerCase& layer,
   return {
       .extent = result.extent(),
       .intrinsic_channels = static_cast<int32_t>(layer.intrinsic_channels),
+      .channels = static_cast<int32_t>(layer.channels()),
       .readers = plan.view().readers,
       .reader_begin = plan.view().reader_begin,
+      .shift_range = plan.view().shift_range,
       .gradient = gradient.gradient(),
       .grad_intrinsic = result.data(),
       .grad_intrinsic_strides = result.strides(),
@@ -145,17 +147,35 @@ TYPED_TEST(ShiftConcatBackwardOnHost, EqualsDefinitionAndCpuOnEveryPathOfRandomL
   }
 }
 
+TYPED_TEST(ShiftConcatBackwardOnHost, EqualsDefinitionOnChannelsLastMapsOfManyChannels) {
+  std::mt19937_64 random(7);
+  for (int index = 0; index < random_cases(50); ++index) {
+    LayerCase layer = random_case(
+        random, {.most_channels = index % 5 == 0 ? 400 : 160, .most_pixels = 400, .most_shift = 7});
+    host_cuda::seed_thread_order(random());
+    if (layer.intrinsic_channels % 8 != 0 || layer.ghosts % 8 != 0) {
+      continue;
+    }
+    layer.layout = layer.output_layout = index % 2 == 0 ? Layout::channels_last : Layout::spaced_pixels;
+    layer.misalignment = 0;
+    const MaskSource mask_source = draw_mask_source(random, layer);
+    SCOPED_TRACE(testing::Message() << "case " << index << ", mask source " << static_cast<int>(mask_source));
+    ASSERT_NO_FATAL_FAILURE(expect_backward<TypeParam>(layer, mask_source, ShiftConcatBackwardPath::pixels));
+  }
+}
+
 TYPED_TEST(ShiftConcatBackwardOnHost, TakesMoreReadersThanABlockKeeps) {
   LayerCase layer;
   layer.intrinsic_channels = 8;
-  layer.ghosts = 600;
   layer.height = 3;
   layer.width = 5;
-  for (const Layout layout : {Layout::contiguous, Layout::channels_last}) {
+  for (const auto& [ghosts, layout] :
+       {std::pair{600, Layout::contiguous}, {600, Layout::channels_last}, {400, Layout::channels_last}}) {
+    layer.ghosts = ghosts;
     layer.layout = layer.output_layout = layout;
-    layer.source.assign(600, 2);
-    layer.shift.resize(1200);
-    for (int64_t index = 0; index < 1200; ++index) {
+    layer.source.assign(layer.ghosts, 2);
+    layer.shift.resize(2 * layer.ghosts);
+    for (int64_t index = 0; index < 2 * layer.ghosts; ++index) {
       layer.shift[index] = index % 3 - 1;
     }
     layer.intrinsic.assign(layer.intrinsic_size().elements(), 1);
@@ -173,7 +193,7 @@ TYPED_TEST(ShiftConcatBackwardOnHost, TakesMoreReadersThanABlockKeeps) {
 
 TYPED_TEST(ShiftConcatBackwardOnHost, StaysInItsMemoryWhereTheTablesAreOutOfRange) {
   std::mt19937_64 random(5);
-  for (int index = 0; index < 10; ++index) {
+  for (int index = 0; index < 20; ++index) {
     LayerCase layer = random_case(random, {});
     std::vector<int64_t> order(layer.channels());
     for (int64_t& entry : order) {
@@ -190,10 +210,12 @@ TYPED_TEST(ShiftConcatBackwardOnHost, StaysInItsMemoryWhereTheTablesAreOutOfRang
     const LentGradient<TypeParam> gradient(layer, MaskSource::none, false);
     const LentPlan<TypeParam> plan(layer, index % 2 == 0);
     for (const ShiftConcatBackwardPath path :
-         {ShiftConcatBackwardPath::elements, ShiftConcatBackwardPath::rows}) {
+         {ShiftConcatBackwardPath::elements, ShiftConcatBackwardPath::rows,
+          ShiftConcatBackwardPath::pixels}) {
       StridedMap<TypeParam> result(layer.intrinsic_size(), layer.output_layout, layer.misalignment);
       const auto arguments = backward_arguments(layer, gradient, plan, result);
-      if (path == ShiftConcatBackwardPath::rows && !cuda::can_take_rows(arguments)) {
+      if ((path == ShiftConcatBackwardPath::rows && !cuda::can_take_rows(arguments)) ||
+          (path == ShiftConcatBackwardPath::pixels && !cuda::can_take_pixels(arguments))) {
         continue;
       }
       const auto loan = result.lend_for_writing();

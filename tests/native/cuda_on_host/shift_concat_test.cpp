@@ -125,6 +125,22 @@ TYPED_TEST(ShiftConcatOnHost, EqualsDefinitionAndCpuOnEveryPathOfRandomLayers) {
   }
 }
 
+TYPED_TEST(ShiftConcatOnHost, EqualsDefinitionOnChannelsLastMapsOfManyChannels) {
+  std::mt19937_64 random(7);
+  for (int index = 0; index < random_cases(50); ++index) {
+    LayerCase layer = random_case(
+        random, {.most_channels = index % 5 == 0 ? 400 : 160, .most_pixels = 400, .most_shift = 7});
+    host_cuda::seed_thread_order(random());
+    if (layer.channels() % 8 != 0) {
+      continue;
+    }
+    layer.layout = layer.output_layout = index % 2 == 0 ? Layout::channels_last : Layout::spaced_pixels;
+    layer.misalignment = 0;
+    SCOPED_TRACE(testing::Message() << "case " << index);
+    ASSERT_NO_FATAL_FAILURE(expect_forward<TypeParam>(layer, ShiftConcatPath::pixels, index % 2 == 0));
+  }
+}
+
 TYPED_TEST(ShiftConcatOnHost, TakesMoreChannelsThanABlockKeeps) {
   std::mt19937_64 random(2);
   LayerCase layer = random_case(random, {.most_channels = 1200, .most_pixels = 6, .most_shift = 1});
