@@ -91,8 +91,9 @@ class Upscaler:
             there are no seams: values differ from those of the whole picture by rounding at most.
             A network that looks at the whole map is computed whole with ``"auto"``, and in tiles
             only where their side is given, with a warning that says how far a test picture differs.
-        memory_budget: Bytes that feature maps may take with ``tile="auto"``; None for four fifths
-            of what is free on a CUDA device, and 512 MiB elsewhere.
+        memory_budget: Bytes that feature maps may take with ``tile="auto"``, a quarter of them for
+            recordings if there are any; None for four fifths of what is free on a CUDA device, and
+            512 MiB elsewhere.
 
     Attributes:
         scale: How many times pictures are enlarged.
