@@ -353,7 +353,7 @@ def _recordings(
 ) -> dict[str, Recording]:
     """Return the recordings by name, of the candidates whose work can be recorded here."""
     recorder = device_recorder(next(iter(candidates.values())).image.device)
-    if recorder is None:
+    if recorder is None or not recorder.is_free():
         return {}
     recordings = {}
     for name, candidate in candidates.items():

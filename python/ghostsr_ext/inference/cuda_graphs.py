@@ -51,7 +51,12 @@ class CudaRecorder:
         self._replayed = torch.cuda.Event()
 
     def is_free(self) -> bool:
-        """Whether the current stream is not being captured."""
+        """Whether neither the current stream is being captured nor autocast is on.
+
+        Autocast keeps cast weights until its end, and a graph would read them after it.
+        """
+        if torch.is_autocast_enabled("cuda"):
+            return False
         with torch.cuda.device(self._device):
             return not torch.cuda.is_current_stream_capturing()
 
@@ -59,8 +64,6 @@ class CudaRecorder:
         """Return torch's settings that decide which kernels run."""
         cudnn: Any = torch.backends.cudnn
         return (
-            torch.is_autocast_enabled("cuda"),
-            torch.get_autocast_dtype("cuda"),
             torch.are_deterministic_algorithms_enabled(),
             cudnn.enabled,
             cudnn.benchmark,

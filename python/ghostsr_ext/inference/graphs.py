@@ -47,7 +47,7 @@ class Recorder(Protocol):
     budget: int
 
     def is_free(self) -> bool:
-        """Whether work may be recorded and replayed now: nobody else is recording this thread."""
+        """Whether this thread's work may be recorded and replayed now."""
 
     def settings(self) -> Hashable:
         """Return the settings, beside the input, that decide what the work consists of."""

@@ -182,6 +182,19 @@ def test_arithmetic_that_is_changed_meanwhile_is_respected(cuda, monkeypatch):
             np.testing.assert_array_equal(replaying(image), expecting(image))
 
 
+def test_under_autocast_the_network_is_launched(cuda):
+    network = small_edsr()
+    replaying, expecting = Upscaler(network, device="cuda"), launched(network, cuda)
+    image = noise(20, 40)
+
+    for _ in range(4):
+        with torch.autocast("cuda", torch.float16):
+            np.testing.assert_array_equal(replaying(image), expecting(image))
+        np.testing.assert_array_equal(replaying(image), expecting(image))
+
+    assert recordings(replaying) == 1
+
+
 def test_released_recordings_give_their_memory_back(cuda):
     replaying = Upscaler(small_edsr(), device="cuda", dtype=torch.float32)
     replaying(noise(300, 300))
