@@ -8,6 +8,7 @@ of its runs, timed by CUDA events.
 
     python benchmarks/gpu.py --output results      everything, about an hour
     python benchmarks/gpu.py --quick               one size of everything, minutes
+    python benchmarks/gpu.py --network edsr --arithmetic float16 --without compiled --scale 2
     python benchmarks/gpu.py --device cpu --quick  the same code without a GPU, to try it
 """
 
@@ -17,7 +18,7 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -90,7 +91,7 @@ class Stopwatch:
 
 
 @contextmanager
-def arithmetic(kind: str) -> Iterator[None]:
+def arithmetic_of(kind: str) -> Iterator[None]:
     """Allow the tensor cores to round float32 to TF32 for "tf32", and only then."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
     torch.backends.cudnn.allow_tf32 = kind == "tf32"
@@ -125,7 +126,7 @@ def measure(
     stopwatch = Stopwatch(device)
     placed = input.to(device, DTYPES[kind], memory_format=LAYOUTS[layout])
     ready: dict[str, nn.Module] = {}
-    with torch.inference_mode(), arithmetic(kind):
+    with torch.inference_mode(), arithmetic_of(kind):
         for form, make in forms.items():
             try:
                 module = make().to(device, DTYPES[kind], memory_format=LAYOUTS[layout])
@@ -171,31 +172,86 @@ def network_forms(name: str, scale: int) -> dict[str, Callable[[], nn.Module]]:
     }
 
 
-def sweep(device: str, quick: bool, rounds: int) -> Iterator[Measurement]:
-    """Yield the measurements of all layers and networks."""
-    kinds = ["float32"] if device == "cpu" else list(DTYPES)
+@dataclass(frozen=True)
+class Selection:
+    """What is measured.
+
+    Attributes:
+        layers: Channels, batch, height and width of layers.
+        networks: Names of networks.
+        scales: How many times they enlarge.
+        kinds: Keys of ``DTYPES``.
+        layouts: Keys of ``LAYOUTS``.
+        without: Forms that are left out.
+    """
+
+    layers: Sequence[tuple[int, int, int, int]]
+    networks: Sequence[str]
+    scales: Sequence[int]
+    kinds: Sequence[str]
+    layouts: Sequence[str]
+    without: Sequence[str]
+
+    def chosen(self, forms: dict[str, Callable[[], nn.Module]]) -> dict[str, Any]:
+        """Return the forms that are not left out."""
+        return {form: make for form, make in forms.items() if form not in self.without}
+
+
+def sweep(device: str, selection: Selection, rounds: int) -> Iterator[Measurement]:
+    """Yield the measurements of all that is selected; on the CPU of smaller maps."""
     small = device == "cpu"
-    settings = list(itertools.product(kinds[:2] if quick else kinds, LAYOUTS))
-    for channels, batch, height, width in LAYERS[:1] if quick else LAYERS:
+    settings = list(itertools.product(selection.kinds, selection.layouts))
+    for channels, batch, height, width in selection.layers:
         if small:
             height, width = height // 8, width // 8
-        forms = layer_forms(channels)
-        if small:
-            forms.pop("compiled")
+        forms = selection.chosen(layer_forms(channels))
         input = torch.randn(batch, channels, height, width)
         for kind, layout in settings:
             subject = f"layer {channels} -> {channels}, {batch}x{height}x{width}"
             yield measure(subject, forms, input, kind, layout, device, rounds)
-    for name, scale in itertools.product(NETWORKS[-1:] if quick else NETWORKS, SCALES):
-        if quick and scale != SCALES[0]:
-            continue
-        forms = network_forms(name, scale)
-        if small:
-            forms.pop("compiled")
+    for name, scale in itertools.product(selection.networks, selection.scales):
+        forms = selection.chosen(network_forms(name, scale))
         height, width = (math.ceil(size / scale / (16 if small else 1)) for size in HR_SIZE)
         input = torch.rand(1, 3, height, width)
         for kind, layout in settings:
             yield measure(f"{name} x{scale}", forms, input, kind, layout, device, rounds)
+
+
+def select(
+    device: str,
+    quick: bool,
+    networks: Sequence[str],
+    scales: Sequence[int],
+    kinds: Sequence[str],
+    layouts: Sequence[str],
+    without: Sequence[str],
+) -> Selection:
+    """Return what the options ask for; empty ones leave the choice to the rest.
+
+    Raises:
+        SystemExit: A name is not known.
+    """
+    asked = {
+        "network": (networks, NETWORKS),
+        "arithmetic": (kinds, DTYPES),
+        "layout": (layouts, LAYOUTS),
+        "without": (without, FORMS),
+    }
+    for option, (names, known) in asked.items():
+        for name in names:
+            if name not in known:
+                allowed = ", ".join(known)
+                raise SystemExit(f"gpu.py: --{option}: found {name!r}; allowed are {allowed}")
+    all_kinds = ["float32"] if device == "cpu" else list(DTYPES)
+    narrow = bool(networks or scales or kinds or layouts)
+    return Selection(
+        layers=() if networks or scales else LAYERS[: 1 if quick else None],
+        networks=networks or NETWORKS[-1 if quick else 0 :],
+        scales=scales or SCALES[: 1 if quick else None],
+        kinds=kinds or all_kinds[: 2 if quick and not narrow else None],
+        layouts=layouts or list(LAYOUTS),
+        without=(*without, *(("compiled",) if device == "cpu" else ())),
+    )
 
 
 def report(measurements: list[Measurement]) -> str:
@@ -267,6 +323,11 @@ def environment(device: str) -> dict[str, Any]:
 def main(
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
     quick: Annotated[bool, typer.Option("--quick", help="One layer and one network.")] = False,
+    network: Annotated[list[str] | None, typer.Option(help="edsr, rdn or carn.")] = None,
+    scale: Annotated[list[int] | None, typer.Option(help="2, 3 or 4.")] = None,
+    arithmetic: Annotated[list[str] | None, typer.Option(help=", ".join(DTYPES))] = None,
+    layout: Annotated[list[str] | None, typer.Option(help=", ".join(LAYOUTS))] = None,
+    without: Annotated[list[str] | None, typer.Option(help="A form to leave out.")] = None,
     rounds: Annotated[int, typer.Option(help="Runs of each form that count.")] = 30,
     output: Annotated[
         Path | None, typer.Option(help="Folder for gpu.json, gpu.md and gpu.png.")
@@ -279,8 +340,17 @@ def main(
             return
         if library.cuda_status() != "loaded":
             raise SystemExit(f"gpu.py: the CUDA operators are {library.cuda_status()}")
+    selection = select(
+        device,
+        quick,
+        network or (),
+        scale or (),
+        arithmetic or (),
+        layout or (),
+        without or (),
+    )
     measurements = []
-    for one in sweep(device, quick, rounds):
+    for one in sweep(device, selection, rounds):
         measurements.append(one)
         print(report([one]).splitlines()[-1], flush=True)
         for form, reason in one.failures.items():

@@ -66,7 +66,8 @@ def bench_command(
 
     The first row is the first network without this package: the same weights in torch's own
     operators. The speed of the other rows is relative to it. The runs of all rows take turns, so
-    that other work on the machine disturbs all of them alike.
+    that other work on the machine disturbs all of them alike. On a GPU each network is timed a
+    second time as a CUDA graph, as pictures of a size that comes again are enlarged.
     """
     from ghostsr_ext.benchmark import compare_networks
 

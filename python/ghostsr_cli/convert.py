@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from ghostsr_cli.options import MODEL_HELP, Overwrite, torch_dtype
+from ghostsr_cli.options import MODEL_HELP, Device, Overwrite, torch_device, torch_dtype
 from ghostsr_cli.output import ProgressBar, check_output, print_warnings_in_one_line, say
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def convert_command(
         typer.Option(help="depthwise: GhostNet's convolutions in place of shifts, for comparison."),
     ] = "shift",
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of all random choices.")] = 0,
+    device: Device = "auto",
     dtype: Annotated[
         Literal["float32", "float16"],
         typer.Option(
@@ -139,7 +140,8 @@ def convert_command(
     check_output_name(output)
     print_warnings_in_one_line()
     unfinished = output.with_name(output.name + ".unfinished")
-    dense = load_model(model)
+    target = torch_device(device)
+    dense = load_model(model).to(target)
     with ProgressBar() as bar:
         ghost, outcome = convert(
             dense,

@@ -8,8 +8,9 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,10 +20,14 @@ import ghostsr_ext
 from ghostsr_ext.devices import floating_dtype, usable_device
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.export.lowering import lower
+from ghostsr_ext.inference.cuda_graphs import device_recorder
+from ghostsr_ext.inference.graphs import Recording
 from ghostsr_ext.inference.memory import activation_bytes, is_out_of_memory
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.nn import freeze_shifts, ghost_layers
 from ghostsr_ext.profiling import cost
+
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,10 @@ class Timing:
         low, high = np.percentile(self.seconds, (25, 75))
         return float(high - low)
 
+    def as_dict(self) -> dict[str, Any]:
+        """The times as JSON values."""
+        return {"median": self.median, "spread": self.spread, "seconds": list(self.seconds)}
+
 
 @dataclass(frozen=True)
 class NetworkMeasurement:
@@ -61,6 +70,9 @@ class NetworkMeasurement:
         peak_memory: Most bytes of feature maps alive at once: measured on CUDA, elsewhere counted
             from shapes.
         psnr: Its PSNR on the data set, in dB; None without a data set.
+        replayed: Time of a forward pass that is replayed as a CUDA graph, the copies of its input
+            and output included; None where it is not recorded: on other devices, and where the
+            network is not ``capturable``.
     """
 
     name: str
@@ -71,6 +83,7 @@ class NetworkMeasurement:
     throughput: float
     peak_memory: int
     psnr: float | None = None
+    replayed: Timing | None = None
 
 
 @dataclass(frozen=True)
@@ -106,11 +119,8 @@ class Comparison:
         networks = [
             {
                 **asdict(network),
-                "timing": {
-                    "median": network.timing.median,
-                    "spread": network.timing.spread,
-                    "seconds": list(network.timing.seconds),
-                },
+                "timing": network.timing.as_dict(),
+                "replayed": None if network.replayed is None else network.replayed.as_dict(),
                 "psnr": network.psnr if _is_finite(network.psnr) else None,
             }
             for network in self.networks
@@ -134,6 +144,7 @@ class Comparison:
                 "latency": f"{network.timing.median * 1e3:.1f} ms",
                 "spread": f"{network.timing.spread * 1e3:.1f} ms",
                 "speed": f"{first.timing.median / network.timing.median:.2f}x",
+                **self._replayed(network),
                 "MPix/s": f"{network.throughput / 1e6:.2f}",
                 "memory": f"{network.peak_memory / (1 << 20):.0f} MiB",
             }
@@ -144,6 +155,23 @@ class Comparison:
             rows.append(row)
         return rows
 
+    def _replayed(self, network: NetworkMeasurement) -> dict[str, str]:
+        """Cells for the CUDA graph; none where no network of the comparison is recorded."""
+        if not self._has_replays():
+            return {}
+        replayed, first = network.replayed, self.networks[0].replayed
+        return {
+            "replayed": "-" if replayed is None else f"{replayed.median * 1e3:.2f} ms",
+            "replayed speed": (
+                "-"
+                if replayed is None or first is None
+                else f"{first.median / replayed.median:.2f}x"
+            ),
+        }
+
+    def _has_replays(self) -> bool:
+        return any(network.replayed is not None for network in self.networks)
+
     def conditions(self) -> str:
         """What the numbers hold for, in one line."""
         rows, columns = self.size
@@ -153,7 +181,8 @@ class Comparison:
             f"x{self.scale} from {columns}x{rows}, batch {self.batch}, {self.dtype}, {device} "
             f"({self.environment['processor']}), torch {self.environment['torch']}; "
             f"median and interquartile range of {self.repeats} interleaved runs; "
-            f"MACs for an output of 1280x720"
+            + "replayed: the same as a CUDA graph; " * self._has_replays()
+            + "MACs for an output of 1280x720"
         )
 
     def markdown(self) -> str:
@@ -184,7 +213,9 @@ def compare_networks(
     """Measure networks side by side.
 
     The runs of the networks are interleaved, so that whatever else the machine does meets all of
-    them alike. Networks run as in deployment: shifts frozen, channels last, in inference mode.
+    them alike. Networks run as in deployment: shifts frozen, channels last, in inference mode. On
+    CUDA those that are ``capturable`` are timed a second time as CUDA graphs, in the same turns:
+    so ``Upscaler`` runs them for sizes that come again.
 
     Args:
         models: The networks by name, the dense one first, since the others are compared with it.
@@ -221,12 +252,12 @@ def compare_networks(
     candidates = _candidates(models, scale, size, batch, target, dtype, plain_torch)
     try:
         with torch.inference_mode():
-            timings = time_interleaved(
-                {name: candidate.run for name, candidate in candidates.items()},
-                repeats,
-                warmup,
-                target,
-            )
+            works: dict[tuple[str, str], Callable[[], object]] = {
+                (name, "launched"): candidate.run for name, candidate in candidates.items()
+            }
+            for name, recording in _recordings(candidates, models).items():
+                works[name, "replayed"] = partial(recording, candidates[name].image)
+            timings = time_interleaved(works, repeats, warmup, target)
             memory = {name: _peak_memory(candidate) for name, candidate in candidates.items()}
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
@@ -246,10 +277,11 @@ def compare_networks(
                 ghost_layers=len(ghost_layers(model)),
                 parameters=total.parameters,
                 macs=total.macs,
-                timing=timings[name],
-                throughput=pixels / timings[name].median,
+                timing=timings[name, "launched"],
+                throughput=pixels / timings[name, "launched"].median,
                 peak_memory=memory[name],
                 psnr=None if psnr is None else psnr.get(candidate.network),
+                replayed=timings.get((name, "replayed")),
             )
         )
     return Comparison(
@@ -267,11 +299,11 @@ def compare_networks(
 
 
 def time_interleaved(
-    functions: Mapping[str, Callable[[], object]],
+    functions: Mapping[Name, Callable[[], object]],
     repeats: int,
     warmup: int,
     device: torch.device,
-) -> dict[str, Timing]:
+) -> dict[Name, Timing]:
     """Time functions in turns: one run of each, then the next round in the opposite order.
 
     Args:
@@ -280,8 +312,8 @@ def time_interleaved(
         warmup: Rounds before them, which are not.
         device: What to wait for at the end of each run.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    order: Sequence[str] = list(functions)
+    seconds: dict[Name, list[float]] = {name: [] for name in functions}
+    order: Sequence[Name] = list(functions)
     for round_ in range(warmup + repeats):
         for name in order:
             _wait(device)
@@ -314,6 +346,27 @@ class _Candidate:
         """Compute once."""
         output: Tensor = self.module(self.image, **self.arguments)
         return output
+
+
+def _recordings(
+    candidates: Mapping[str, _Candidate], models: Mapping[str, SRModel]
+) -> dict[str, Recording]:
+    """Return the recordings by name, of the candidates whose work can be recorded here."""
+    recorder = device_recorder(next(iter(candidates.values())).image.device)
+    if recorder is None or not recorder.is_free():
+        return {}
+    recordings = {}
+    for name, candidate in candidates.items():
+        if models[candidate.network].capturable:
+            # What a first run loads and chooses cannot be recorded.
+            candidate.run()
+            work = partial(candidate.module, **candidate.arguments)
+            try:
+                recordings[name] = recorder.record(work, candidate.image)
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+    return recordings
 
 
 def _candidates(

@@ -3,12 +3,14 @@ import math
 
 import pytest
 import torch
+from enlarger import Enlarger
 from ghostsr_ext.benchmark import compare_networks, time_interleaved
 from ghostsr_ext.conversion import convert
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.models.edsr import EDSR
 from ghostsr_ext.models.vdsr import VDSR
 from ghostsr_ext.profiling import cost
+from recorders import CpuRecorder
 
 
 @pytest.fixture
@@ -120,6 +122,58 @@ def test_everything_is_told_as_json(networks):
     assert len(document["networks"][0]["timing"]["seconds"]) == 2
     assert [network["psnr"] for network in document["networks"]] == [30.5, None]
     assert set(document["environment"]) == {"ghostsr", "torch", "processor", "system"}
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    """Networks are recorded on the CPU."""
+    from ghostsr_ext import benchmark
+
+    made = CpuRecorder()
+    monkeypatch.setattr(benchmark, "device_recorder", lambda device: made)
+    return made
+
+
+def test_where_work_can_be_recorded_every_row_is_timed_both_ways(networks, recorder):
+    comparison = compare_networks(networks, size=(8, 9), repeats=3, plain_torch=True)
+
+    assert recorder.recorded == 3 * [(1, 3, 8, 9)]
+    # In each of two rounds of warm-up and three that count.
+    assert recorder.replays == 3 * 5
+    for network in comparison.networks:
+        assert len(network.timing.seconds) == len(network.replayed.seconds) == 3
+    first, second, _ = (network.replayed.median for network in comparison.networks)
+    rows = comparison.rows()
+    assert [row["replayed speed"] for row in rows][:2] == ["1.00x", f"{first / second:.2f}x"]
+    assert rows[1]["replayed"] == f"{1e3 * second:.2f} ms"
+    assert "replayed: the same as a CUDA graph" in comparison.conditions()
+    told = json.loads(json.dumps(comparison.as_dict()))["networks"][1]["replayed"]
+    assert told["median"] == second
+    assert len(told["seconds"]) == 3
+
+
+def test_networks_that_cannot_be_captured_are_timed_as_they_run(networks, recorder):
+    comparison = compare_networks({**networks, "foreign": Enlarger()}, size=(8, 9), repeats=1)
+
+    assert [network.replayed is None for network in comparison.networks] == [False, False, True]
+    assert comparison.rows()[2]["replayed"] == comparison.rows()[2]["replayed speed"] == "-"
+    assert comparison.as_dict()["networks"][2]["replayed"] is None
+
+
+def test_networks_whose_recording_fails_are_timed_as_they_run(networks, recorder):
+    recorder.error = RuntimeError("operation not permitted when stream is capturing")
+
+    comparison = compare_networks(networks, size=(8, 9), repeats=1)
+
+    assert [network.replayed for network in comparison.networks] == [None, None]
+
+
+def test_without_a_recorder_nothing_is_said_of_replays(networks):
+    comparison = compare_networks(networks, size=(8, 9), repeats=1)
+
+    assert "replayed" not in comparison.rows()[0]
+    assert "replayed" not in comparison.conditions()
+    assert comparison.as_dict()["networks"][0]["replayed"] is None
 
 
 def test_the_table_has_a_row_a_network_and_names_its_conditions(networks):

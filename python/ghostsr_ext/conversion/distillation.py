@@ -65,6 +65,7 @@ class PolishReport:
     inputs: int
 
 
+@torch.inference_mode(False)
 def polish(
     model: nn.Module,
     dense: nn.Module,

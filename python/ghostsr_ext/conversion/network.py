@@ -70,6 +70,7 @@ def _tables_on_cpu() -> Iterator[None]:
 
 
 @_tables_on_cpu()
+@torch.inference_mode(False)
 def convert(
     model: Model,
     ghost_ratio: float = 0.5,

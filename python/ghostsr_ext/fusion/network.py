@@ -23,6 +23,7 @@ from ghostsr_ext.nn import FusedConv2d
 Model = TypeVar("Model", bound=nn.Module)
 
 
+@torch.inference_mode(False)
 def fuse(module: Model, example: Any = None) -> Model:
     """Return a copy of any network that computes the same on fused layers.
 
@@ -71,6 +72,7 @@ def fuse(module: Model, example: Any = None) -> Model:
     return fused
 
 
+@torch.inference_mode(False)
 def fuse_in_place(module: nn.Module, example: Any = None) -> FusionReport:
     """Fuse a network itself; see :func:`fuse`.
 

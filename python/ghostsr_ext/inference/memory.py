@@ -101,8 +101,8 @@ def _peak_bytes(
 ) -> int:
     parameter = next(model.parameters())
     options: dict[str, Any] = {"dtype": parameter.dtype, "device": parameter.device}
-    # Not inference_mode: under it, views of a tensor are not dispatched to the counter.
-    with torch.no_grad():
+    # Under inference_mode views of a tensor are not dispatched to the counter.
+    with torch.inference_mode(False), torch.no_grad():
         if not parameter.is_meta:
             # Layers keep transformed weights from the first pass on: they are no feature maps.
             model(torch.zeros(input_shape, **options), **(arguments or {}))
@@ -125,19 +125,20 @@ def default_budget(device: torch.device) -> int:
     return min(_DEFAULT_BUDGET, _available_bytes() // 2)
 
 
-def max_pixels(model: SRModel, scale: int, budget: int) -> int:
-    """Return how many pixels of a small picture a network can enlarge at once within ``budget``.
+def bytes_per_pixel(model: SRModel, scale: int) -> float:
+    """Return the bytes that a network takes for each pixel of a small picture that it enlarges.
+
+    Feature maps, workspace of the operators, and the values going in and out are in it.
 
     Args:
-        model: The network.
+        model: The network, which is run on a small input.
         scale: One of its scales.
-        budget: The bytes that feature maps and the values going in and out may take.
     """
     enlarged = scale if model.input_upscaled else 1
     side = _PROBE_SIDE * enlarged
     shape = (1, model.channels, side, side)
     probe = activation_bytes(model, shape, {"scale": scale}, compute=True)
-    return int(budget / (_WORKSPACE * probe / _PROBE_SIDE**2 + _VALUE_BYTES * (1 + scale**2)))
+    return _WORKSPACE * probe / _PROBE_SIDE**2 + _VALUE_BYTES * (1 + scale**2)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

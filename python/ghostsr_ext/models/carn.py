@@ -107,6 +107,7 @@ class CARN(SRModel):
     """
 
     architecture = "carn"
+    capturable = True
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class SRVGGNetCompact(SRModel):
     """
 
     architecture = "compact"
+    capturable = True
 
     def __init__(
         self,

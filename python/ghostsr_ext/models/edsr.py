@@ -54,6 +54,7 @@ class EDSR(SRModel):
     """
 
     architecture = "edsr"
+    capturable = True
 
     def __init__(
         self,

@@ -92,6 +92,7 @@ class RDN(SRModel):
     """
 
     architecture = "rdn"
+    capturable = True
 
     def __init__(
         self,

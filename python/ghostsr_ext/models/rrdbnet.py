@@ -72,6 +72,7 @@ class RRDBNet(SRModel):
     """
 
     architecture = "rrdbnet"
+    capturable = True
 
     def __init__(
         self,

@@ -33,6 +33,7 @@ class VDSR(SRModel):
     """
 
     architecture = "vdsr"
+    capturable = True
 
     def __init__(
         self,

@@ -167,6 +167,11 @@ class DataConfig(Section):
     )
     patch: Count = Field(default=48, description="Side of a patch in pixels of the small picture.")
     augment: bool = Field(default=True, description="Eight-fold flips and quarter turns.")
+    recolor: bool = Field(
+        default=False,
+        description="Two thirds of the patches get their color channels in a random order, half of "
+        "those as negatives; for few pictures, which have few colors.",
+    )
     sampling: Literal["uniform", "area"] = Field(
         default="uniform", description="Every picture as likely as any other, or by its area."
     )

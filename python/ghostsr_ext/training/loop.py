@@ -54,6 +54,7 @@ class RunResult:
     measurements: tuple[Measurement, ...]
 
 
+@torch.inference_mode(False)
 def train(
     config: Config,
     folder: Path,

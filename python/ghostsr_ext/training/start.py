@@ -101,6 +101,7 @@ def _make_batches(
         world_size=group.world_size,
         patch=config.data.patch,
         augment=config.data.augment,
+        recolor=config.data.recolor,
         sampling=config.data.sampling,
         candidates=config.data.candidates,
         color=model.color,

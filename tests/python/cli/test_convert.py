@@ -42,6 +42,13 @@ def test_the_written_network_has_ghost_layers_and_its_report(folder):
     assert model.metadata["report"]["method"] == "kmeans"
 
 
+def test_a_device_that_is_not_here_is_refused_before_any_work(folder):
+    with pytest.raises(InputError, match="--device: found 'abacus'"):
+        run(folder / "dense.safetensors", folder / "ghost.safetensors", "--device", "abacus")
+
+    assert not (folder / "ghost.safetensors").exists()
+
+
 @pytest.mark.parametrize("calibrated", [False, True])
 def test_the_same_conversion_gives_the_same_file(folder, calibrated):
     pictures = ("--calibration", folder / "pictures") if calibrated else ()

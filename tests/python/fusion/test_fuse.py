@@ -122,6 +122,18 @@ class PreluByFunction(nn.Module):
         return functional.prelu(self.conv(x), self.slope)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_as_much_is_folded_where_no_gradients_are_recorded(mode: Callable) -> None:
+    expected = fuse(PlainRRDBNet(16, 1, 8)).fusion_report
+
+    with mode():
+        fused = fuse(PlainRRDBNet(16, 1, 8))
+
+    assert fused.fusion_report == expected
+    assert expected.stacked == 12
+    fused(torch.rand(1, 3, 8, 8)).sum().backward()
+
+
 def test_prelu_as_a_function_is_folded() -> None:
     module = PreluByFunction()
     fused = check_equal(module)

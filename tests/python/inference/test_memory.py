@@ -6,9 +6,9 @@ import pytest
 import torch
 from ghostsr_ext.inference.memory import (
     activation_bytes,
+    bytes_per_pixel,
     default_budget,
     is_out_of_memory,
-    max_pixels,
 )
 from ghostsr_ext.models.edsr import EDSR
 from ghostsr_ext.models.vdsr import VDSR
@@ -57,11 +57,19 @@ def test_the_network_itself_is_not_touched():
 def test_as_many_pixels_fit_as_the_budget_allows(network):
     budget = 20 << 20
 
-    side = math.isqrt(max_pixels(network, 2, budget))
+    side = math.isqrt(int(budget / bytes_per_pixel(network, 2)))
 
     enlarged = 2 if network.input_upscaled else 1
     shape = (1, network.channels, side * enlarged, side * enlarged)
     assert budget / 4 < activation_bytes(network, shape, {"scale": 2}) < budget
+
+
+def test_bytes_of_a_pixel_are_the_same_in_inference_mode():
+    network = EDSR(scale=2, blocks=2, features=16).eval()
+    expected = bytes_per_pixel(network, 2)
+
+    with torch.inference_mode():
+        assert bytes_per_pixel(network, 2) == expected
 
 
 def test_the_default_budget_is_bounded_on_the_cpu():

@@ -89,6 +89,18 @@ def test_a_run_leaves_networks_configuration_log_and_checkpoints(make_config, pi
     assert set(losses_of(tmp_path / "run")) == set(range(1, 9))
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_run_learns_the_same_where_no_gradients_are_recorded(make_config, tmp_path, mode):
+    config = make_config(training={"steps": 2})
+    train(config, tmp_path / "expected")
+
+    with mode():
+        train(config, tmp_path / "run")
+
+    final = "final.safetensors"
+    assert_same_network(tmp_path / "run" / final, tmp_path / "expected" / final)
+
+
 def test_threads_are_those_of_the_configuration_during_the_run_alone(make_config, tmp_path):
     class Watch(Recorder):
         def stepped(self, step):

@@ -53,6 +53,8 @@ class BatchPlan:
         world_size: Number of processes.
         patch: Side in pixels of the small picture.
         augment: Whether patches are flipped and turned.
+        recolor: Whether two thirds of the patches have their color channels in a random order,
+            half of those as negatives.
         sampling: "uniform" over pictures, or by "area".
         candidates: Positions that are drawn in a picture for each patch; the patch of most detail
             is taken.
@@ -67,6 +69,7 @@ class BatchPlan:
     world_size: int = 1
     patch: int = 48
     augment: bool = True
+    recolor: bool = False
     sampling: Literal["uniform", "area"] = "uniform"
     candidates: int = 1
     color: Literal["rgb", "y"] = "rgb"
@@ -76,6 +79,24 @@ class BatchPlan:
     def part_size(self) -> int:
         """Patches of one part of the share of one process."""
         return self.batch_size // (self.world_size * self.accumulation)
+
+
+@dataclass(frozen=True)
+class _Colors:
+    """An order of color channels, and whether the picture is its negative."""
+
+    order: tuple[int, ...] | None
+    negative: bool = False
+
+    def of(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return pixels [H, W, 3] in these colors."""
+        if self.order is None:
+            return pixels
+        moved: NDArray[np.uint8] = pixels[..., list(self.order)]
+        return 255 - moved if self.negative else moved
+
+
+_AS_THEY_ARE = _Colors(None)
 
 
 class PatchBatches(Dataset[Batch]):
@@ -118,10 +139,13 @@ class PatchBatches(Dataset[Batch]):
         small = store.low(index)
         top, left = self._position(small, generator)
         turn = int(generator.integers(8)) if self._plan.augment else 0
-        low = self._input(small, top, left, scale)
-        high = store.high(index)[
-            top * scale : (top + side) * scale, left * scale : (left + side) * scale
-        ]
+        colors = _drawn_colors(generator) if self._plan.recolor else _AS_THEY_ARE
+        low = self._input(small, top, left, scale, colors)
+        high = colors.of(
+            store.high(index)[
+                top * scale : (top + side) * scale, left * scale : (left + side) * scale
+            ]
+        )
         target = luma(high)[..., None] if self._plan.color == "y" else high
         return _normalized(_turned(low, turn)), _normalized(_turned(target, turn))
 
@@ -140,20 +164,29 @@ class PatchBatches(Dataset[Batch]):
         return max(drawn, key=lambda at: detail(small[at[0] :, at[1] :][:side, :side]))
 
     def _input(
-        self, small: NDArray[np.uint8], top: int, left: int, scale: int
+        self, small: NDArray[np.uint8], top: int, left: int, scale: int, colors: _Colors
     ) -> NDArray[np.generic]:
         side = self._plan.patch
         if not self._plan.enlarged:
-            crop = small[top : top + side, left : left + side]
+            crop = colors.of(small[top : top + side, left : left + side])
             return luma(crop)[..., None] if self._plan.color == "y" else crop
         above, before = max(0, top - _ENLARGEMENT_MARGIN), max(0, left - _ENLARGEMENT_MARGIN)
-        wide = small[
-            above : top + side + _ENLARGEMENT_MARGIN, before : left + side + _ENLARGEMENT_MARGIN
-        ]
+        wide = colors.of(
+            small[
+                above : top + side + _ENLARGEMENT_MARGIN, before : left + side + _ENLARGEMENT_MARGIN
+            ]
+        )
         values = luma(wide)[..., None] if self._plan.color == "y" else wide.astype(np.float64)
         large = imresize(values, scale)
         top, left = (top - above) * scale, (left - before) * scale
         return large[top : top + side * scale, left : left + side * scale]
+
+
+def _drawn_colors(generator: np.random.Generator) -> _Colors:
+    kind = int(generator.integers(3))
+    if kind == 0:
+        return _AS_THEY_ARE
+    return _Colors(tuple(int(channel) for channel in generator.permutation(3)), kind == 2)
 
 
 def _generator(*key: int) -> np.random.Generator:

@@ -1,3 +1,6 @@
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +71,49 @@ def test_without_augmentation_patches_stay_upright(store):
     for low in batches[0].inputs:
         key = (low.permute(1, 2, 0) * 255).round().byte().numpy().tobytes()
         assert known[key][1:3] == (0, None)
+
+
+def test_recolored_patches_lie_over_originals_in_the_same_colors(store):
+    plan = BatchPlan(seed=0, batch_size=60, patch=5, augment=False, recolor=True)
+    known = places(store, 5, 2)
+    orders = list(itertools.permutations(range(3)))
+    seen = {}
+
+    for batch in (PatchBatches([store], plan)[number] for number in range(5)):
+        for low, high in zip(batch.inputs, batch.targets, strict=True):
+            pixels = (low.permute(1, 2, 0) * 255).round().byte().numpy()
+            (key, colors) = next(
+                (before.tobytes(), (order, negative))
+                for negative in (False, True)
+                for order in orders
+                if (before := _first_colors(pixels, order, negative)).tobytes() in known
+            )
+            target = _first_colors((high.permute(1, 2, 0) * 255).round().byte().numpy(), *colors)
+            assert np.array_equal(target, known[key][3])
+            seen[colors] = seen.get(colors, 0) + 1
+
+    assert len(seen) == 12
+    assert 100 < seen[orders[0], False] < 166  # A third, and a sixth of another third, of 300.
+
+
+def _first_colors(pixels, order, negative):
+    before = 255 - pixels if negative else pixels
+    return np.ascontiguousarray(before[..., np.argsort(order)])
+
+
+@pytest.mark.parametrize("color", ["y", "rgb"])
+def test_recolored_patches_are_enlarged_in_their_new_colors(store, color):
+    plan = BatchPlan(seed=0, batch_size=9, patch=12, recolor=True)
+
+    small = PatchBatches([store], plan)[0].inputs
+    large = PatchBatches([store], replace(plan, color=color, enlarged=True))[0].inputs
+
+    for low, high in zip(small, large, strict=True):
+        values = low.permute(1, 2, 0).double().numpy() * 255
+        expected = imresize(luma(values)[..., None] if color == "y" else values, 2) / 255
+        # Beyond the patch, enlargement sees the picture's own pixels.
+        inside = high.permute(1, 2, 0).numpy()[8:-8, 8:-8]
+        np.testing.assert_allclose(inside, expected[8:-8, 8:-8], atol=1e-6)
 
 
 def test_a_batch_depends_on_seed_and_number_alone(store):
