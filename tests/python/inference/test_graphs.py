@@ -1,5 +1,6 @@
 """What is recorded and replayed, when, and what happens where it cannot be."""
 
+import copy
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 
@@ -262,6 +263,24 @@ def test_an_upscaler_replays_only_when_it_is_asked_to(small_network, recorders):
     Upscaler(small_network)
 
     assert recorders == []
+
+
+def test_a_deep_copy_records_anew_and_shares_nothing(small_network, recorders):
+    original = Upscaler(small_network, replay=True)
+    image = noise(20, 30)
+    for _ in range(3):
+        expected = original(image)
+
+    copied = copy.deepcopy(original)
+    assert copied._recorded._network.func is copied._network
+    with torch.no_grad():
+        for parameter in original._network.parameters():
+            parameter.zero_()
+
+    for _ in range(4):
+        np.testing.assert_array_equal(copied(image), expected)
+    assert copied._recorded._recorder.replays == 2
+    assert recorders[0].replays == 1
 
 
 def test_networks_that_do_not_say_that_they_can_be_captured_are_not(recorders):
