@@ -78,11 +78,6 @@ class Upscaler:
     A network that works on luma gets the luma of the picture; its colors are enlarged bicubically.
     Opacity is always enlarged bicubically.
 
-    On CUDA the work for an input whose size comes again, as tiles and the frames of videos do, is
-    recorded as a CUDA graph and replayed from the third time on, if the network is ``capturable``
-    and its feature maps take at most a thirty-second of the device's memory. Results are the same.
-    If memory is exhausted, recordings are given up before tiles become smaller.
-
     Args:
         model: A network, or a file that ``load_model`` reads, or the name of a default model
             (``"x2"``).
@@ -101,6 +96,16 @@ class Upscaler:
         memory_budget: Bytes that feature maps may take with ``tile="auto"``, a quarter of them for
             recordings if there are any; None for four fifths of what is free on a CUDA device, and
             512 MiB elsewhere.
+        replay: Whether to record the work for an input whose size comes again, as tiles and the
+            frames of videos do, as a CUDA graph and to replay it from the third time on. Small
+            networks on small inputs have taken 0.4 of their time, large ones all of it; results are
+            the same. Only for processes in which no other thread uses the device:
+            while a size is recorded, torch fails in another thread that draws random numbers on the
+            device or waits for the whole of it (``torch.cuda.synchronize``), and such a wait spoils
+            the recording. Networks that are not ``capturable``, or whose feature maps take more
+            than a thirty-second of the device's memory, are not recorded. If memory is exhausted,
+            recordings are given up before tiles become smaller. Ignored where the network is not
+            on CUDA.
 
     Attributes:
         scale: How many times pictures are enlarged.
@@ -125,6 +130,7 @@ class Upscaler:
         self_ensemble: bool = False,
         tile: int | Literal["auto"] | None = "auto",
         memory_budget: int | None = None,
+        replay: bool = False,
     ) -> None:
         network = copy.deepcopy(model) if isinstance(model, SRModel) else load_model(model)
         self.scale = network.served_scale(scale)
@@ -146,7 +152,7 @@ class Upscaler:
         # The network's input, over the small picture.
         self._enlarged = self.scale if network.input_upscaled else 1
         self._bytes_per_pixel = functools.cache(partial(bytes_per_pixel, self._network, self.scale))
-        recorder = device_recorder(self.device) if network.capturable else None
+        recorder = device_recorder(self.device) if replay and network.capturable else None
         self._recorded = None
         if recorder is not None:
             self._recorded = RecordedNetwork(
