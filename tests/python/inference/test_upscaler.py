@@ -259,6 +259,21 @@ def test_an_output_that_is_not_finite_is_refused():
         Upscaler(network)(noise(4, 4))
 
 
+def test_infinities_of_both_signs_are_refused():
+    network = Enlarger()
+    network.conv.bias.data[:2] = torch.tensor([math.inf, -math.inf])
+
+    with pytest.raises(GhostsrError, match="NaN or infinite values"):
+        Upscaler(network)(noise(4, 4))
+
+
+def test_finite_values_whose_sum_is_not_are_clipped():
+    network = Enlarger().double()
+    network.conv.bias.data.fill_(1e308)
+
+    assert (Upscaler(network)(noise(4, 4)) == 255).all()
+
+
 def test_half_precision_that_overflows_says_what_helps():
     network = Enlarger(offset=1e5)
 
