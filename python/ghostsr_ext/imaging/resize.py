@@ -50,7 +50,8 @@ def imresize(
     is neither rounded nor clipped.
 
     Args:
-        image: ``[H, W]`` or ``[H, W, C]``; uint8, uint16, float32 or float64, in any range.
+        image: ``[H, W]`` or ``[H, W, C]``; uint8, uint16, float32 or float64, in any range and
+            byte order.
         scale: Output over input size. The output has ``ceil(scale * H)`` rows, columns alike.
         size: ``(rows, columns)`` of the output, in place of ``scale``.
         border: What lies outside the picture: ``"symmetric"`` mirrors it with the edge repeated
@@ -90,7 +91,7 @@ def _check_image(image: NDArray[Any]) -> None:
     if not isinstance(image, np.ndarray) or image.ndim not in (2, 3):
         found = f"shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise InputError(f"image: {found}; must be an array [H, W] or [H, W, C]")
-    if image.dtype not in (np.uint8, np.uint16, np.float32, np.float64):
+    if image.dtype.newbyteorder("=") not in (np.uint8, np.uint16, np.float32, np.float64):
         raise InputError(f"image: dtype {image.dtype}; must be uint8, uint16, float32 or float64")
     if image.size == 0:
         raise InputError(f"image: shape {image.shape} has no pixels")

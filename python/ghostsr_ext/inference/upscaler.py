@@ -211,7 +211,9 @@ class Upscaler:
             return picture_to_pil(self._whole(picture_from_pil(picture)))
         if isinstance(picture, Picture):
             return self._whole(picture)
-        return to_array(self._whole(from_array(picture)))
+        array = to_array(self._whole(from_array(picture)))
+        # Joining arrays changes their byte order.
+        return array.astype(picture.dtype, copy=False)
 
     def bands(self, picture: Picture) -> Iterator[Picture]:
         """Enlarge a picture piece by piece, in memory for one row of tiles.

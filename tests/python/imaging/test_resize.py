@@ -120,6 +120,16 @@ def test_uint16_is_rounded_and_clipped_to_its_own_range():
     assert abs(resized - exact.clip(0, 65535)).max() <= 2
 
 
+@pytest.mark.parametrize("dtype", [">u2", "<u2", ">f4", "<f4", ">f8", "<f8"])
+def test_numbers_of_either_byte_order_are_resized_alike(dtype):
+    numbers = np.arange(35.0).reshape(5, 7).astype(dtype)
+
+    result = imresize(numbers, 2)
+
+    assert result.dtype.kind == numbers.dtype.kind
+    assert np.array_equal(result, imresize(numbers.astype(dtype[1:]), 2))
+
+
 def test_float32_is_computed_and_returned_in_double_precision():
     picture = np.random.default_rng(3).random((9, 9)).astype(np.float32)
 

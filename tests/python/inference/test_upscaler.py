@@ -259,6 +259,19 @@ def test_an_output_that_is_not_finite_is_refused():
         Upscaler(network)(noise(4, 4))
 
 
+@pytest.mark.parametrize("dtype", [">u2", "<u2", ">f4", "<f4", ">f8", "<f8"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_pictures_of_either_byte_order_keep_it(dtype, channels):
+    image = noise(4, 6, channels, np.uint16)
+    native = image if dtype[1] == "u" else (image / 65535).astype(dtype[1:])
+    upscaler = Upscaler(Enlarger(), tile=4)
+
+    result = upscaler(native.astype(dtype))
+
+    assert result.dtype == np.dtype(dtype)
+    assert np.array_equal(result, upscaler(native))
+
+
 def test_infinities_of_both_signs_are_refused():
     network = Enlarger()
     network.conv.bias.data[:2] = torch.tensor([math.inf, -math.inf])
