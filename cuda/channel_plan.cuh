@@ -6,6 +6,13 @@
 
 namespace ghostsr::cuda {
 
+__device__ __forceinline__ void widen_range(ShiftRange& range, int32_t dy, int32_t dx) {
+  range.least_y = dy < range.least_y ? dy : range.least_y;
+  range.most_y = dy > range.most_y ? dy : range.most_y;
+  range.least_x = dx < range.least_x ? dx : range.least_x;
+  range.most_x = dx > range.most_x ? dx : range.most_x;
+}
+
 // A thread lists the readers of one intrinsic channel. Where its list begins it finds by counting the readers
 // of lower channels, so no thread waits for another's result, and the order of a list is that of the outputs.
 template <typename T>

@@ -7,6 +7,14 @@
 
 namespace ghostsr::cuda {
 
+// How far the ghosts of a layer are shifted; holds (0, 0).
+struct ShiftRange {
+  int32_t least_y;
+  int32_t most_y;
+  int32_t least_x;
+  int32_t most_x;
+};
+
 // Device memory of a plan, filled by launch_channel_plan().
 template <typename A>
 struct ChannelPlanView {

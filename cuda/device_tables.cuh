@@ -69,11 +69,4 @@ __device__ ChannelLink<accumulator_t<T>> resolve_channel(const DeviceTables<T>& 
   return resolve_channel(tables, output, ghost);
 }
 
-__device__ __forceinline__ void widen_range(ShiftRange& range, int32_t dy, int32_t dx) {
-  range.least_y = dy < range.least_y ? dy : range.least_y;
-  range.most_y = dy > range.most_y ? dy : range.most_y;
-  range.least_x = dx < range.least_x ? dx : range.least_x;
-  range.most_x = dx > range.most_x ? dx : range.most_x;
-}
-
 }  // namespace ghostsr::cuda

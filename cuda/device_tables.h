@@ -53,12 +53,4 @@ struct alignas(8) ChannelLink {
   A slope;  // of the activation; 0 where it has none
 };
 
-// How far the ghosts of a layer are shifted; holds (0, 0).
-struct ShiftRange {
-  int32_t least_y;
-  int32_t most_y;
-  int32_t least_x;
-  int32_t most_x;
-};
-
 }  // namespace ghostsr::cuda

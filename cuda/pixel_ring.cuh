@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "device_tables.h"
+#include "channel_plan.h"
 #include "tiling.cuh"
 
 namespace ghostsr::cuda {
@@ -58,55 +58,50 @@ struct Strip {
 
 struct StripPlace {
   int64_t image;
-  int32_t part;  // of the channels
   Strip strip;
 };
 
-// A block takes a strip of pixels, of a few rows, of all channels or of a part of them.
-struct StripTiling {
+// A block takes a strip of pixels, of a few rows, of all channels.
+struct RingTiling {
   int64_t first_image;
   bool staged;  // whether rows are kept in shared memory
   int32_t width;
   int32_t height;
-  FastDivisor parts;     // of the channels
   FastDivisor strips;    // side by side
   FastDivisor segments;  // above one another
   int64_t blocks_per_image;
 
   // Strips of `width` pixels, or where the block's memory does not hold as many, of any width.
-  static StripTiling of(const Extent& extent, int32_t width, int64_t parts) {
+  static RingTiling of(const Extent& extent, int32_t width) {
     constexpr int32_t kUnstagedWidth = 32;
     constexpr int64_t kBlocksWanted = 1024;
     constexpr int32_t kMostRows = 32;
-    constexpr int32_t kLeastRows = 8;
-    StripTiling tiling{};
+    constexpr int32_t kLeastRows = 16;
+    RingTiling tiling{};
     tiling.staged = width >= kLeastStagedWidth;
     tiling.width = tiling.staged ? width : kUnstagedWidth;
     const int64_t strips = divide_up(checked_int("columns", extent.width), tiling.width);
     tiling.height = kMostRows;
     while (tiling.height > kLeastRows &&
-           extent.batch * strips * divide_up(extent.height, tiling.height) * parts < kBlocksWanted) {
+           extent.batch * strips * divide_up(extent.height, tiling.height) < kBlocksWanted) {
       tiling.height /= 2;
     }
     const int64_t segments = divide_up(checked_int("rows", extent.height), tiling.height);
-    tiling.parts = FastDivisor(static_cast<int32_t>(parts));
     tiling.strips = FastDivisor(static_cast<int32_t>(strips));
     tiling.segments = FastDivisor(static_cast<int32_t>(segments));
-    tiling.blocks_per_image = strips * segments * parts;
+    tiling.blocks_per_image = strips * segments;
     return tiling;
   }
 
   // Where the block works.
   __device__ __forceinline__ StripPlace place(const Extent& extent) const {
-    const Quotient part = parts.divide(static_cast<int32_t>(blockIdx.x));
-    const Quotient column = strips.divide(part.value);
+    const Quotient column = strips.divide(static_cast<int32_t>(blockIdx.x));
     const Quotient row = segments.divide(column.value);
     const auto map_width = static_cast<int32_t>(extent.width);
     const auto map_height = static_cast<int32_t>(extent.height);
     const int32_t x_begin = column.remainder * width;
     const int32_t y_begin = row.remainder * height;
     return {first_image + row.value,
-            part.remainder,
             {x_begin, map_width - x_begin < width ? map_width - x_begin : width, y_begin,
              map_height - y_begin < height ? map_height : y_begin + height}};
   }

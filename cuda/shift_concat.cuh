@@ -2,7 +2,6 @@
 
 #include "activation.cuh"
 #include "device_tables.cuh"
-#include "pixel_ring.cuh"
 #include "shift_concat.h"
 #include "tiling.cuh"
 
@@ -105,129 +104,71 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Channels of the output that a block makes.
 template <typename T>
-constexpr int32_t kMostPartGroups = kSharedLinks / kChunk<T> < kThreads ? kSharedLinks / kChunk<T> : kThreads;
-
-// Four blocks of a multiprocessor of 228 KiB keep as much, with their tables.
-template <typename T>
-constexpr int kMapRingBytes =
-    46 * 1024 - kSharedLinks * static_cast<int>(sizeof(ChannelEpilogue<accumulator_t<T>>));
-// No more than a multiprocessor's shared memory holds.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-template <typename T>
-constexpr int kStripBlocksAsked = 2;
-#else
-template <typename T>
-constexpr int kStripBlocksAsked = sizeof(T) == 8 ? 2 : 3;
-#endif
-// Wider strips would leave too few blocks to a small map.
-constexpr int32_t kMostStripWidth = 32;
-
-// The ring of a strip of the intrinsic map, with a row to spare. A word is an element of the map.
-template <typename T>
-__host__ __device__ __forceinline__ PixelRing map_ring(const ShiftConcatArguments<T>& arguments,
-                                                       ShiftRange shifts, int32_t width) {
-  // So that a row can be staged while another is made.
-  ++shifts.most_y;
-  return PixelRing::of(shifts, arguments.tables.intrinsic_channels, 0, width,
-                       kMapRingBytes<T> / static_cast<int32_t>(sizeof(T)));
-}
-
-// The shifts of `count` channels. Every thread of the block must call it.
-template <typename A>
-__device__ __forceinline__ ShiftRange shift_range(const ChannelEpilogue<A>* epilogues, int32_t count) {
-  constexpr int32_t kParts = 32;
-  __shared__ ShiftRange parts[kParts];
-  const auto thread = static_cast<int32_t>(threadIdx.x);
-  if (thread < kParts) {
-    ShiftRange range{};
-    for (int32_t index = thread; index < count; index += kParts) {
-      widen_range(range, epilogues[index].dy, epilogues[index].dx);
-    }
-    parts[thread] = range;
-  }
-  __syncthreads();
-  ShiftRange range{};
-  for (int32_t part = 0; part < kParts; ++part) {
-    widen_range(range, parts[part].least_y, parts[part].least_x);
-    widen_range(range, parts[part].most_y, parts[part].most_x);
-  }
-  return range;
-}
-
-// Copies a row of the intrinsic map to a row of the ring, by sixteen bytes. Zero outside the map.
-template <typename T>
-__device__ __forceinline__ void stage_map_row(const ShiftConcatArguments<T>& arguments, const PixelRing& ring,
-                                              uint4* row, int64_t n, int32_t y, int32_t x_begin) {
-  constexpr int kCopies = 2;  // that a thread has under way at a time
-  const Strides& in = arguments.intrinsic_strides;
-  const int32_t groups = arguments.tables.intrinsic_channels / kChunk<T>;
-  const bool row_inside = y >= 0 && y < arguments.extent.height;
-  const T* data = arguments.intrinsic + n * in.batch + y * in.y;
-  const int32_t chunks = ring.width * groups;
-  for (auto first = static_cast<int32_t>(threadIdx.x); first < chunks; first += kThreads * kCopies) {
-    uint4 bits[kCopies];
-#pragma unroll
-    for (int index = 0; index < kCopies; ++index) {
-      const int32_t chunk = first + index * kThreads;
-      const int32_t pixel = chunk / groups;
-      const int32_t x = x_begin + pixel;
-      bits[index] = make_uint4(0, 0, 0, 0);
-      if (row_inside && x >= 0 && x < arguments.extent.width && chunk < chunks) {
-        bits[index] = load_chunk(data + x * in.x + (chunk - pixel * groups) * kChunk<T>);
-      }
-    }
-#pragma unroll
-    for (int index = 0; index < kCopies; ++index) {
-      if (first + index * kThreads < chunks) {
-        row[first + index * kThreads] = bits[index];
-      }
-    }
-  }
-}
-
-// What a thread makes of each pixel: a chunk of channels, whose origins it keeps in registers.
-template <typename T>
-struct ChunkEpilogue {
+__global__ void __launch_bounds__(kThreads) shift_concat_pixels(const ShiftConcatArguments<T> arguments,
+                                                                const PixelTiling tiling, bool runs_aligned) {
   using A = accumulator_t<T>;
-
-  const ChannelEpilogue<A>* own;
-  int32_t channel;
+  const Quotient tile = tiling.pixel_tiles.divide(static_cast<int32_t>(blockIdx.x));
+  const Quotient image = tiling.group_tiles.divide(tile.value);
+  const int64_t n = tiling.first_image + image.value;
+  const int32_t first_group = image.remainder * tiling.groups_tile;
+  const int32_t groups =
+      tiling.groups - first_group < tiling.groups_tile ? tiling.groups - first_group : tiling.groups_tile;
+  __shared__ ChannelEpilogue<A> epilogues[kSharedLinks];
+  resolve_epilogues(arguments, first_group * kChunk<T>, groups * kChunk<T>, epilogues);
+  const int32_t column = static_cast<int32_t>(threadIdx.x) / tiling.groups_tile;
+  const int32_t local_group = static_cast<int32_t>(threadIdx.x) - column * tiling.groups_tile;
+  if (local_group >= groups || column >= tiling.pixels_step) {
+    return;
+  }
+  const int32_t group = first_group + local_group;
+  const Strides& in = arguments.intrinsic_strides;
+  const Strides& res = arguments.residual_strides;
+  const Strides& out = arguments.output_strides;
+  // The thread keeps the origins of its channels in registers and walks over pixels.
+  const ChannelEpilogue<A>* own = epilogues + local_group * kChunk<T>;
   A gains[kChunk<T>];
   A biases[kChunk<T>];
-  int32_t radius;
-  bool together;  // whether one chunk of a pixel holds the origins
-
-  __device__ __forceinline__ ChunkEpilogue(const ChannelEpilogue<A>* own_epilogues, int32_t first_channel)
-      : own(own_epilogues), channel(first_channel), radius(0), together(own->source % kChunk<T> == 0) {
+  int32_t offsets[kChunk<T>];
+  int32_t shifts[kChunk<T>];  // dy in the upper half, dx in the lower
+  bool run = runs_aligned;    // whether the channels lie together, so that one access reads them all
+  int32_t radius = 0;
 #pragma unroll
-    for (int index = 0; index < kChunk<T>; ++index) {
-      const ChannelEpilogue<A>& link = own[index];
-      gains[index] = link.gain;
-      biases[index] = link.inside;
-      together = together && link.source == own->source + index && link.dy == own->dy && link.dx == own->dx;
-      radius = link.dy > radius ? link.dy : -link.dy > radius ? -link.dy : radius;
-      radius = link.dx > radius ? link.dx : -link.dx > radius ? -link.dx : radius;
-    }
+  for (int index = 0; index < kChunk<T>; ++index) {
+    const ChannelEpilogue<A>& link = own[index];
+    gains[index] = link.gain;
+    biases[index] = link.inside;
+    offsets[index] = static_cast<int32_t>(link.source + link.dy * in.y + link.dx * in.x);
+    shifts[index] = link.dy * 65536 + (link.dx & 0xffff);
+    run = run && offsets[index] == offsets[0] + index && shifts[index] == shifts[0];
+    radius = link.dy > radius ? link.dy : -link.dy > radius ? -link.dy : radius;
+    radius = link.dx > radius ? link.dx : -link.dx > radius ? -link.dx : radius;
   }
-
-  // read_all() returns the origins' chunk of a pixel where they lie together, read(index) one of them.
-  template <typename ReadAll, typename Read>
-  __device__ __forceinline__ void make(const ShiftConcatArguments<T>& arguments, int64_t n, int32_t y,
-                                       int32_t x, const ReadAll& read_all, const Read& read) const {
-    const Strides& res = arguments.residual_strides;
-    const Strides& out = arguments.output_strides;
-    const auto height = static_cast<int32_t>(arguments.extent.height);
-    const auto width = static_cast<int32_t>(arguments.extent.width);
+  run = run && offsets[0] % kChunk<T> == 0;
+  const T* intrinsic = arguments.intrinsic + n * in.batch;
+  const auto height = static_cast<int32_t>(arguments.extent.height);
+  const auto width = static_cast<int32_t>(arguments.extent.width);
+  const int32_t begin = tile.remainder * (tiling.pixels_step * kPixelSteps);
+  const int32_t span = tiling.pixels_step * kPixelSteps;
+  const int32_t end = tiling.pixels - begin < span ? tiling.pixels : begin + span;
+  for (int32_t pixel = begin + column; pixel < end; pixel += tiling.pixels_step) {
+    const Quotient row = tiling.width.divide(pixel);
+    const int32_t y = row.value;
+    const int32_t x = row.remainder;
+    const T* here = intrinsic + y * in.y + x * in.x;
+    const auto inside = [&](int32_t shift) {
+      const int32_t source_y = y + (shift >> 16);
+      const int32_t source_x = x + static_cast<int16_t>(shift & 0xffff);
+      return source_y >= 0 && source_y < height && source_x >= 0 && source_x < width;
+    };
     A values[kChunk<T>];
     if (y >= radius && y < height - radius && x >= radius && x < width - radius) {
-      if (together) {
-        unpack<T>(read_all(), values);
+      if (run) {
+        unpack<T>(load_chunk(here + offsets[0]), values);
       } else {
 #pragma unroll
         for (int index = 0; index < kChunk<T>; ++index) {
-          values[index] = widen(read(index));
+          values[index] = widen(load(here + offsets[index]));
         }
       }
 #pragma unroll
@@ -237,119 +178,26 @@ struct ChunkEpilogue {
     } else {
 #pragma unroll
       for (int index = 0; index < kChunk<T>; ++index) {
-        const int32_t source_y = y + own[index].dy;
-        const int32_t source_x = x + own[index].dx;
-        const bool inside = source_y >= 0 && source_y < height && source_x >= 0 && source_x < width;
-        values[index] = inside ? widen(read(index)) * gains[index] + biases[index] : own[index].outside;
+        values[index] = inside(shifts[index])
+                            ? widen(load(here + offsets[index])) * gains[index] + biases[index]
+                            : own[index].outside;
       }
     }
     if (arguments.residual != nullptr) {
       A residuals[kChunk<T>];
-      unpack<T>(load_chunk(arguments.residual + n * res.batch + y * res.y + x * res.x + channel), residuals);
+      unpack<T>(load_chunk(arguments.residual + n * res.batch + y * res.y + x * res.x + group * kChunk<T>),
+                residuals);
 #pragma unroll
       for (int index = 0; index < kChunk<T>; ++index) {
         values[index] = residuals[index] + values[index];
       }
     }
-    activate_chunk(arguments.tables.activation.kind, values);
-    store_chunk(arguments.output + n * out.batch + y * out.y + x * out.x + channel, pack<T>(values));
-  }
-
-  // In loops of their own, because the compiler would branch at every element.
-  __device__ __forceinline__ void activate_chunk(ActivationKind kind, A (&values)[kChunk<T>]) const {
-    if (kind == ActivationKind::relu) {
 #pragma unroll
-      for (int index = 0; index < kChunk<T>; ++index) {
-        values[index] = activate(ActivationKind::relu, values[index], A(0));
-      }
-    } else if (kind == ActivationKind::leaky) {
-#pragma unroll
-      for (int index = 0; index < kChunk<T>; ++index) {
-        values[index] = activate(ActivationKind::leaky, values[index], own[index].slope);
-      }
+    for (int index = 0; index < kChunk<T>; ++index) {
+      values[index] = activate(arguments.tables.activation.kind, values[index], own[index].slope);
     }
-  }
-};
-
-// A block walks down a strip of pixels. The rows of the intrinsic map that a row of pixels is made of are a
-// ring in shared memory: each is read from memory once, by sixteen bytes.
-template <typename T>
-__global__ void __launch_bounds__(kThreads, kStripBlocksAsked<T>)
-    shift_concat_pixels(const ShiftConcatArguments<T> arguments, const StripTiling tiling) {
-  using A = accumulator_t<T>;
-  __shared__ ChannelEpilogue<A> epilogues[kSharedLinks];
-  __shared__ uint4 memory[kMapRingBytes<T> / kChunkBytes];
-  const StripPlace place = tiling.place(arguments.extent);
-  const Strip& strip = place.strip;
-  const int64_t n = place.image;
-  const int32_t all_groups = (arguments.tables.intrinsic_channels + arguments.tables.ghosts) / kChunk<T>;
-  const int32_t first_group = place.part * kMostPartGroups<T>;
-  const int32_t groups =
-      all_groups - first_group < kMostPartGroups<T> ? all_groups - first_group : kMostPartGroups<T>;
-  resolve_epilogues(arguments, first_group * kChunk<T>, groups * kChunk<T>, epilogues);
-  const ShiftRange shifts = shift_range(epilogues, groups * kChunk<T>);
-  const PixelRing ring = map_ring(arguments, shifts, strip.width);
-  const bool staged = tiling.staged && ring.strip_width >= kLeastStagedWidth;
-  const int32_t columns = kThreads / groups;
-  const int32_t column = static_cast<int32_t>(threadIdx.x) / groups;
-  const int32_t group = static_cast<int32_t>(threadIdx.x) - column * groups;
-  ChunkEpilogue<T> epilogue(epilogues + group * kChunk<T>, (first_group + group) * kChunk<T>);
-  const Strides& in = arguments.intrinsic_strides;
-  if (!staged) {
-    if (column >= columns) {
-      return;
-    }
-    epilogue.together = epilogue.together && pixels_aligned(arguments.intrinsic, in);
-#pragma unroll 1
-    for (int32_t y = strip.y_begin; y < strip.y_end; ++y) {
-#pragma unroll 1
-      for (int32_t pixel = column; pixel < strip.width; pixel += columns) {
-        const int32_t x = strip.x_begin + pixel;
-        const T* here = arguments.intrinsic + n * in.batch + y * in.y + x * in.x;
-        const auto origin = [&](int index) {
-          const ChannelEpilogue<A>& link = epilogue.own[index];
-          return here + link.source + link.dy * in.y + link.dx * in.x;
-        };
-        epilogue.make(
-            arguments, n, y, x, [&] { return load_chunk(origin(0)); },
-            [&](int index) { return load(origin(index)); });
-      }
-    }
-    return;
-  }
-  int32_t offsets[kChunk<T>];
-#pragma unroll
-  for (int index = 0; index < kChunk<T>; ++index) {
-    const ChannelEpilogue<A>& link = epilogue.own[index];
-    offsets[index] = link.source + ring.offset(link.dy, link.dx);
-  }
-  const T* words = reinterpret_cast<const T*>(memory);
-  const int32_t row_chunks = ring.row_words / kChunk<T>;
-  for (int32_t x_begin = strip.x_begin; x_begin < strip.x_begin + strip.width; x_begin += ring.strip_width) {
-    const int32_t left = strip.x_begin + strip.width - x_begin;
-    const int32_t width = left < ring.strip_width ? left : ring.strip_width;
-    __syncthreads();
-    for (int32_t row = 0; row < ring.rows - 1; ++row) {
-      stage_map_row(arguments, ring, memory + row * row_chunks, n, strip.y_begin + shifts.least_y + row,
-                    x_begin + shifts.least_x);
-    }
-    int32_t current = -shifts.least_y;  // the ring's row of y
-    for (int32_t y = strip.y_begin; y < strip.y_end; ++y) {
-      __syncthreads();
-      if (y + 1 < strip.y_end) {
-        // The spare row becomes the lowest, and the one that no further row is made of the spare one.
-        stage_map_row(arguments, ring, memory + ring.wrap_row(current + shifts.most_y + 1) * row_chunks, n,
-                      y + 1 + shifts.most_y, x_begin + shifts.least_x);
-      }
-      for (int32_t pixel = column < columns ? column : width; pixel < width; pixel += columns) {
-        const int32_t here = current * ring.row_words + (pixel - shifts.least_x) * ring.pixel_words;
-        epilogue.make(
-            arguments, n, y, x_begin + pixel,
-            [&] { return memory[ring.wrap(here + offsets[0]) / kChunk<T>]; },
-            [&](int index) { return words[ring.wrap(here + offsets[index])]; });
-      }
-      current = ring.wrap_row(current + 1);
-    }
+    store_chunk(arguments.output + n * out.batch + y * out.y + x * out.x + group * kChunk<T>,
+                pack<T>(values));
   }
 }
 
@@ -432,17 +280,12 @@ void launch_shift_concat(const ShiftConcatArguments<T>& arguments, ShiftConcatPa
       break;
     }
     case ShiftConcatPath::pixels: {
-      const auto map_width = checked_int("columns", arguments.extent.width);
-      const bool staged = arguments.tables.intrinsic_channels % kChunk<T> == 0 &&
-                          pixels_aligned(arguments.intrinsic, arguments.intrinsic_strides);
-      const int32_t width =
-          map_ring(arguments, kUsualShifts, map_width < kMostStripWidth ? map_width : kMostStripWidth)
-              .strip_width;
-      StripTiling tiling = StripTiling::of(arguments.extent, staged ? width : 0,
-                                           divide_up(channels, kMostPartGroups<T> * kChunk<T>));
+      PixelTiling tiling = PixelTiling::of<T>(arguments.extent, channels);
+      const bool runs_aligned = pixels_aligned(arguments.intrinsic, arguments.intrinsic_strides);
       launch_in_batches(arguments.extent.batch, tiling.blocks_per_image, [&](int64_t first, int64_t blocks) {
         tiling.first_image = first;
-        launch("shift_concat_pixels", shift_concat_pixels<T>, blocks, kThreads, stream, arguments, tiling);
+        launch("shift_concat_pixels", shift_concat_pixels<T>, blocks, kThreads, stream, arguments, tiling,
+               runs_aligned);
       });
       break;
     }

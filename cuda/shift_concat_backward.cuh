@@ -348,7 +348,7 @@ __device__ __forceinline__ accumulator_t<T> gather_masked(const ShiftConcatBackw
 // have the same readers; words are dealt so that neither side's accesses meet in a bank.
 template <typename T>
 __global__ void __launch_bounds__(kThreads, kGradientBlocksAsked<T>)
-    shift_concat_backward_pixels(const ShiftConcatBackwardArguments<T> arguments, const StripTiling tiling) {
+    shift_concat_backward_pixels(const ShiftConcatBackwardArguments<T> arguments, const RingTiling tiling) {
   using A = accumulator_t<T>;
   __shared__ A words[kGradientRingWords<T>];
   __shared__ StagedTables<A> tables;
@@ -523,8 +523,8 @@ void launch_shift_concat_backward(const ShiftConcatBackwardArguments<T>& argumen
       const bool staged = can_stage(arguments) && arguments.channels <= kMostStagedChannels &&
                           arguments.channels / kChunk<T> <= kThreads;
       const auto width = checked_int("columns", arguments.extent.width);
-      StripTiling tiling = StripTiling::of(
-          arguments.extent, staged ? gradient_ring(arguments, kUsualShifts, width).strip_width : 0, 1);
+      RingTiling tiling = RingTiling::of(
+          arguments.extent, staged ? gradient_ring(arguments, kUsualShifts, width).strip_width : 0);
       launch_in_batches(arguments.extent.batch, tiling.blocks_per_image, [&](int64_t first, int64_t blocks) {
         tiling.first_image = first;
         launch("shift_concat_backward_pixels", shift_concat_backward_pixels<T>, blocks, kThreads, stream,

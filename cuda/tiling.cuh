@@ -16,6 +16,7 @@ namespace ghostsr::cuda {
 constexpr int kThreads = 256;
 constexpr int kItemsPerThread = 4;
 constexpr int kTileItems = kThreads * kItemsPerThread;
+constexpr int kPixelSteps = 16;
 // Channels that a block keeps in shared memory.
 constexpr int kSharedLinks = 512;
 
@@ -59,6 +60,37 @@ struct RowTiling {
   }
 };
 
+// A block takes kSharedLinks channels at most of a range of pixels of one image: a thread for each kChunk of
+// them, and as many pixels side by side as then fit the block.
+struct PixelTiling {
+  int64_t first_image;
+  int32_t pixels;       // of a map
+  int32_t groups;       // of kChunk channels
+  int32_t groups_tile;  // groups that a block takes
+  int32_t pixels_step;  // pixels that a block takes at a time
+  FastDivisor width;
+  FastDivisor pixel_tiles;
+  FastDivisor group_tiles;
+  int64_t blocks_per_image;
+
+  template <typename T>
+  static PixelTiling of(const Extent& extent, int64_t channels) {
+    PixelTiling tiling{};
+    tiling.pixels = checked_int("pixels in a plane", extent.height * extent.width);
+    tiling.groups = checked_int("channels", channels) / kChunk<T>;
+    constexpr int kMostGroups = kSharedLinks / kChunk<T> < kThreads ? kSharedLinks / kChunk<T> : kThreads;
+    tiling.groups_tile = tiling.groups < kMostGroups ? tiling.groups : kMostGroups;
+    tiling.pixels_step = kThreads / tiling.groups_tile;
+    const int64_t pixel_tiles = divide_up(tiling.pixels, int64_t{tiling.pixels_step} * kPixelSteps);
+    const int64_t group_tiles = divide_up(tiling.groups, tiling.groups_tile);
+    tiling.width = FastDivisor(static_cast<int32_t>(extent.width));
+    tiling.pixel_tiles = FastDivisor(static_cast<int32_t>(pixel_tiles));
+    tiling.group_tiles = FastDivisor(static_cast<int32_t>(group_tiles));
+    tiling.blocks_per_image = pixel_tiles * group_tiles;
+    return tiling;
+  }
+};
+
 // A block takes kTileItems elements of one row y of an image, of all channels; neighbouring threads take
 // neighbouring channels or neighbouring x.
 struct ElementTiling {
@@ -92,7 +124,7 @@ bool rows_aligned(const T* data, const Strides& strides) {
 
 // Whether the channels of every pixel lie densely and begin on a 16-byte boundary.
 template <typename T>
-__host__ __device__ __forceinline__ bool pixels_aligned(const T* data, const Strides& strides) {
+bool pixels_aligned(const T* data, const Strides& strides) {
   return strides.channel == 1 && elements_past_boundary(data) == 0 && strides.batch % kChunk<T> == 0 &&
          strides.y % kChunk<T> == 0 && strides.x % kChunk<T> == 0;
 }

@@ -141,6 +141,8 @@ def upscale_command(
         self_ensemble=self_ensemble,
         tile=tile_side(tile),
         memory_budget=None if memory is None else _bytes(memory),
+        # Only this thread uses the device; others read and write files.
+        replay=True,
     )
     suffix = None if image_format is None else f".{image_format}"
     keep = metadata == "keep"

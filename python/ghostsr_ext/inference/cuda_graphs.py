@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +17,8 @@ from ghostsr_ext.inference.graphs import Recorder, Recording, Work
 # milliseconds, so this part of it in about one, while a launch takes microseconds.
 _PART_OF_MEMORY = 32
 
-# Torch allows one capture at a time in a process.
+# Torch allows one capture at a time in a process, and no replay of a graph beside it: every graph
+# reads the state of the device's random generator, which belongs to the capture until its end.
 _capturing = threading.Lock()
 # Torch's allocator of host memory keeps a pointer to a graph whose capture did not end.
 _unfinished: list[torch.cuda.CUDAGraph] = []
@@ -50,6 +51,10 @@ class CudaRecorder:
         # The last replay's end: the next one, maybe on another stream, uses the same memory.
         self._replayed = torch.cuda.Event()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> CudaRecorder:
+        """Return one with a pool of its own, since streams and graphs cannot be copied."""
+        return CudaRecorder(self._device)
+
     def is_free(self) -> bool:
         """Whether neither the current stream is being captured nor autocast is on.
 
@@ -81,15 +86,10 @@ class CudaRecorder:
                 self._pool = torch.cuda.graph_pool_handle()
             graph = torch.cuda.CUDAGraph()
             try:
-                with torch.cuda.stream(self._stream):
-                    # Other threads may go on using the device meanwhile.
-                    graph.capture_begin(self._pool, capture_error_mode="thread_local")
-                    try:
-                        output = work(given)
-                    finally:
-                        graph.capture_end()
+                output = _capture(graph, self._stream, lambda: work(given), self._pool)
             except Exception:
                 self._abandon(graph)
+                self._free_generator(given)
                 raise
         return _CudaGraph(graph, given, output, self._replayed)
 
@@ -112,6 +112,35 @@ class CudaRecorder:
             torch._C._cuda_releasePool(self._device.index, pool)
             _unfinished.append(graph)
 
+    def _free_generator(self, scratch: Tensor) -> None:
+        """Mend the device's random generator where CUDA refuses to end a capture.
+
+        Until torch 2.11 at least, ``CUDAGraph::capture_begin`` puts the default generator into a
+        state in which it raises outside of the capture, and ``capture_end`` takes it out of it only
+        after CUDA has ended the capture. The next capture that ends takes it out, too; this one
+        needs no memory.
+        """
+        graph = torch.cuda.CUDAGraph()
+        # The error of the capture that is mended says more.
+        with suppress(RuntimeError):
+            _capture(graph, torch.cuda.Stream(self._device), scratch.zero_)
+            graph.reset()
+
+
+def _capture(
+    graph: torch.cuda.CUDAGraph,
+    stream: torch.cuda.Stream,
+    work: Callable[[], Tensor],
+    pool: Any = None,
+) -> Tensor:
+    with torch.cuda.stream(stream):
+        # Other threads may go on allocating memory and launching work on the device meanwhile.
+        graph.capture_begin(pool, capture_error_mode="thread_local")
+        try:
+            return work()
+        finally:
+            graph.capture_end()
+
 
 class _CudaGraph:
     """A captured graph with the memory that it reads and writes."""
@@ -131,7 +160,7 @@ class _CudaGraph:
     def __call__(self, image: Tensor) -> Tensor:
         assert self._given is not None
         assert self._output is not None
-        with torch.cuda.device(image.device):
+        with torch.cuda.device(image.device), _capturing:
             stream = torch.cuda.current_stream()
             stream.wait_event(self._replayed)
             self._given.copy_(image)

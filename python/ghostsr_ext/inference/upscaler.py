@@ -38,14 +38,21 @@ from ghostsr_ext.inference.memory import (
     default_budget,
     is_out_of_memory,
 )
+from ghostsr_ext.inference.pixels import (
+    PEAK,
+    check,
+    from_array,
+    gray,
+    to_array,
+    to_pixels,
+    to_values,
+    white_of,
+)
 from ghostsr_ext.inference.symmetries import SYMMETRIES, turn, turn_back
 from ghostsr_ext.inference.tiling import GRID, Span, span, spans
 from ghostsr_ext.models import SRModel
 from ghostsr_ext.models.locality import locality
 from ghostsr_ext.nn import freeze_shifts
-
-PEAK = 255.0
-"""White, in the values that the class works with inside."""
 
 # Rows of tiles of a result that exist at once: being computed, waiting and being written.
 _LIVING_BANDS = 5
@@ -71,11 +78,6 @@ class Upscaler:
     A network that works on luma gets the luma of the picture; its colors are enlarged bicubically.
     Opacity is always enlarged bicubically.
 
-    On CUDA the work for an input whose size comes again, as tiles and the frames of videos do, is
-    recorded as a CUDA graph and replayed from the third time on, if the network is ``capturable``
-    and its feature maps take at most a thirty-second of the device's memory. Results are the same.
-    If memory is exhausted, recordings are given up before tiles become smaller.
-
     Args:
         model: A network, or a file that ``load_model`` reads, or the name of a default model
             (``"x2"``).
@@ -94,6 +96,16 @@ class Upscaler:
         memory_budget: Bytes that feature maps may take with ``tile="auto"``, a quarter of them for
             recordings if there are any; None for four fifths of what is free on a CUDA device, and
             512 MiB elsewhere.
+        replay: Whether to record the work for an input whose size comes again, as tiles and the
+            frames of videos do, as a CUDA graph and to replay it from the third time on. Small
+            networks on small inputs have taken 0.4 of their time, large ones all of it; results are
+            the same. Only for processes in which no other thread uses the device:
+            while a size is recorded, torch fails in another thread that draws random numbers on the
+            device or waits for the whole of it (``torch.cuda.synchronize``), and such a wait spoils
+            the recording. Networks that are not ``capturable``, or whose feature maps take more
+            than a thirty-second of the device's memory, are not recorded. If memory is exhausted,
+            recordings are given up before tiles become smaller. Ignored where the network is not
+            on CUDA.
 
     Attributes:
         scale: How many times pictures are enlarged.
@@ -118,6 +130,7 @@ class Upscaler:
         self_ensemble: bool = False,
         tile: int | Literal["auto"] | None = "auto",
         memory_budget: int | None = None,
+        replay: bool = False,
     ) -> None:
         network = copy.deepcopy(model) if isinstance(model, SRModel) else load_model(model)
         self.scale = network.served_scale(scale)
@@ -139,7 +152,7 @@ class Upscaler:
         # The network's input, over the small picture.
         self._enlarged = self.scale if network.input_upscaled else 1
         self._bytes_per_pixel = functools.cache(partial(bytes_per_pixel, self._network, self.scale))
-        recorder = device_recorder(self.device) if network.capturable else None
+        recorder = device_recorder(self.device) if replay and network.capturable else None
         self._recorded = None
         if recorder is not None:
             self._recorded = RecordedNetwork(
@@ -198,7 +211,7 @@ class Upscaler:
             return picture_to_pil(self._whole(picture_from_pil(picture)))
         if isinstance(picture, Picture):
             return self._whole(picture)
-        return _to_array(self._whole(_from_array(picture)))
+        return to_array(self._whole(from_array(picture)))
 
     def bands(self, picture: Picture) -> Iterator[Picture]:
         """Enlarge a picture piece by piece, in memory for one row of tiles.
@@ -213,13 +226,13 @@ class Upscaler:
             InputError: As for a call.
             GhostsrError: As for a call.
         """
-        _check(picture)
-        white = _white(picture.pixels.dtype)
+        check(picture)
+        white = white_of(picture.pixels.dtype)
 
-        def finish(values: NDArray[np.float64]) -> NDArray[Any]:
+        def finish(values: Tensor) -> NDArray[Any]:
             self._check_finite(values)
-            pixels = _from_peak(values, picture.pixels.dtype)
-            return _gray(pixels) if picture.gray else pixels
+            pixels = to_pixels(values, picture.pixels.dtype)
+            return gray(pixels) if picture.gray else pixels
 
         for band, pixels in self._bands(picture.pixels, white, finish):
             alpha = None
@@ -243,7 +256,7 @@ class Upscaler:
         Raises:
             GhostsrError: The memory does not even suffice for small tiles.
         """
-        bands = self._bands(image, PEAK, lambda values: values, luma_only=luma_only)
+        bands = self._bands(image, PEAK, lambda values: values.cpu().numpy(), luma_only=luma_only)
         pieces = [values for _, values in bands]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
@@ -251,7 +264,7 @@ class Upscaler:
         self,
         image: NDArray[Any],
         white: float,
-        finish: Callable[[NDArray[np.float64]], NDArray[Any]],
+        finish: Callable[[Tensor], NDArray[Any]],
         *,
         luma_only: bool = False,
     ) -> Iterator[tuple[Span, NDArray[Any]]]:
@@ -359,8 +372,9 @@ class Upscaler:
             picture.icc_profile,
         )
 
-    def _check_finite(self, values: NDArray[np.float64]) -> None:
-        if not np.isfinite(values).all():
+    def _check_finite(self, values: Tensor) -> None:
+        # A sum takes no memory, and no sum of what networks give is beyond float64.
+        if not bool(values.sum().isfinite()):
             name = str(self.dtype).removeprefix("torch.")
             advice = "; compute in float32" if self.dtype == torch.float16 else ""
             raise GhostsrError(f"output: has NaN or infinite values (computed in {name}){advice}")
@@ -372,20 +386,18 @@ class Upscaler:
 
     def _tile_values(
         self, image: NDArray[Any], white: float, band: Span, tile: Span, *, luma_only: bool
-    ) -> NDArray[np.float64]:
-        """Enlarge one tile: [h, w, 3] in 0..255, or [h, w] for luma alone."""
-        small = _to_peak(image[band.read, tile.read], white)
+    ) -> Tensor:
+        """Enlarge one tile: float64 [h, w, 3] in 0..255, or [h, w] for luma alone."""
+        small = image[band.read, tile.read]
         kept = band.kept(self.scale), tile.kept(self.scale)
+        output = self._infer(self._input(small, white))[kept]
         if self._network.color == "rgb":
-            return self._infer(self._prepared(small))[kept]
-        y = self._infer(self._prepared(luma(small)[..., None]))[kept]
+            return output
         if luma_only:
-            return y[..., 0]
-        chroma = imresize(rgb_to_ycbcr(small)[..., 1:], self.scale)[kept]
-        return ycbcr_to_rgb(np.concatenate([y, chroma], axis=2))
-
-    def _prepared(self, small: NDArray[np.float64]) -> NDArray[np.float64]:
-        return imresize(small, self.scale) if self._enlarged > 1 else small
+            return output[..., 0]
+        chroma = imresize(rgb_to_ycbcr(_on_processor(small, white))[..., 1:], self.scale)[kept]
+        ycbcr = np.concatenate([output.cpu().numpy(), chroma], axis=2)
+        return torch.from_numpy(ycbcr_to_rgb(ycbcr))
 
     def network_input(self, image: NDArray[Any]) -> Tensor:
         """Return what the network gets for a small picture, whole.
@@ -396,32 +408,36 @@ class Upscaler:
         Returns:
             [1, C, h, w] in 0..``value_range``, on the network's device and of its type.
         """
-        small = _to_peak(image, PEAK)
-        if self._network.color == "y":
-            small = luma(small)[..., None]
-        return self._to_tensor(self._prepared(small))
+        return self._input(image, PEAK)
 
-    def _to_tensor(self, image: NDArray[np.float64]) -> Tensor:
-        unit = image * (self._network.value_range / PEAK)
-        tensor = torch.from_numpy(unit).permute(2, 0, 1)[None]
-        return tensor.to(self.device, self.dtype, memory_format=torch.channels_last)
+    def _input(self, small: NDArray[Any], white: float) -> Tensor:
+        if self._network.color == "rgb" and self._enlarged == 1:
+            values = to_values(small, white, self.device)
+        else:
+            array = _on_processor(small, white)
+            if self._network.color == "y":
+                array = luma(array)[..., None]
+            if self._enlarged > 1:
+                array = imresize(array, self.scale)
+            values = to_values(array, PEAK, self.device)
+        unit = values.mul_(self._network.value_range / PEAK).permute(2, 0, 1)[None]
+        return unit.to(self.dtype, memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def _infer(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Run the network on [h, w, C] in 0..255."""
-        tensor = self._to_tensor(image)
+    def _infer(self, image: Tensor) -> Tensor:
+        """Run the network, and return its output in float64 [h, w, C] in 0..255."""
         if self._self_ensemble:
             output = sum(
-                turn_back(self._forward(turn(tensor, symmetry)), symmetry).double()
+                turn_back(self._forward(turn(image, symmetry)), symmetry).double()
                 for symmetry in SYMMETRIES
             ) / len(SYMMETRIES)
             assert isinstance(output, Tensor)
         else:
             # A copy even of float64, since a network may give back what it was given.
-            output = self._forward(tensor).to(torch.float64, copy=True)
-        output.mul_(PEAK / self._network.value_range)
-        result: NDArray[np.float64] = output[0].permute(1, 2, 0).cpu().numpy()
-        return result
+            output = self._forward(image).to(torch.float64, copy=True)
+        if self._network.value_range != PEAK:
+            output.mul_(PEAK / self._network.value_range)
+        return output[0].permute(1, 2, 0)
 
     def _forward(self, image: Tensor) -> Tensor:
         image = image.contiguous(memory_format=torch.channels_last)
@@ -431,70 +447,6 @@ class Upscaler:
         return output
 
 
-_WHITE = {"u1": 255.0, "u2": 65535.0, "f4": 1.0, "f8": 1.0}
-_GRAY_WEIGHTS = np.array([0.299, 0.587, 0.114])
-
-
-def _white(dtype: np.dtype[Any]) -> float:
-    """The value of white in pictures of a type."""
-    return _WHITE[f"{dtype.kind}{dtype.itemsize}"]
-
-
-def _to_peak(image: NDArray[Any], white: float) -> NDArray[np.float64]:
-    return image.astype(np.float64) * (PEAK / white)
-
-
-def _from_peak(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Turn values in 0..255 into those of a picture, in place: large copies cost memory."""
-    white = _white(dtype)
-    values *= white / PEAK
-    if dtype.kind == "u":
-        values += 0.5
-        np.floor(values, out=values)
-    return values.clip(0, white, out=values).astype(dtype)
-
-
-def _gray(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Three equal channels, as bright as the three given ones."""
-    brightness = pixels.astype(np.float64) @ _GRAY_WEIGHTS
-    if pixels.dtype.kind == "u":
-        brightness = np.floor(brightness + 0.5)
-    return np.repeat(brightness.astype(pixels.dtype)[..., None], 3, axis=2)
-
-
-def _check(picture: Picture) -> None:
-    pixels, alpha = picture.pixels, picture.alpha
-    if f"{pixels.dtype.kind}{pixels.dtype.itemsize}" not in _WHITE:
-        raise InputError(f"image: {pixels.dtype}; must be uint8, uint16, float32 or float64")
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        raise InputError(f"image: shape {pixels.shape}; must be [H, W, 3] with at least one pixel")
-    if alpha is not None and (alpha.dtype != pixels.dtype or alpha.shape != pixels.shape[:2]):
-        raise InputError(
-            f"alpha: {alpha.dtype} {alpha.shape}; must be {pixels.dtype} {pixels.shape[:2]}"
-        )
-    if pixels.dtype.kind == "f":
-        low, high = float(pixels.min()), float(pixels.max())
-        if not (low >= 0 and high <= 1):
-            raise InputError(f"image: has values from {low:g} to {high:g}; floats must be in 0..1")
-
-
-def _from_array(image: NDArray[Any]) -> Picture:
-    if not isinstance(image, np.ndarray):
-        raise InputError(
-            f"image: {type(image).__name__}; must be a NumPy array, a Pillow image or a Picture"
-        )
-    if image.ndim == 2:
-        return Picture(np.repeat(image[..., None], 3, axis=2), gray=True)
-    if image.ndim == 3 and image.shape[2] == 4:
-        return Picture(image[..., :3], image[..., 3])
-    if image.ndim == 3 and image.shape[2] == 3:
-        return Picture(image)
-    raise InputError(f"image: shape {image.shape}; must be [H, W], [H, W, 3] or [H, W, 4]")
-
-
-def _to_array(picture: Picture) -> NDArray[Any]:
-    if picture.gray:
-        return picture.pixels[..., 0]
-    if picture.alpha is None:
-        return picture.pixels
-    return np.concatenate([picture.pixels, picture.alpha[..., None]], axis=2)
+def _on_processor(pixels: NDArray[Any], white: float) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = to_values(pixels, white, torch.device("cpu")).numpy()
+    return values

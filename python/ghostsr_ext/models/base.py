@@ -50,7 +50,8 @@ class SRModel(nn.Module):
 
     Attributes:
         capturable: Set by a subclass whose ``upscale`` does the same work on the device for every
-            input of a shape, and never waits for it: ``Upscaler`` then replays it as a CUDA graph.
+            input of a shape, and never waits for it: ``Upscaler`` may then replay it as a CUDA
+            graph.
         scale: The scale that ``forward`` uses unless it is told another one.
         scales: All scales that the network serves, ascending.
         value_range: The value of white in its input and output.

@@ -175,8 +175,9 @@ TEST(Tiling, HoldsBatchesChannelsAndPlanesBeyondTheLimitsOfOneAxisOfAGrid) {
 }
 
 TEST(Tiling, RefusesAPlaneThatIntegersCannotCount) {
-  EXPECT_THROW(cuda::StripTiling::of({1, 1, int64_t{1} << 31}, 32, 1), std::runtime_error);
-  EXPECT_THROW(cuda::StripTiling::of({1, int64_t{1} << 31, 1}, 32, 1), std::runtime_error);
+  EXPECT_THROW(cuda::PixelTiling::of<float>({1, 1 << 20, 1 << 20}, 8), std::runtime_error);
+  EXPECT_THROW(cuda::RingTiling::of({1, 1, int64_t{1} << 31}, 32), std::runtime_error);
+  EXPECT_THROW(cuda::RingTiling::of({1, int64_t{1} << 31, 1}, 32), std::runtime_error);
   EXPECT_THROW(cuda::ElementTiling::of({1, 1, 1 << 20}, 1 << 20, true), std::runtime_error);
 }
 

@@ -13,10 +13,11 @@ from ghostsr_cli.upscale import upscale_command
 from ghostsr_ext.checkpoints import save_model
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import read_picture
-from ghostsr_ext.inference import Upscaler
+from ghostsr_ext.inference import Upscaler, upscaler
 from ghostsr_ext.models.edsr import EDSR
 from hostile_pictures import hostile_pictures
 from PIL import ExifTags, Image
+from recorders import CpuRecorder
 
 RNG = np.random.default_rng(0)
 
@@ -53,9 +54,18 @@ def test_pictures_are_enlarged_and_named(folder):
 def test_options_reach_the_upscaler(folder):
     run("shots/0.png", "--output", "out", "--self-ensemble", "--dtype", "float64", "--tile", "9")
 
-    upscaler = Upscaler("net.safetensors", self_ensemble=True, dtype=torch.float64)
-    expected = upscaler(read_picture("shots/0.png"))
+    network = Upscaler("net.safetensors", self_ensemble=True, dtype=torch.float64)
+    expected = network(read_picture("shots/0.png"))
     np.testing.assert_array_equal(read_picture("out/0_x2.png").pixels, expected.pixels)
+
+
+def test_work_for_sizes_that_come_again_is_replayed(folder, monkeypatch):
+    recorder = CpuRecorder()
+    monkeypatch.setattr(upscaler, "device_recorder", lambda device: recorder)
+
+    run("shots/0.png", "--output", "out", "--tile", "4")
+
+    assert recorder.replays > 0
 
 
 def test_a_second_run_passes_over_what_is_done(folder):

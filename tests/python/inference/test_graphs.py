@@ -1,5 +1,6 @@
 """What is recorded and replayed, when, and what happens where it cannot be."""
 
+import copy
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 
@@ -248,10 +249,9 @@ OPTIONS = [{}, {"tile": 32}, {"self_ensemble": True}, {"dtype": torch.float64}]
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_an_upscaler_that_replays_gives_the_same_bits(small_network, recorders, options):
     pictures = [noise(40 + 8 * index, 70) for index in (0, 1, 0, 0, 1, 1, 0)]
-    recording = Upscaler(small_network, **options)
+    recording = Upscaler(small_network, replay=True, **options)
     recorder = recorders[0]
     upscaler_without = Upscaler(small_network, **options)
-    upscaler_without._recorded = None
 
     for image in pictures:
         np.testing.assert_array_equal(recording(image), upscaler_without(image))
@@ -259,11 +259,35 @@ def test_an_upscaler_that_replays_gives_the_same_bits(small_network, recorders, 
     assert recorder.replays > 0
 
 
+def test_an_upscaler_replays_only_when_it_is_asked_to(small_network, recorders):
+    Upscaler(small_network)
+
+    assert recorders == []
+
+
+def test_a_deep_copy_records_anew_and_shares_nothing(small_network, recorders):
+    original = Upscaler(small_network, replay=True)
+    image = noise(20, 30)
+    for _ in range(3):
+        expected = original(image)
+
+    copied = copy.deepcopy(original)
+    assert copied._recorded._network.func is copied._network
+    with torch.no_grad():
+        for parameter in original._network.parameters():
+            parameter.zero_()
+
+    for _ in range(4):
+        np.testing.assert_array_equal(copied(image), expected)
+    assert copied._recorded._recorder.replays == 2
+    assert recorders[0].replays == 1
+
+
 def test_networks_that_do_not_say_that_they_can_be_captured_are_not(recorders):
     network = Enlarger()
     assert not network.capturable
 
-    Upscaler(network)
+    Upscaler(network, replay=True)
 
     assert recorders == []
 
@@ -272,7 +296,7 @@ def test_a_small_budget_leaves_large_inputs_unrecorded(small_network, recorders)
     needed = Upscaler(small_network)._bytes_per_pixel()
     images = noise(20, 20), noise(21, 20)
 
-    recording = Upscaler(small_network, memory_budget=int(4 * 400 * needed) + 8)
+    recording = Upscaler(small_network, memory_budget=int(4 * 400 * needed) + 8, replay=True)
     for image in images * 3:
         recording(image)
 
@@ -280,9 +304,8 @@ def test_a_small_budget_leaves_large_inputs_unrecorded(small_network, recorders)
 
 
 def test_the_part_of_a_budget_that_recordings_may_take_is_not_spent_twice(small_network, recorders):
-    recording = Upscaler(small_network, memory_budget=4 << 20)
+    recording = Upscaler(small_network, memory_budget=4 << 20, replay=True)
     without = Upscaler(small_network, memory_budget=3 << 20)
-    without._recorded = None
 
     assert recording._first_side(noise(400, 400)) == without._first_side(noise(400, 400))
 
@@ -304,7 +327,7 @@ class Exhausting(EDSR):
 
 
 def test_exhausted_memory_costs_recordings_before_tiles_become_smaller(recorders):
-    recording = Upscaler(Exhausting())
+    recording = Upscaler(Exhausting(), replay=True)
     recorder = recorders[0]
     for _ in range(3):
         recording(noise(48, 48))
@@ -320,7 +343,7 @@ def test_exhausted_memory_costs_recordings_before_tiles_become_smaller(recorders
 
 
 def test_memory_that_stays_exhausted_ends_in_smaller_tiles(recorders):
-    recording = Upscaler(Exhausting())
+    recording = Upscaler(Exhausting(), replay=True)
     for _ in range(3):
         recording(noise(48, 48))
     network = recording._network
