@@ -25,6 +25,8 @@ from ghostsr_cli.output import STANDARD_OUTPUT, as_cells, check_output, say, wri
 
 if TYPE_CHECKING:
     import torch
+    from rich.console import Console
+    from rich.table import Table
 
     from ghostsr_ext.benchmark import Comparison
     from ghostsr_ext.models import SRModel
@@ -110,16 +112,41 @@ def _print(comparison: Comparison, markdown: bool) -> None:
     if markdown:
         say(comparison.markdown())
         return
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
+
+    console = Console()
+    rows = comparison.rows()
+    name, *headings = rows[0]
+    # What does not fit beside the networks' names goes into a table of its own below.
+    while headings:
+        most = next(
+            (
+                count
+                for count in range(len(headings), 1, -1)
+                if _width(console, _table(rows, [name, *headings[:count]])) <= console.width
+            ),
+            1,
+        )
+        console.print(_table(rows, [name, *headings[:most]]))
+        headings = headings[most:]
+    console.print(*as_cells([comparison.conditions()]))
+
+
+def _table(rows: list[dict[str, str]], headings: list[str]) -> Table:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    rows = comparison.rows()
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for position, heading in enumerate(rows[0]):
+    for position, heading in enumerate(headings):
         table.add_column(heading, justify="right" if position else "left", overflow="fold")
     for row in rows:
-        table.add_row(*as_cells(row.values()))
-    console = Console()
-    console.print(table)
-    console.print(*as_cells([comparison.conditions()]))
+        table.add_row(*as_cells(row[heading] for heading in headings))
+    return table
+
+
+def _width(console: Console, table: Table) -> int:
+    """The columns of a terminal in which no cell is folded."""
+    from rich.measure import Measurement
+
+    boundless = console.options.update(max_width=1 << 20)
+    return Measurement.get(console, boundless, table).maximum

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from ghostsr_cli.options import MODEL_HELP, Device, Overwrite, torch_device, torch_dtype
+from ghostsr_cli.options import MODEL_HELP, Overwrite, torch_device, torch_dtype
 from ghostsr_cli.output import ProgressBar, check_output, print_warnings_in_one_line, say
 
 if TYPE_CHECKING:
@@ -108,7 +108,15 @@ def convert_command(
         typer.Option(help="depthwise: GhostNet's convolutions in place of shifts, for comparison."),
     ] = "shift",
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of all random choices.")] = 0,
-    device: Device = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Where to compute. The same command gives the same file on the cpu alone; cuda is "
+            "for speed, and there the weights differ in their last bits from run to run. auto "
+            "takes a GPU if there is one, or what the variable GHOSTSR_DEVICE names.",
+        ),
+    ] = "cpu",
     dtype: Annotated[
         Literal["float32", "float16"],
         typer.Option(

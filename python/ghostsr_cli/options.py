@@ -21,7 +21,8 @@ Device = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Where to compute: cpu, cuda, cuda:1; auto takes a GPU if there is one.",
+        help="Where to compute: cpu, cuda, cuda:1; auto takes a GPU if there is one, "
+        "or what the variable GHOSTSR_DEVICE names.",
     ),
 ]
 DtypeName = Literal["float32", "float16", "bfloat16", "float64"]

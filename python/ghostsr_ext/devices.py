@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from ghostsr_ext.errors import InputError
@@ -9,19 +11,25 @@ from ghostsr_ext.errors import InputError
 FLOATING_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 """The types that networks compute in."""
 
+AUTOMATIC_DEVICE = "GHOSTSR_DEVICE"
+"""The environment variable that says what ``"auto"`` takes."""
+
 
 def usable_device(device: torch.device | str, argument: str = "device") -> torch.device:
     """Return a device that tensors can be put on.
 
     Args:
         device: A device or its name, such as ``"cpu"`` or ``"cuda:1"``; ``"auto"`` takes a CUDA
-            device if there is one.
+            device if there is one, or whatever the environment variable ``GHOSTSR_DEVICE`` names.
         argument: What the error calls it.
 
     Raises:
         InputError: There is no such device here.
     """
     if device == "auto":
+        asked = os.environ.get(AUTOMATIC_DEVICE, "auto")
+        if asked != "auto":
+            return usable_device(asked, AUTOMATIC_DEVICE)
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)

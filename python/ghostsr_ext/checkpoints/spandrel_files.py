@@ -14,7 +14,7 @@ from torch import Tensor
 from ghostsr_ext.checkpoints.assembly import skeleton
 from ghostsr_ext.checkpoints.recognition import UnknownNetworkError
 from ghostsr_ext.checkpoints.tensors import StoredTensors
-from ghostsr_ext.errors import InputError
+from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.fusion import FusedModule, agree, fuse_in_place, prefer_channels_last
 from ghostsr_ext.models.foreign import (
     INSTALLATION,
@@ -22,6 +22,10 @@ from ghostsr_ext.models.foreign import (
     foreign_architecture,
     spandrel_is_installed,
 )
+from ghostsr_ext.text import printable
+
+_SECOND_REASON = 160
+"""Characters of what spandrel says about a file that the package's own readers know."""
 
 
 def build_by_spandrel(stored: StoredTensors, refused: InputError) -> SpandrelNetwork:
@@ -32,8 +36,9 @@ def build_by_spandrel(stored: StoredTensors, refused: InputError) -> SpandrelNet
         refused: What the package's own readers say about it.
 
     Raises:
-        InputError: spandrel is not installed or does not know the file either, or the network is
-            none that makes one picture of one picture.
+        InputError: spandrel is not installed or does not know the file either, its tensors do not
+            fit, or the network is none that makes one picture of one picture. What ``refused`` says
+            comes first where a reader of the package had recognised the file.
     """
     is_unknown = isinstance(refused, UnknownNetworkError)
     if not spandrel_is_installed():
@@ -42,15 +47,28 @@ def build_by_spandrel(stored: StoredTensors, refused: InputError) -> SpandrelNet
         raise InputError(
             f"{refused}; {INSTALLATION} reads networks of some 40 more architectures"
         ) from refused
+    try:
+        model = _build(stored)
+    except GhostsrError as error:
+        if not is_unknown:
+            raise InputError(f"{refused}; {printable(error, _SECOND_REASON)}") from error
+        if isinstance(error, InputError):
+            raise InputError(f"{stored.path}: {error}") from error
+        raise
+    if model is not None:
+        return model
+    if not is_unknown:
+        raise refused
+    raise InputError(f"{refused}; spandrel does not know it either") from refused
+
+
+def _build(stored: StoredTensors) -> SpandrelNetwork | None:
     for candidate in stored.candidates:
         name = foreign_architecture(candidate.tensors)
         if name is None:
             continue
-        try:
-            with skeleton(len(candidate.tensors)):
-                model = SpandrelNetwork(name=name, tensors=stored.checked(candidate))
-        except InputError as error:
-            raise InputError(f"{stored.path}: {error}") from error
+        with skeleton(len(candidate.tensors)):
+            model = SpandrelNetwork(name=name, tensors=stored.checked(candidate))
         fuse_network(model)
         model.origin = {
             "file": str(stored.path),
@@ -58,9 +76,7 @@ def build_by_spandrel(stored: StoredTensors, refused: InputError) -> SpandrelNet
             "evidence": [*candidate.notes, f"spandrel takes it for {name}", *model.tags],
         }
         return model
-    if not is_unknown:
-        raise refused
-    raise InputError(f"{refused}; spandrel does not know it either") from refused
+    return None
 
 
 def rebuild_by_spandrel(

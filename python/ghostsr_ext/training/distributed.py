@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from ghostsr_ext.devices import usable_device
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.torchrun import place
 
@@ -98,7 +99,7 @@ def restarted() -> bool:
 
 def _device(name: str, local_rank: int, world_size: int) -> torch.device:
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = str(usable_device(name, "training.device"))
     try:
         device = torch.device(name)
     except RuntimeError as error:

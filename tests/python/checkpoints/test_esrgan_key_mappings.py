@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from ghostsr_ext.checkpoints import load_model
-from ghostsr_ext.errors import InputError
+from ghostsr_ext.checkpoints import load_model, spandrel_files
+from ghostsr_ext.errors import GhostsrError, InputError
 from published_networks import Bsrgan, FirstEsrgan, RealEsrgan, RealEsrganCompact
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -142,3 +142,27 @@ def test_other_networks_of_these_names_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         load_model(_saved(state, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "obstacle", [InputError("spandrel's ESRGAN " + 50 * "is unlike this, "), GhostsrError("broken")]
+)
+def test_the_packages_own_reason_comes_before_spandrels(
+    obstacle: GhostsrError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Mapping[str, Tensor]) -> str:
+        raise obstacle
+
+    monkeypatch.setattr(spandrel_files, "spandrel_is_installed", lambda: True)
+    monkeypatch.setattr(spandrel_files, "foreign_architecture", fail)
+    state = {**RealEsrgan(4).state_dict(), "conv_first.weight": torch.zeros(8, 1, 3, 3)}
+    path = _saved(state, tmp_path)
+
+    with pytest.raises(InputError) as caught:
+        load_model(path)
+
+    own, _, second = str(caught.value).partition("; ")
+    assert own.startswith(str(path))
+    assert "has 1 channels into conv_first instead of 3, 12 or 48" in own
+    assert second.startswith(str(obstacle)[:50])
+    assert len(second) < 200

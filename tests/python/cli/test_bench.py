@@ -35,6 +35,21 @@ def test_networks_are_told_side_by_side(folder):
     assert "x2 from 12x8" in result.stdout
 
 
+def test_columns_that_do_not_fit_beside_the_names_stand_below(folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "44")
+
+    lines = run("large.safetensors", "small.safetensors").stdout.splitlines()
+
+    assert max(map(len, lines)) <= 44
+    headings = [line.split() for line in lines if line.strip().startswith("network ")]
+    assert len(headings) > 1
+    assert [word for line in headings for word in line if word != "network"] == [
+        *("parameters", "MACs", "latency", "spread", "speed", "MPix/s", "memory")
+    ]
+    for name in ("large, plain torch", "large", "small"):
+        assert sum(line.split("  ")[0].strip() == name for line in lines) == len(headings)
+
+
 def test_markdown_is_printed_where_asked(folder):
     assert run("large.safetensors", "--markdown").stdout.startswith("| network | parameters |")
 
