@@ -20,7 +20,8 @@ from ghostsr_ext.inference.memory import is_out_of_memory
 Work = Callable[[Tensor], Tensor]
 """What makes an output of an input."""
 
-# What tiles of a picture have at most: its corners, its edges and the middle are of nine shapes.
+# Tiles of most pictures are of as many shapes: corners, edges and the middle. There are up to
+# sixteen where a last tile is narrower than the margin, and more where inputs are turned.
 _RECORDINGS = 9
 # The first runs load kernels and let cuDNN choose its own, and a single picture pays nothing.
 _RUNS_BEFORE = 2
