@@ -39,6 +39,18 @@ def test_a_polish_brings_the_output_closer_to_the_dense_networks(dense, images):
     assert report.error_after < 0.7 * report.error_before
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_polish_trains_the_same_where_no_gradients_are_recorded(dense, images, mode):
+    first, second = (convert(dense, calibration=images, polish_steps=0)[0] for _ in range(2))
+    polish(first, dense, images, steps=3)
+
+    with mode():
+        polish(second, dense, images, steps=3)
+
+    for name, expected in first.state_dict().items():
+        assert torch.equal(second.state_dict()[name], expected), name
+
+
 def test_the_value_range_makes_no_difference(dense, images):
     """The same network with the range folded into its first and last layers trains as well."""
     small = EDSR(blocks=1, features=8, residual_scale=1.0, mean=[0.0, 0.0, 0.0], value_range=1.0)

@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 import torch
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.fusion import fuse
+from ghostsr_ext.fusion import fuse, fuse_in_place
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
 from torch import Tensor, nn
 from torch.nn import functional
@@ -132,6 +132,15 @@ def test_as_much_is_folded_where_no_gradients_are_recorded(mode: Callable) -> No
     assert fused.fusion_report == expected
     assert expected.stacked == 12
     fused(torch.rand(1, 3, 8, 8)).sum().backward()
+
+
+def test_as_much_is_folded_in_place_in_inference_mode() -> None:
+    network = PlainRRDBNet(16, 1, 8)
+
+    with torch.inference_mode():
+        report = fuse_in_place(network)
+
+    assert report.stacked == 12
 
 
 def test_prelu_as_a_function_is_folded() -> None:

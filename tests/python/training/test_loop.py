@@ -101,6 +101,14 @@ def test_a_run_learns_the_same_where_no_gradients_are_recorded(make_config, tmp_
     assert_same_network(tmp_path / "run" / final, tmp_path / "expected" / final)
 
 
+def test_a_run_recolors_its_patches_where_the_configuration_says_so(make_config, tmp_path):
+    for recolor in (False, True):
+        config = make_config(data={"recolor": recolor}, training={"steps": 1})
+        train(config, tmp_path / str(recolor))
+
+    assert losses_of(tmp_path / "True")[1] != losses_of(tmp_path / "False")[1]
+
+
 def test_threads_are_those_of_the_configuration_during_the_run_alone(make_config, tmp_path):
     class Watch(Recorder):
         def stepped(self, step):
