@@ -153,6 +153,20 @@ class ShiftConfig(Section):
     lr_factor: Positive = Field(
         default=1.0, description="Learning rate of the logits over training.lr."
     )
+    reselect_every: Count | None = Field(
+        default=None,
+        description="Steps between attempts to give ghosts with fixed shifts other sources and "
+        "shifts, by least squares and where the loss falls, up to freeze_at; none by default.",
+    )
+
+    @model_validator(mode="after")
+    def _reselects_tables(self) -> ShiftConfig:
+        if self.reselect_every is not None and (self.mode, self.scope) != ("fixed", "channel"):
+            raise ValueError(
+                f'reselect_every: goes with mode "fixed" and scope "channel"; found mode '
+                f'"{self.mode}", scope "{self.scope}"'
+            )
+        return self
 
 
 class DataConfig(Section):

@@ -55,3 +55,9 @@ def noisy(shifts: ShiftConfig, step: int, steps: int) -> bool:
 def freeze_step(shifts: ShiftConfig, steps: int) -> int | None:
     """Return the step before which the shifts become a table; None for never."""
     return None if shifts.freeze_at == 1 else round(shifts.freeze_at * steps)
+
+
+def reselects(shifts: ShiftConfig, step: int, steps: int) -> bool:
+    """Return whether ghosts get other sources and shifts before ``step`` of ``steps``."""
+    every = shifts.reselect_every
+    return every is not None and 0 < step < shifts.freeze_at * steps and step % every == 0

@@ -12,7 +12,7 @@ from ghostsr_ext.training.config import ShiftConfig
 
 
 @torch.no_grad()
-def start_shifts(model: nn.Module, config: ShiftConfig) -> None:
+def start_shifts(model: nn.Module, config: ShiftConfig, seed: int = 0) -> None:
     """Make the shifts of the ghost layers trainable, or tables, as configured.
 
     With one shift a layer, a converted layer starts from the shift that most of its ghosts have.
@@ -20,7 +20,9 @@ def start_shifts(model: nn.Module, config: ShiftConfig) -> None:
     Args:
         model: A network with ghost layers; changed in place.
         config: Mode, scope, start and confidence.
+        seed: Seed of random logits.
     """
+    generator = torch.Generator().manual_seed(seed)
     for layer in ghost_layers(model).values():
         if config.scope == "layer" and layer.ghost_channels:
             shifts, counts = torch.unique(layer.selected_shift(), dim=0, return_counts=True)
@@ -32,7 +34,7 @@ def start_shifts(model: nn.Module, config: ShiftConfig) -> None:
         layer.estimator = config.estimator
         if config.mode == "learned":
             layer.learn_shifts()
-            _start_logits(layer, config)
+            _start_logits(layer, config, generator)
 
 
 def set_selection(model: nn.Module, tau: float, noise: bool) -> None:
@@ -78,10 +80,10 @@ def entropy(logits: torch.Tensor) -> float:
     return float(-(log_p.exp() * log_p).sum(dim=1).mean()) / math.log(logits.shape[1])
 
 
-def _start_logits(layer: GhostConv2d, config: ShiftConfig) -> None:
+def _start_logits(layer: GhostConv2d, config: ShiftConfig, generator: torch.Generator) -> None:
     assert layer.logits is not None
     if config.init == "random":
-        nn.init.uniform_(layer.logits, -1 / 3, 1 / 3)
+        nn.init.uniform_(layer.logits, -1 / 3, 1 / 3, generator)
     else:
         chosen = layer.logits.argmax(dim=1, keepdim=True)
         layer.logits.zero_().scatter_(1, chosen, config.confidence)

@@ -58,7 +58,7 @@ def start_run(
         save_model(model, run.initial, overwrite=True)
     group.barrier()
     model = load_model(run.initial)
-    start_shifts(model, config.shifts)
+    start_shifts(model, config.shifts, config.training.seed)
     trainer = Trainer(config, model, _teacher(config, run, model), device, group)
     return trainer, original, batches
 

@@ -26,7 +26,8 @@ from ghostsr_ext.training.data import Batch
 from ghostsr_ext.training.distributed import Processes
 from ghostsr_ext.training.losses import FeatureTap, feature_loss, pixel_loss
 from ghostsr_ext.training.muon import MuonAdam
-from ghostsr_ext.training.schedules import freeze_step, lr_factor, noisy, tau
+from ghostsr_ext.training.reselection import Forward, reselect
+from ghostsr_ext.training.schedules import freeze_step, lr_factor, noisy, reselects, tau
 from ghostsr_ext.training.shifts import freeze_as, learned, logits_of, set_selection
 
 _COMPILED_TEMPERATURES = 4
@@ -138,12 +139,14 @@ class Trainer:
         if self.step == self._freeze_step and learned(self.model):
             self._freeze_shifts()
         set_selection(self.model, self.tau, noisy(self._config.shifts, self.step, self._steps))
+        if reselects(self._config.shifts, self.step, self._steps):
+            self._reselect(parts)
         self._optimizer.zero_grad()
         loss = torch.zeros((), device=self._device)
         for number, part in enumerate(parts, 1):
             last = number == len(parts)
             with self._without_exchange() if not last else nullcontext():
-                part_loss = self._loss(part) / len(parts)
+                part_loss = self._forward(self._network, part).loss / len(parts)
                 torch.autograd.backward(self._scaler.scale(part_loss))
             loss += part_loss.detach()
         loss = self._processes.mean(loss)
@@ -294,7 +297,22 @@ class Trainer:
             group["lr"] = lr
         self._network = self._wrapped()
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _reselect(self, parts: Sequence[Batch]) -> None:
+        """Choose sources and shifts again on half of the pictures, and check it on the others."""
+        inputs = torch.cat([part.inputs for part in parts])
+        targets = torch.cat([part.targets for part in parts])
+        chosen, other = (
+            Batch(inputs[half::2], targets[half::2], parts[0].scale) for half in (0, 1)
+        )
+        reselect(
+            self.model,
+            lambda: self._forward(self.model, chosen),
+            lambda: self._forward(self.model, other).loss,
+            mean=self._processes.mean,
+            seed=_noise_seed(self._config.training.seed, self.step),
+        )
+
+    def _forward(self, network: nn.Module, batch: Batch) -> Forward:
         settings = self._config.distillation
         inputs = batch.inputs.to(self._device, non_blocking=True)
         targets = batch.targets.to(self._device, non_blocking=True)
@@ -309,7 +327,7 @@ class Trainer:
             features = None
             if self._taps is not None:
                 features = [stack.enter_context(tap.recording()) for tap in self._taps]
-            output = self._network(inputs, batch.scale).float()
+            output = network(inputs, batch.scale).float()
             loss = self._pixel_loss(output, targets)
             if self.teacher is not None:
                 with torch.no_grad():
@@ -317,7 +335,7 @@ class Trainer:
                 loss = settings.target * loss + settings.output * self._pixel_loss(output, wanted)
                 if features is not None:
                     loss = loss + settings.features * feature_loss(*features)
-        return loss
+        return Forward(loss, output, targets)
 
 
 def _noise_seed(seed: int, step: int) -> int:

@@ -46,6 +46,18 @@ def test_random_logits_forget_the_conversion():
     assert logits.unique().numel() == 36
 
 
+def test_random_logits_are_those_of_the_seed():
+    starts = []
+    for seed in (3, 3, 4):
+        torch.rand(5)
+        model = converted(SHIFTS)
+        start_shifts(model, ShiftConfig(init="random"), seed)
+        starts.append(logits_of(model)["0"])
+
+    assert torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[0], starts[2])
+
+
 def test_fixed_shifts_stay_as_converted():
     model = converted(SHIFTS)
 
