@@ -12,35 +12,38 @@ TORCH ?= torch
 BENCH_ARCHITECTURES ?= native
 EMULATOR ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
 BUILD_TOOLS = "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.25" ninja
+# pip would compile all modules of all packages, one after the other; Python compiles those that are imported.
+PIP_INSTALL = -m pip install --quiet --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 DEMO = .venv-demo/bin
 TEST = .venv-test/bin
 DOCS = .venv-docs/bin
 GPU = .venv-cuda/bin
 
-.PHONY: demo docs test test-install lint tidy test-native test-aarch64 test-sanitizers test-python bench cuda-install gpu \
-  gpu-present test-gpu bench-gpu clean
+.PHONY: demo docs test test-install lint tidy test-native test-aarch64 test-sanitizers test-sanitizer test-python bench \
+  cuda-install gpu gpu-present test-gpu bench-gpu clean
 
 demo:
 	$(PYTHON) -m venv .venv-demo
-	$(DEMO)/python -m pip install --quiet "$(TORCH)" numpy $(BUILD_TOOLS)
-	$(DEMO)/python -m pip install --quiet --no-build-isolation .
+	$(DEMO)/python $(PIP_INSTALL) "$(TORCH)" numpy $(BUILD_TOOLS)
+	$(DEMO)/python $(PIP_INSTALL) --no-build-isolation .
 	$(DEMO)/python examples/upscale_photograph.py demo
 
 test: test-install lint test-native test-python
 
 docs:
 	$(PYTHON) -m venv .venv-docs
-	$(DOCS)/python -m pip install --quiet "mkdocs>=1.6" "mkdocstrings[python]>=0.26" "pymdown-extensions>=10" ruff
+	$(DOCS)/python $(PIP_INSTALL) "mkdocs>=1.6" "mkdocstrings[python]>=0.26" "pymdown-extensions>=10" ruff
 	$(DOCS)/python -m mkdocs build --strict
 
 # The wheel is built once and kept in dist/, so that what is tested is what would be shipped.
 test-install:
 	$(PYTHON) -m venv .venv-test
-	$(TEST)/python -m pip install --quiet "$(TORCH)" numpy $(BUILD_TOOLS)
+	$(TEST)/python $(PIP_INSTALL) "$(TORCH)" numpy $(BUILD_TOOLS)
 	rm -rf dist
 	GHOSTSR_WERROR=ON $(TEST)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
-	$(TEST)/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
-	$(TEST)/python -m pip install --quiet "$$(echo dist/*.whl)[dev]" "$(TORCH)"
+	$(TEST)/python $(PIP_INSTALL) --force-reinstall --no-deps dist/*.whl
+	$(TEST)/python $(PIP_INSTALL) "$$(echo dist/*.whl)[dev]" "$(TORCH)"
 
 lint:
 	$(TEST)/ruff check .
@@ -59,7 +62,7 @@ test-native:
 	PATH="$(CURDIR)/$(TEST):$$PATH" cmake -S . -B build/native -G Ninja -DGHOSTSR_EXTENSION=OFF -DGHOSTSR_TESTS=ON \
 	  -DGHOSTSR_WERROR=ON $(NATIVE_OPTIONS)
 	PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/native
-	PATH="$(CURDIR)/$(TEST):$$PATH" ctest --test-dir build/native --output-on-failure
+	PATH="$(CURDIR)/$(TEST):$$PATH" ctest --test-dir build/native --output-on-failure --parallel 2
 
 KERNEL_TESTS := fused_test map_correlation_test cpu_shift_concat_test cpu_shift_selection_test
 
@@ -73,13 +76,18 @@ test-aarch64:
 	  $(EMULATOR) build/aarch64/tests/native/$$test --gtest_brief=1 || exit 1; \
 	done
 
+# Of them, those that start threads.
+THREADED_TESTS := fused_test
+
 test-sanitizers:
-	for sanitizer in address thread; do \
-	  PATH="$(CURDIR)/$(TEST):$$PATH" cmake -S . -B build/$$sanitizer -G Ninja -DGHOSTSR_EXTENSION=OFF -DGHOSTSR_TESTS=ON \
-	    -DGHOSTSR_SANITIZE=$$sanitizer -DCMAKE_BUILD_TYPE=RelWithDebInfo && \
-	  PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/$$sanitizer --target $(KERNEL_TESTS) || exit 1; \
-	  for test in $(KERNEL_TESTS); do build/$$sanitizer/tests/native/$$test --gtest_brief=1 || exit 1; done; \
-	done
+	$(MAKE) test-sanitizer SANITIZER=address SANITIZED_TESTS="$(KERNEL_TESTS)"
+	$(MAKE) test-sanitizer SANITIZER=thread SANITIZED_TESTS="$(THREADED_TESTS)"
+
+test-sanitizer:
+	PATH="$(CURDIR)/$(TEST):$$PATH" cmake -S . -B build/$(SANITIZER) -G Ninja -DGHOSTSR_EXTENSION=OFF -DGHOSTSR_TESTS=ON \
+	  -DGHOSTSR_SANITIZE=$(SANITIZER)
+	PATH="$(CURDIR)/$(TEST):$$PATH" cmake --build build/$(SANITIZER) --target $(SANITIZED_TESTS)
+	for test in $(SANITIZED_TESTS); do build/$(SANITIZER)/tests/native/$$test --gtest_brief=1 || exit 1; done
 
 test-python:
 	$(TEST)/python -m pytest $(PYTEST_OPTIONS)
@@ -93,12 +101,12 @@ bench: test-install
 # The wheel with the CUDA operators, in dist/cuda and an environment of its own. TORCH must be a build with CUDA.
 cuda-install:
 	$(PYTHON) -m venv .venv-cuda
-	$(GPU)/python -m pip install --quiet "$(TORCH)" numpy matplotlib pytest hypothesis $(BUILD_TOOLS)
+	$(GPU)/python $(PIP_INSTALL) "$(TORCH)" numpy matplotlib pytest hypothesis $(BUILD_TOOLS)
 	rm -rf dist/cuda
 	GHOSTSR_CUDA=ON GHOSTSR_WERROR=ON $(GPU)/python -m pip wheel --quiet --no-build-isolation --no-deps \
 	  --config-settings=build-dir=build/cuda-wheel --wheel-dir dist/cuda .
-	$(GPU)/python -m pip install --quiet --force-reinstall --no-deps dist/cuda/*.whl
-	$(GPU)/python -m pip install --quiet dist/cuda/*.whl "$(TORCH)"
+	$(GPU)/python $(PIP_INSTALL) --force-reinstall --no-deps dist/cuda/*.whl
+	$(GPU)/python $(PIP_INSTALL) dist/cuda/*.whl "$(TORCH)"
 
 gpu: gpu-present
 	$(MAKE) cuda-install

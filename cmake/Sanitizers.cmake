@@ -7,3 +7,7 @@ elseif(GHOSTSR_SANITIZE STREQUAL "thread")
 elseif(GHOSTSR_SANITIZE)
   message(FATAL_ERROR "GHOSTSR_SANITIZE: found \"${GHOSTSR_SANITIZE}\"; address, thread or empty is allowed")
 endif()
+if(GHOSTSR_SANITIZE)
+  # At full optimization a file takes minutes to compile, and reports need no more than lines.
+  add_compile_options(-O1 -g1)
+endif()

@@ -28,9 +28,10 @@ bool channels_innermost(const ShiftConcatBackwardParams<T>& params) {
 template <typename T>
 void backward_by_pixels(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end) {
   const int64_t outputs = params.reader_begin[params.intrinsic_channels];
-  const auto workspace = std::make_unique_for_overwrite<accumulator_t<T>[]>(
-      backward_workspace(params.intrinsic_channels, outputs, params.radius));
-  shift_kernels<T>(kernels()).backward_pixels(params, begin, end, workspace.get());
+  const auto workspace =
+      std::make_unique_for_overwrite<accumulator_t<T>[]>(backward_workspace(outputs, params.radius));
+  const auto offsets = std::make_unique_for_overwrite<int64_t[]>(backward_offsets(outputs, params.radius));
+  shift_kernels<T>(kernels()).backward_pixels(params, begin, end, workspace.get(), offsets.get());
 }
 
 }  // namespace

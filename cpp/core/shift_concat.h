@@ -47,6 +47,10 @@ struct ShiftConcatBackwardParams {
   T* grad_intrinsic;
   Strides grad_intrinsic_strides;
   double residual_scale;
+  // The gradient of the residual, written in the same pass where the maps are channels_last and the mask is
+  // not the intrinsic map's: grad_output times the activation's derivative. Null when it is not wanted.
+  T* grad_residual;
+  Strides grad_residual_strides;
 };
 
 // The work is cut in this many independent tasks; any of them may run on any thread.

@@ -31,6 +31,12 @@ STABLE_TORCH_LIBRARY(ghostsr, library) {
       "str activation=\"none\", float negative_slope=0.01, Tensor? prelu_weight=None, "
       "Tensor? residual=None, float residual_scale=1.0, int shuffle=1, Tensor? cache=None, Tensor(a!) out) -> ()");
   library.def(
+      "ghost_conv_backward(Tensor grad_output, Tensor? input, Tensor? weight, Tensor source, Tensor shift, *, "
+      "Tensor? gain=None, Tensor? order=None, Tensor? output=None, "
+      "int[2] stride=1, int[2] padding=0, int[2] dilation=1, int groups=1, "
+      "str activation=\"none\", float negative_slope=0.01, float residual_scale=1.0, int shuffle=1, "
+      "bool[5] output_mask) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  library.def(
       "ghost_conv_learned(Tensor input, Tensor weight, Tensor? bias, Tensor source, "
       "Tensor logits, Tensor? noise, float tau, *, "
       "Tensor? gain=None, Tensor? ghost_bias=None, Tensor? order=None, "

@@ -50,6 +50,50 @@ Tensor run_shift_concat(const Tensor& given, const ChannelPlan& plan, const Acti
   return output;
 }
 
+Tensor intrinsic_gradient(const LaidOutGradient& maps, const ChannelPlan& plan,
+                          OptionalTensor* grad_residual) {
+  const GhostGradient& gradient = maps.gradient;
+  const Tensor& grad_output = maps.grad_output;
+  const auto map_of = [&](int64_t channels) {
+    return cpu_map({grad_output.size(0), channels, grad_output.size(2), grad_output.size(3)},
+                   maps.channels_last, grad_output);
+  };
+  Tensor grad_intrinsic = map_of(plan.intrinsic_channels);
+  if (grad_residual != nullptr) {
+    *grad_residual = map_of(grad_output.size(1));
+  }
+  if (grad_intrinsic.numel() == 0) {
+    return grad_intrinsic;
+  }
+  dispatch_floating(grad_output.scalar_type(), [&]<typename T>(T) {
+    const ShiftConcatBackwardParams<T> params{
+        .extent = extent_of(grad_output),
+        .intrinsic_channels = plan.intrinsic_channels,
+        .origins = plan.origins.data(),
+        .readers = plan.readers.data(),
+        .reader_begin = plan.reader_begin.data(),
+        .radius = plan.radius,
+        .grad_output = data_of<T>(grad_output),
+        .grad_output_strides = strides_of(grad_output),
+        .activation = maps.activation(),
+        .mask_source = gradient.mask_source,
+        .output = data_of<T>(maps.output),
+        .output_strides = strides_of(maps.output),
+        .intrinsic = data_of<T>(maps.intrinsic),
+        .intrinsic_strides = strides_of(maps.intrinsic),
+        .grad_intrinsic = mutable_data_of<T>(grad_intrinsic),
+        .grad_intrinsic_strides = strides_of(grad_intrinsic),
+        .residual_scale = gradient.residual_scale,
+        .grad_residual = grad_residual == nullptr ? nullptr : mutable_data_of<T>(**grad_residual),
+        .grad_residual_strides = grad_residual == nullptr ? Strides{} : strides_of(**grad_residual),
+    };
+    const int64_t tasks = shift_concat_backward_tasks(params);
+    parallel(tasks, grad_output.numel() / tasks,
+             [&](int64_t begin, int64_t end) { shift_concat_backward(params, begin, end); });
+  });
+  return grad_intrinsic;
+}
+
 namespace {
 
 Tensor shift_concat_cpu(const Tensor& intrinsic, const Tensor& source, const Tensor& shift,
@@ -88,44 +132,14 @@ std::tuple<Tensor, Tensor, Tensor> shift_concat_backward_cpu(
   const ChannelPlan plan = read_tables(tables, gradient.intrinsic_channels);
   const LaidOutGradient maps(gradient);
   // Results must not alias one another, not even empty ones.
-  Tensor grad_intrinsic = empty_vector({0}, grad_output);
-  if (output_mask[0]) {
-    grad_intrinsic =
-        cpu_map({grad_output.size(0), gradient.intrinsic_channels, grad_output.size(2), grad_output.size(3)},
-                maps.channels_last, grad_output);
-  }
-  if (output_mask[0] && grad_intrinsic.numel() > 0) {
-    dispatch_floating(grad_output.scalar_type(), [&]<typename T>(T) {
-      const ShiftConcatBackwardParams<T> params{
-          .extent = extent_of(grad_output),
-          .intrinsic_channels = gradient.intrinsic_channels,
-          .origins = plan.origins.data(),
-          .readers = plan.readers.data(),
-          .reader_begin = plan.reader_begin.data(),
-          .radius = plan.radius,
-          .grad_output = data_of<T>(maps.grad_output),
-          .grad_output_strides = strides_of(maps.grad_output),
-          .activation = maps.activation(),
-          .mask_source = gradient.mask_source,
-          .output = data_of<T>(maps.output),
-          .output_strides = strides_of(maps.output),
-          .intrinsic = data_of<T>(maps.intrinsic),
-          .intrinsic_strides = strides_of(maps.intrinsic),
-          .grad_intrinsic = mutable_data_of<T>(grad_intrinsic),
-          .grad_intrinsic_strides = strides_of(grad_intrinsic),
-          .residual_scale = residual_scale,
-      };
-      const int64_t tasks = shift_concat_backward_tasks(params);
-      parallel(tasks, grad_output.numel() / tasks,
-               [&](int64_t begin, int64_t end) { shift_concat_backward(params, begin, end); });
-    });
-  }
+  const Tensor grad_intrinsic =
+      output_mask[0] ? intrinsic_gradient(maps, plan, nullptr) : empty_vector({0}, grad_output);
   const auto sums = [&](bool wanted, GhostSum kind) {
     return wanted ? to_vector(ghost_sums(maps, plan, kind, 0), {source.size(0)}, grad_output)
                   : empty_vector({0}, grad_output);
   };
-  Tensor grad_gain = sums(output_mask[1], GhostSum::chosen);
-  Tensor grad_ghost_bias = sums(output_mask[2], GhostSum::total);
+  const Tensor grad_gain = sums(output_mask[1], GhostSum::chosen);
+  const Tensor grad_ghost_bias = sums(output_mask[2], GhostSum::total);
   return {grad_intrinsic, grad_gain, grad_ghost_bias};
 }
 

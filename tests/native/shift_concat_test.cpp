@@ -29,10 +29,11 @@ using Backward = ShiftConcatBackwardParams<float>;
 void backward_by_pixels(const ShiftKernels<float>& kernels, const Backward& params, int64_t begin,
                         int64_t end) {
   const int64_t outputs = params.reader_begin[params.intrinsic_channels];
-  std::vector<float> workspace(backward_workspace(params.intrinsic_channels, outputs, params.radius) + 1,
-                               kOutside);
-  kernels.backward_pixels(params, begin, end, workspace.data());
+  std::vector<float> workspace(backward_workspace(outputs, params.radius) + 1, kOutside);
+  std::vector<int64_t> offsets(backward_offsets(outputs, params.radius) + 1, -1);
+  kernels.backward_pixels(params, begin, end, workspace.data(), offsets.data());
   EXPECT_EQ(workspace.back(), kOutside);
+  EXPECT_EQ(offsets.back(), -1);
 }
 
 void run_backward(const ShiftKernels<float>& kernels, bool channels_last, const Backward& params,
@@ -219,6 +220,8 @@ TEST_P(ShiftConcatKernels, HaveTheGradientOfTheFormula) {
       SCOPED_TRACE(std::string(level.name) + ", mask source " + std::to_string(static_cast<int>(source)) +
                    ", " + activation_name(kind) + ", scale " + std::to_string(scale));
       Map result(shape.extent, shape.intrinsic, channels_last, 1);
+      Map residual(shape.extent, channels, channels_last, 1);
+      const bool keeps = channels_last && source != MaskSource::intrinsic;
       const ShiftConcatBackwardParams<float> params{
           .extent = shape.extent,
           .intrinsic_channels = shape.intrinsic,
@@ -237,6 +240,8 @@ TEST_P(ShiftConcatKernels, HaveTheGradientOfTheFormula) {
           .grad_intrinsic = result.data(),
           .grad_intrinsic_strides = result.strides,
           .residual_scale = scale,
+          .grad_residual = keeps ? residual.data() : nullptr,
+          .grad_residual_strides = residual.strides,
       };
       const int64_t rows = shape.extent.batch * shape.extent.height;
       const int64_t tasks = channels_last ? rows : rows * shape.intrinsic;
@@ -263,6 +268,12 @@ TEST_P(ShiftConcatKernels, HaveTheGradientOfTheFormula) {
         ASSERT_EQ(result.at(n, c, y, x), expected.at(n, c, y, x)) << n << " " << c << " " << y << " " << x;
       });
       EXPECT_EQ(result.changed_outside(), 0);
+      residual.for_each([&](int64_t n, int64_t c, int64_t y, int64_t x) {
+        const double factor = derivative(kind, slopes[c], output.at(n, c, y, x));
+        const double expected_residual = keeps ? factor * gradient.at(n, c, y, x) : kOutside;
+        ASSERT_EQ(residual.at(n, c, y, x), expected_residual) << n << " " << c << " " << y << " " << x;
+      });
+      EXPECT_EQ(residual.changed_outside(), 0);
     }
   }
 }
@@ -322,6 +333,8 @@ ThroughActivation through(const ShiftKernels<float>& kernels, float value, Activ
       .grad_intrinsic = result.data(),
       .grad_intrinsic_strides = result.strides,
       .residual_scale = 1,
+      .grad_residual = nullptr,
+      .grad_residual_strides = {},
   };
   run_backward(kernels, channels_last, backward, 0, tasks);
   result.for_each(

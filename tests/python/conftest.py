@@ -4,41 +4,29 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import real_files
 import torch
-
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 # Tests state what the CPU computes, to the bit; those in the folder cuda name their devices.
 os.environ.setdefault("GHOSTSR_DEVICE", "cpu")
 
 
-class _Folder(type(Path())):  # type: ignore[misc]
-    """A folder of files that not every machine has; a test that asks for one in vain is skipped."""
-
-    def __truediv__(self, name: str | os.PathLike[str]) -> Path:
-        path: Path = super().__truediv__(name)
-        if not path.exists():
-            pytest.skip(f"no {path} (GHOSTSR_DATA names the folder of research data)")
-        return path
-
-
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real pictures, pretrained weights and golden values."""
-    folder = Path(os.environ.get("GHOSTSR_DATA", PROJECT_ROOT.parent / "shared" / "data"))
-    if not (folder / "weights").is_dir():
-        pytest.skip(f"no research data at {folder} (set GHOSTSR_DATA)")
-    return _Folder(folder)
+    if not (real_files.DATA / "weights").is_dir():
+        pytest.skip(f"no research data at {real_files.DATA} (set GHOSTSR_DATA)")
+    return real_files.DescribedFolder(real_files.DATA)
 
 
 @pytest.fixture(scope="session")
 def cases_dir() -> Path:
     """The folder of small inputs that once went wrong."""
-    data = Path(os.environ.get("GHOSTSR_DATA", PROJECT_ROOT.parent / "shared" / "data"))
-    folder = data.parent / "cases"
-    if not (folder / "pictures").is_dir():
-        pytest.skip(f"no small inputs at {folder} (set GHOSTSR_DATA to the folder beside it)")
-    return _Folder(folder)
+    if not (real_files.CASES / "pictures").is_dir():
+        pytest.skip(
+            f"no small inputs at {real_files.CASES} (set GHOSTSR_DATA to the folder beside it)"
+        )
+    return real_files.DescribedFolder(real_files.CASES)
 
 
 @pytest.fixture(autouse=True)

@@ -26,9 +26,6 @@ class CpuRecorder:
         self.releases = 0
         self.busy = False
 
-    def __deepcopy__(self, memo: dict[int, object]) -> CpuRecorder:
-        return CpuRecorder()
-
     def is_free(self) -> bool:
         return self.free
 

@@ -114,7 +114,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ghostsr_ext import (
-    GhostConv2d, Upscaler, build_info, convert, create_model, freeze_shifts, load_model, save_model
+    GhostConv2d, Upscaler, build_info, convert, create_model, freeze_shifts, load_model, ops,
+    save_model,
 )
 
 
@@ -128,9 +129,11 @@ def enlarge(picture: NDArray[np.uint8]) -> Tensor:
     freeze_shifts(layer)
     create_model("edsr_baseline", scale=2)
     print(report.macs_after, scales, build_info()["version"])
-    result: Tensor = layer(Tensor())
-    return result
+    x: Tensor = layer(Tensor())
+    return ops.ghost_conv(x, x, None, x, x, activation="relu", stride=2)
 """
+
+OPERATOR = "import torch\nfrom ghostsr_ext import ops\nx = torch.zeros(1)\n"
 
 WRONG = {
     "a misspelled name": "from ghostsr_ext import konvert",
@@ -139,6 +142,8 @@ WRONG = {
     "a misspelled argument": 'from ghostsr_ext import load_model\nload_model("x2", devise="cpu")',
     "a path to convert": 'from ghostsr_ext import convert\nconvert("edsr.pth")',
     "a type by name": 'from ghostsr_ext import Upscaler\nUpscaler("x2", dtype="float16")',
+    "an operator's unknown argument": OPERATOR + "ops.shift_concat(x, x, x, nonsense=3)",
+    "an operator's unknown activation": OPERATOR + 'ops.shift_concat(x, x, x, activation="gelu")',
 }
 
 

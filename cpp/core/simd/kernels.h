@@ -24,7 +24,7 @@ struct ShiftKernels {
   void (*concat_pixels)(const ShiftConcatParams<T>& params, int64_t begin, int64_t end);
   void (*backward_rows)(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end);
   void (*backward_pixels)(const ShiftConcatBackwardParams<T>& params, int64_t begin, int64_t end,
-                          accumulator_t<T>* workspace);
+                          accumulator_t<T>* workspace, int64_t* offsets);
   void (*sum_rows)(const GhostSumParams<T>& params, int64_t ghost, int64_t begin, int64_t end,
                    accumulator_t<T>* workspace, double* sums);
   // Adds to kGroup partial sums for each sum.

@@ -16,7 +16,8 @@ void shift_concat_pixels(const ShiftConcatParams<T>&, int64_t, int64_t);
 template <typename T>
 void shift_concat_backward_rows(const ShiftConcatBackwardParams<T>&, int64_t, int64_t);
 template <typename T>
-void shift_concat_backward_pixels(const ShiftConcatBackwardParams<T>&, int64_t, int64_t, accumulator_t<T>*);
+void shift_concat_backward_pixels(const ShiftConcatBackwardParams<T>&, int64_t, int64_t, accumulator_t<T>*,
+                                  int64_t*);
 template <typename T>
 void ghost_sum_rows(const GhostSumParams<T>&, int64_t, int64_t, int64_t, accumulator_t<T>*, double*);
 template <typename T>

@@ -73,6 +73,7 @@ def fuse(module: Model, example: Any = None) -> Model:
 
 
 @torch.inference_mode(False)
+@torch.no_grad()
 def fuse_in_place(module: nn.Module, example: Any = None) -> FusionReport:
     """Fuse a network itself; see :func:`fuse`.
 
@@ -244,8 +245,7 @@ def _try(region: Region, samples: list[Sample]) -> str | None:
         region.fuse(samples)
         for sample in samples:
             positional, named = copied((sample.call.positional, dict(sample.call.named)))
-            with torch.no_grad():
-                output = region.module(*positional, **named)
+            output = region.module(*positional, **named)
             found = output, (positional, named)
             if not agree(found, (sample.output, sample.arguments)):
                 raise NotTraceableError("what was traced computes something else")

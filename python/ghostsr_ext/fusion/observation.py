@@ -28,7 +28,6 @@ class Observation:
     overwritten: frozenset[int] = frozenset()
 
 
-@torch.no_grad()
 def observe(
     module: nn.Module, graph: fx.Graph, calls: Sequence[Sequence[Any]]
 ) -> dict[fx.Node, Observation]:

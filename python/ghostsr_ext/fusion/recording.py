@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 
 from ghostsr_ext.fusion.examples import Call, copied
@@ -47,7 +46,6 @@ class Sample:
     arguments: Any
 
 
-@torch.no_grad()
 def record_uses(model: nn.Module, calls: Iterable[Call]) -> tuple[dict[int, Uses], list[Any]]:
     """Run ``model``; return the uses of its modules, by their ``id``, and its outputs."""
     uses: dict[int, Uses] = {id(module): Uses() for module in model.modules()}
@@ -72,7 +70,6 @@ def record_uses(model: nn.Module, calls: Iterable[Call]) -> tuple[dict[int, Uses
     return uses, outputs
 
 
-@torch.no_grad()
 def record_samples(model: nn.Module, modules: Iterable[nn.Module], call: Call) -> dict[int, Sample]:
     """Run ``model`` and return the first call of each of ``modules``, by their ``id``."""
     inputs: dict[int, Call] = {}

@@ -51,10 +51,6 @@ class CudaRecorder:
         # The last replay's end: the next one, maybe on another stream, uses the same memory.
         self._replayed = torch.cuda.Event()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> CudaRecorder:
-        """Return one with a pool of its own, since streams and graphs cannot be copied."""
-        return CudaRecorder(self._device)
-
     def is_free(self) -> bool:
         """Whether neither the current stream is being captured nor autocast is on.
 

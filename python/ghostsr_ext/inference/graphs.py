@@ -5,12 +5,11 @@ Launching a small network's work piece by piece takes a GPU's host longer than t
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -40,7 +39,7 @@ class Recording(Protocol):
 
 
 class Recorder(Protocol):
-    """Records work on a device. A deep copy of one shares nothing with it.
+    """Records work on a device.
 
     Attributes:
         budget: Bytes that recordings should hold at most.
@@ -99,11 +98,6 @@ class RecordedNetwork:
         self._recordings: OrderedDict[Hashable, Recording] = OrderedDict()
         self._runs: OrderedDict[Hashable, _Runs] = OrderedDict()
         self._cannot_be_recorded = False
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> RecordedNetwork:
-        """Return one that records a copy of the network anew."""
-        network, recorder = copy.deepcopy((self._network, self._recorder), memo)
-        return RecordedNetwork(network, recorder, self._fits)
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> Tensor:

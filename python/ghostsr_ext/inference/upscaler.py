@@ -73,7 +73,8 @@ class Upscaler:
     """A network that enlarges pictures, whole or in tiles.
 
     The network is copied, so that the one given is neither changed nor held. Calls from several
-    threads at once are safe.
+    threads at once are safe. An upscaler can be copied and pickled, for worker processes, with its
+    network, but without its recordings.
 
     A network that works on luma gets the luma of the picture; its colors are enlarged bicubically.
     Opacity is always enlarged bicubically.
@@ -151,13 +152,8 @@ class Upscaler:
         self._memory_budget = memory_budget
         # The network's input, over the small picture.
         self._enlarged = self.scale if network.input_upscaled else 1
-        self._bytes_per_pixel = functools.cache(partial(bytes_per_pixel, self._network, self.scale))
-        recorder = device_recorder(self.device) if replay and network.capturable else None
-        self._recorded = None
-        if recorder is not None:
-            self._recorded = RecordedNetwork(
-                partial(self._network, scale=self.scale), recorder, self._fits(recorder.budget)
-            )
+        self._replay = replay
+        self._add_memories()
         found = locality(self._network)
         self.whole_map_operators = found.operators
         radius = min(found.radius, _LARGEST_MARGIN) if found.operators else found.radius
@@ -169,7 +165,28 @@ class Upscaler:
             self.margin += _BICUBIC_MARGIN
         if self.whole_map_operators and isinstance(tile, int):
             warnings.warn(self._advice_on_tiles(tile), stacklevel=2)
+
+    def _add_memories(self) -> None:
+        """Add what is computed or recorded once and kept."""
+        self._bytes_per_pixel = functools.cache(partial(bytes_per_pixel, self._network, self.scale))
         self._fingerprint = functools.cache(partial(network_fingerprint, self._network))
+        replay = self._replay and self._network.capturable
+        recorder = device_recorder(self.device) if replay else None
+        self._recorded = None
+        if recorder is not None:
+            self._recorded = RecordedNetwork(
+                partial(self._network, scale=self.scale), recorder, self._fits(recorder.budget)
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies have in common; each makes its own memories."""
+        memories = ("_bytes_per_pixel", "_fingerprint", "_recorded")
+        return {name: value for name, value in vars(self).items() if name not in memories}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a copy."""
+        vars(self).update(state)
+        self._add_memories()
 
     def recipe(self) -> dict[str, str]:
         """Return what decides the values of results, beside the picture, as short texts."""
@@ -392,12 +409,13 @@ class Upscaler:
         """Enlarge one tile: float64 [h, w, 3] in 0..255, or [h, w] for luma alone."""
         small = image[band.read, tile.read]
         kept = band.kept(self.scale), tile.kept(self.scale)
-        output = self._infer(self._input(small, white))[kept]
         if self._network.color == "rgb":
-            return output
+            return self._infer(self._input(small, white))[kept]
+        values = _on_processor(small, white)
+        output = self._infer(self._input_of_values(values))[kept]
         if luma_only:
             return output[..., 0]
-        chroma = imresize(rgb_to_ycbcr(_on_processor(small, white))[..., 1:], self.scale)[kept]
+        chroma = imresize(rgb_to_ycbcr(values)[..., 1:], self.scale)[kept]
         ycbcr = np.concatenate([output.cpu().numpy(), chroma], axis=2)
         return torch.from_numpy(ycbcr_to_rgb(ycbcr))
 
@@ -414,14 +432,19 @@ class Upscaler:
 
     def _input(self, small: NDArray[Any], white: float) -> Tensor:
         if self._network.color == "rgb" and self._enlarged == 1:
-            values = to_values(small, white, self.device)
-        else:
-            array = _on_processor(small, white)
-            if self._network.color == "y":
-                array = luma(array)[..., None]
-            if self._enlarged > 1:
-                array = imresize(array, self.scale)
-            values = to_values(array, PEAK, self.device)
+            return self._in_range(to_values(small, white, self.device))
+        return self._input_of_values(_on_processor(small, white))
+
+    def _input_of_values(self, values: NDArray[np.float64]) -> Tensor:
+        """Return what the network gets for values in 0..255."""
+        if self._network.color == "y":
+            values = luma(values)[..., None]
+        if self._enlarged > 1:
+            values = imresize(values, self.scale)
+        return self._in_range(to_values(values, PEAK, self.device))
+
+    def _in_range(self, values: Tensor) -> Tensor:
+        """Return the network's input of values [H, W, C] in 0..255, which are overwritten."""
         unit = values.mul_(self._network.value_range / PEAK).permute(2, 0, 1)[None]
         return unit.to(self.dtype, memory_format=torch.channels_last)
 

@@ -94,8 +94,8 @@ class PixelShuffleUpsampler(nn.Module):
 def convolve_and_shuffle(conv: nn.Module, shuffle: nn.Module, features: Tensor) -> Tensor:
     """Return ``shuffle(conv(features))``, by one pass where that is the same up to rounding.
 
-    On the CPU, where nothing records gradients or operators and nobody watches the map between the
-    two, a layer of the package writes to the enlarged map.
+    On the CPU, where nothing records operators and nobody watches the map between the two, a layer
+    of the package writes to the enlarged map.
 
     Args:
         conv: A convolution to a number of channels that ``shuffle`` takes.
@@ -115,8 +115,8 @@ def add_shuffled_to_nearest(
 ) -> Tensor:
     """Return ``shuffle(conv(features)) + enlarge(picture)``.
 
-    Where :func:`convolve_and_shuffle` takes one pass, the picture is not enlarged but added to the
-    block of each of its pixels, which gives the same.
+    Where :func:`convolve_and_shuffle` takes one pass and nothing records gradients, the picture is
+    not enlarged but added to the block of each of its pixels, which gives the same.
 
     Args:
         conv: As for :func:`convolve_and_shuffle`.
@@ -127,7 +127,8 @@ def add_shuffled_to_nearest(
     """
     output: Tensor
     if (
-        _goes_in_one_pass(conv, shuffle, features)
+        not torch.is_grad_enabled()
+        and _goes_in_one_pass(conv, shuffle, features)
         and type(enlarge) is nn.Upsample
         and not has_hooks(enlarge)
     ):
@@ -146,7 +147,6 @@ def add_shuffled_to_nearest(
 def _goes_in_one_pass(conv: nn.Module, shuffle: nn.Module, features: Tensor) -> bool:
     return (
         type(shuffle) is nn.PixelShuffle
-        and not torch.is_grad_enabled()
         and _may_be_written(features)
         and not (has_hooks(conv) or has_hooks(shuffle) or _all_modules_have_hooks())
         and _takes("shuffle", conv)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from ghostsr_ext import reference
 from ghostsr_ext.activations import Activation
@@ -18,6 +20,7 @@ from ghostsr_ext.ops.registration import (
     is_transformed,
     operators,
     records_gradient,
+    refuse_double_backward,
     register_autocast,
     register_fake,
     register_gradient,
@@ -32,6 +35,7 @@ from ghostsr_ext.ops.shift_concat import (
 
 _convolution_backward = operators.convolution_backward.default
 _ghost_conv = operators.ghost_conv.default
+_ghost_conv_backward = operators.ghost_conv_backward.default
 _ghost_conv_out = operators.ghost_conv.out
 
 
@@ -159,6 +163,45 @@ def _fake(
     return empty_map(input, shuffled, layout_of(input, weight))
 
 
+def _fake_backward(
+    grad_output: Tensor,
+    input: Tensor | None,
+    weight: Tensor | None,
+    source: Tensor,
+    shift: Tensor,
+    *,
+    output: Tensor | None = None,
+    shuffle: int = 1,
+    output_mask: Sequence[bool],
+    **_: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    batch, channels, height, width = grad_output.shape
+    size = (batch, channels * shuffle**2, height // shuffle, width // shuffle)
+    layout = layout_of(grad_output if output is None else output)
+    if shuffle != 1:
+        layout = torch.channels_last
+
+    def gradient_of(parameter: Tensor | None) -> Tensor:
+        assert input is not None
+        assert weight is not None
+        assert parameter is not None
+        return empty_map(parameter, parameter.shape, layout_of(input, weight))
+
+    nothing = [grad_output.new_empty(0) for _ in output_mask]
+    grad_input, grad_weight, grad_bias, grad_ghost_bias, grad_residual = nothing
+    if output_mask[0]:
+        grad_input = gradient_of(input)
+    if output_mask[1]:
+        grad_weight = gradient_of(weight)
+    if output_mask[2]:
+        grad_bias = grad_output.new_empty(size[1] - source.shape[0])
+    if output_mask[3]:
+        grad_ghost_bias = grad_output.new_empty(source.shape[0])
+    if output_mask[4]:
+        grad_residual = empty_map(grad_output, size, layout)
+    return grad_input, grad_weight, grad_bias, grad_ghost_bias, grad_residual
+
+
 class _GhostConv(torch.autograd.Function):
     """``ghost_conv`` whose gradients need nothing of the convolution but its input and weight."""
 
@@ -178,6 +221,7 @@ class _GhostConv(torch.autograd.Function):
         negative_slope: float,
         residual: Tensor | None,
         residual_scale: float,
+        shuffle: int,
         cache: Tensor | None,
     ) -> Tensor:
         stride, padding, dilation, groups = geometry
@@ -199,14 +243,17 @@ class _GhostConv(torch.autograd.Function):
             negative_slope=negative_slope,
             residual=residual,
             residual_scale=residual_scale,
+            shuffle=shuffle,
             cache=cache,
             learning=ctx.needs_input_grad[1],
         )
         of_convolution = any(ctx.needs_input_grad[:3])
-        of_ghosts = of_convolution or ctx.needs_input_grad[6]
         ctx.save_for_backward(
             *((input, weight) if of_convolution else (None, None)),
-            *((source, shift, gain, order) if of_ghosts else (None, None, None, None)),
+            source,
+            shift,
+            gain,
+            order,
             None if activation == "none" else output,
         )
         ctx.copied = order is None and not len(source) and not ctx.needs_input_grad[6]
@@ -214,55 +261,98 @@ class _GhostConv(torch.autograd.Function):
         ctx.activation = activation
         ctx.negative_slope = negative_slope
         ctx.residual_scale = residual_scale
+        ctx.shuffle = shuffle
         return output
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        input, weight, source, shift, gain, order, output = ctx.saved_tensors
-        activation = ctx.activation
-        needs_residual = ctx.needs_input_grad[11]
-        if activation != "none" and needs_residual:
-            grad_output = undo_activation(grad_output, output, activation, ctx.negative_slope)
-            activation, output = "none", None
-        mask = list(ctx.needs_input_grad[:3])
-        of_ghosts = [any(mask), False, ctx.needs_input_grad[6]]
-        copied = activation == "none" and ctx.residual_scale == 1 and ctx.copied
-        grad_intrinsic, grad_ghost_bias = grad_output, None
-        if any(of_ghosts) and not copied:
-            grad_intrinsic, _, grad_ghost_bias = shift_concat_backward(
-                grad_output,
-                source,
-                shift,
-                gain=gain,
-                order=order,
-                output=output,
-                activation=activation,
-                negative_slope=ctx.negative_slope,
-                residual_scale=ctx.residual_scale,
-                output_mask=of_ghosts,
-            )
-        gradients: Sequence[Tensor | None] = (None, None, None)
-        if any(mask):
-            gradients = call(
-                _convolution_backward, grad_intrinsic, input, weight, *ctx.geometry, mask
-            )
-        wanted = (
-            gradient if want else None for gradient, want in zip(gradients, mask, strict=True)
-        )
+        wanted = ctx.needs_input_grad
+        gradients = _gradients(ctx, grad_output, [*wanted[:3], wanted[6], wanted[11]])
+        grad_input, grad_weight, grad_bias, grad_ghost_bias, grad_residual = gradients
         return (
-            *wanted,
+            grad_input,
+            grad_weight,
+            grad_bias,
             None,
             None,
             None,
-            grad_ghost_bias if of_ghosts[2] else None,
+            grad_ghost_bias,
             None,
             None,
             None,
             None,
-            grad_output if needs_residual else None,
+            grad_residual,
+            None,
             None,
             None,
         )
+
+
+def _gradients(ctx: Any, grad_output: Tensor, mask: list[bool]) -> list[Tensor | None]:
+    """Return the gradients of input, weight, bias, ghost_bias and residual, None if not wanted."""
+    input, weight, source, shift, gain, order, output = ctx.saved_tensors
+    if not grad_output.is_cpu:
+        return _gradients_by_parts(ctx, grad_output, mask)
+    passed_on = mask[4] and ctx.activation == "none" and ctx.shuffle == 1
+    computed = [*mask[:4], mask[4] and not passed_on]
+    stride, padding, dilation, groups = ctx.geometry
+    found: Sequence[Tensor | None] = call(
+        _ghost_conv_backward,
+        grad_output,
+        input,
+        weight,
+        source,
+        shift,
+        gain=gain,
+        order=order,
+        output=output,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        activation=ctx.activation,
+        negative_slope=ctx.negative_slope,
+        residual_scale=ctx.residual_scale,
+        shuffle=ctx.shuffle,
+        output_mask=computed,
+    )
+    gradients = [gradient if want else None for gradient, want in zip(found, computed, strict=True)]
+    if passed_on:
+        gradients[4] = grad_output
+    return gradients
+
+
+def _gradients_by_parts(ctx: Any, grad_output: Tensor, mask: list[bool]) -> list[Tensor | None]:
+    """Do as ``_gradients`` where there is no operator for all of it."""
+    input, weight, source, shift, gain, order, output = ctx.saved_tensors
+    activation = ctx.activation
+    if activation != "none" and mask[4]:
+        grad_output = undo_activation(grad_output, output, activation, ctx.negative_slope)
+        activation, output = "none", None
+    of_convolution = mask[:3]
+    of_ghosts = [any(of_convolution), False, mask[3]]
+    copied = activation == "none" and ctx.residual_scale == 1 and ctx.copied
+    grad_intrinsic, grad_ghost_bias = grad_output, None
+    if any(of_ghosts) and not copied:
+        grad_intrinsic, _, grad_ghost_bias = shift_concat_backward(
+            grad_output,
+            source,
+            shift,
+            gain=gain,
+            order=order,
+            output=output,
+            activation=activation,
+            negative_slope=ctx.negative_slope,
+            residual_scale=ctx.residual_scale,
+            output_mask=of_ghosts,
+        )
+    gradients: Sequence[Tensor | None] = (None, None, None)
+    if any(of_convolution):
+        gradients = call(
+            _convolution_backward, grad_intrinsic, input, weight, *ctx.geometry, of_convolution
+        )
+    found = (*gradients, grad_ghost_bias, grad_output)
+    return [gradient if want else None for gradient, want in zip(found, mask, strict=True)]
 
 
 def _needs_intrinsic(
@@ -316,6 +406,8 @@ def _recorded(
             activation = epilogue.get("activation", "none")
             channels = weight.shape[0] + source.shape[0]
             check_prelu_weight(epilogue.get("prelu_weight"), activation, channels)
+            # Elsewhere the shuffle is torch's own, and so is its gradient.
+            own = shuffle > 1 and input.is_cpu and layout_of(input, weight) is torch.channels_last
             output = _GhostConv.apply(  # type: ignore[no-untyped-call]
                 input,
                 weight,
@@ -330,9 +422,10 @@ def _recorded(
                 epilogue.get("negative_slope", 0.01),
                 epilogue.get("residual"),
                 epilogue.get("residual_scale", 1.0),
+                shuffle if own else 1,
                 cache,
             )
-            return reference.pixel_shuffle(output, shuffle)
+            return output if own else reference.pixel_shuffle(output, shuffle)
         intrinsic = operators.convolution(input, weight, bias, *geometry, cache=cache)
         output = operators.shift_concat(intrinsic, source, shift, **epilogue)
         return reference.pixel_shuffle(output, shuffle)
@@ -350,6 +443,24 @@ def _recorded(
     )
 
 
+def _backward_flops(
+    grad_shape: Sequence[int],
+    input_shape: Sequence[int] | None,
+    weight_shape: Sequence[int] | None,
+    *_: Any,
+    output_mask: Sequence[bool],
+    shuffle: int = 1,
+    **__: Any,
+) -> int:
+    if weight_shape is None:
+        return 0
+    positions = grad_shape[0] * prod(grad_shape[2:]) // shuffle**2
+    return 2 * positions * prod(weight_shape) * sum(output_mask[:2])
+
+
+register_flop_formula(operators.ghost_conv_backward)(_backward_flops)
 register_fake("ghost_conv", _fake)
+register_fake("ghost_conv_backward", _fake_backward)
+refuse_double_backward("ghost_conv_backward")
 register_gradient("ghost_conv", _recorded)
 register_autocast("ghost_conv")

@@ -88,6 +88,8 @@ StridedMap<T> by_cpu(const LayerCase& layer, const LentGradient<T>& gradient) {
       .grad_intrinsic = result.data(),
       .grad_intrinsic_strides = result.strides(),
       .residual_scale = layer.residual_scale,
+      .grad_residual = nullptr,
+      .grad_residual_strides = {},
   };
   shift_concat_backward(params, 0, shift_concat_backward_tasks(params));
   return result;

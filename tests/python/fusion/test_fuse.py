@@ -14,6 +14,7 @@ from ghostsr_ext.fusion import fuse, fuse_in_place
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from torch_networks import PlainCompact, PlainRRDBNet
 
 WIDTH = 8
@@ -132,6 +133,29 @@ def test_as_much_is_folded_where_no_gradients_are_recorded(mode: Callable) -> No
     assert fused.fusion_report == expected
     assert expected.stacked == 12
     fused(torch.rand(1, 3, 8, 8)).sum().backward()
+
+
+class _Histories(TorchFunctionMode):
+    """Counts the results of torch's functions that remember what they were made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.count += isinstance(result, Tensor) and result.grad_fn is not None
+        return result
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_no_history_of_the_example_is_recorded(mode: Callable) -> None:
+    example = picture(channels=3).requires_grad_()
+
+    with mode(), _Histories() as histories:
+        fuse(PlainRRDBNet(16, 1, 8), example)
+
+    assert histories.count == 0
 
 
 def test_as_much_is_folded_in_place_in_inference_mode() -> None:

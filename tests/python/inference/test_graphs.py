@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -265,13 +266,16 @@ def test_an_upscaler_replays_only_when_it_is_asked_to(small_network, recorders):
     assert recorders == []
 
 
-def test_a_deep_copy_records_anew_and_shares_nothing(small_network, recorders):
+@pytest.mark.parametrize(
+    "copy_of", [copy.deepcopy, lambda upscaler: pickle.loads(pickle.dumps(upscaler))]
+)
+def test_a_copy_records_anew_and_shares_nothing(small_network, recorders, copy_of):
     original = Upscaler(small_network, replay=True)
     image = noise(20, 30)
     for _ in range(3):
         expected = original(image)
 
-    copied = copy.deepcopy(original)
+    copied = copy_of(original)
     assert copied._recorded._network.func is copied._network
     with torch.no_grad():
         for parameter in original._network.parameters():

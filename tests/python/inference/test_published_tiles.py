@@ -1,5 +1,7 @@
 """Tiles against whole pictures, for published networks and a ghost network made of each."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,12 @@ WEIGHTS = (
 )
 SIZES = ((64, 96), (97, 61), (70, 45))
 """Rows and columns: whole tiles, primes, and neither."""
+
+
+@cache
+def read(weights, kind):
+    network = load_model(weights)
+    return network if kind == "dense" else convert(network)[0]
 
 
 def differences(network, image, scale, dtype, tile):
@@ -42,9 +50,7 @@ def assert_equal(network, image, scale, tile):
 @pytest.mark.parametrize("kind", ["dense", "ghost"])
 @pytest.mark.parametrize("name", WEIGHTS[:3])
 def test_tiles_equal_the_whole_picture(data_dir, name, kind):
-    network = load_model(data_dir / f"weights/{name}.pth")
-    if kind == "ghost":
-        network, _ = convert(network)
+    network = read(data_dir / f"weights/{name}.pth", kind)
     image = read_image(data_dir / "Set5/LR_bicubic/X2/headx2.png")
 
     assert_close(network, image[:53, :47], network.scale, tile=32)
@@ -56,14 +62,12 @@ def test_tiles_equal_the_whole_picture(data_dir, name, kind):
 @pytest.mark.parametrize("name", WEIGHTS)
 @pytest.mark.parametrize("size", SIZES)
 def test_tiles_equal_the_whole_picture_at_every_scale(data_dir, name, kind, size):
-    network = load_model(data_dir / f"weights/{name}.pth")
-    if kind == "ghost":
-        network, _ = convert(network)
+    network = read(data_dir / f"weights/{name}.pth", kind)
     image = read_image(data_dir / "Set5/LR_bicubic/X2/headx2.png")[: size[0], : size[1]]
 
     for scale in network.scales:
         for tile in (32, 48) if size == SIZES[1] else (32,):
             assert_close(network, image, scale, tile)
-        # It takes the largest networks minutes, so it is done at one size.
+        # It takes the largest networks long, so it is done at one size, with few columns.
         if size == SIZES[-1]:
-            assert_equal(network, image, scale, tile=32)
+            assert_equal(network, image[:, :34], scale, tile=32)

@@ -1,4 +1,6 @@
+import copy
 import math
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,8 @@ from ghostsr_ext.conversion import convert
 from ghostsr_ext.errors import GhostsrError, InputError
 from ghostsr_ext.imaging import Picture, imresize, luma, rgb_to_ycbcr, ycbcr_to_rgb
 from ghostsr_ext.inference import Upscaler
+from ghostsr_ext.inference import upscaler as upscaler_module
+from ghostsr_ext.inference.pixels import to_values
 from ghostsr_ext.models.edsr import EDSR
 from ghostsr_ext.nn import GhostConv2d
 from PIL import Image, ImageCms
@@ -87,6 +91,22 @@ def test_a_luma_network_gets_luma_and_colors_are_enlarged_bicubically():
     assert (result != expected).mean() < 0.01
 
 
+def test_a_luma_network_makes_values_of_a_tiles_pixels_once(monkeypatch):
+    network = Enlarger(color="y", input_upscaled=True, value_range=1.0)
+    image = noise(24, 40)
+    converted = []
+
+    def counted(pixels, white, device):
+        if pixels.dtype == np.uint8:
+            converted.append(pixels.shape[:2])
+        return to_values(pixels, white, device)
+
+    monkeypatch.setattr(upscaler_module, "to_values", counted)
+    Upscaler(network, tile=24)(image)
+
+    assert len(converted) == 2
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16"])
 def test_a_pillow_image_comes_back_as_one(mode):
     image = Image.fromarray(noise(6, 9)).convert("L" if mode == "I;16" else mode)
@@ -156,6 +176,24 @@ def test_self_ensemble_averages_the_eight_symmetries():
     np.testing.assert_allclose(ensemble, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "copy_of", [copy.deepcopy, lambda given: pickle.loads(pickle.dumps(given))]
+)
+@pytest.mark.parametrize("options", [{}, {"tile": 16, "self_ensemble": True}], ids=str)
+def test_a_copy_does_the_same(small_network, copy_of, options):
+    original, _ = convert(small_network)
+    original = Upscaler(original, memory_budget=1 << 22, **options)
+    image = noise(40, 30)
+    expected, recipe = original(image), original.recipe()
+
+    copied = copy_of(original)
+    for parameter in original._network.parameters():
+        parameter.data.zero_()
+
+    np.testing.assert_array_equal(copied(image), expected)
+    assert copied.recipe() == recipe
+
+
 def test_the_network_given_is_not_changed():
     network = EDSR(scale=2, blocks=1, features=4).train()
     network.body[0].conv1 = GhostConv2d(4, 4, 3, padding=1, activation="relu")
@@ -187,6 +225,8 @@ def test_enlarging_a_picture_does_not_wait_for_torchs_compiler(small_network, tm
 import sys
 import numpy as np
 from ghostsr_ext.inference import Upscaler
+from ghostsr_ext.inference import upscaler as upscaler_module
+from ghostsr_ext.inference.pixels import to_values
 Upscaler(sys.argv[1])(np.zeros((20, 20, 3), np.uint8))
 sys.exit("torch._dynamo" in sys.modules)
 """

@@ -98,14 +98,21 @@ def test_who_watches_the_end_of_a_compact_network_sees_its_maps(watched):
         torch.testing.assert_close(seen[0] + expected, output)
 
 
-def test_gradients_are_recorded_step_by_step():
+def test_gradients_are_recorded_through_the_one_pass():
     upsampler, features = _upsampler().requires_grad_(True), _features()
+    expected = _in_two_steps(upsampler, features)
+    gradient = torch.randn_like(expected)
+    parameters = list(upsampler.parameters())
 
     with Operators() as operators:
         actual = upsampler(features)
 
-    assert "pixel_shuffle" in operators.names
-    assert torch.equal(actual, _in_two_steps(upsampler, features))
+    assert "pixel_shuffle" not in operators.names
+    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(actual, parameters, gradient),
+        torch.autograd.grad(expected, parameters, gradient),
+    )
 
 
 @pytest.mark.parametrize("watched", ["convs.0", "shuffles.0"])

@@ -244,15 +244,19 @@ def test_a_layer_of_fixed_shifts_is_one_operator_while_gradients_are_recorded(
 
 
 @pytest.mark.parametrize("residual", [False, True])
-def test_the_gradient_of_a_plain_convolution_is_one_operator(residual):
-    layer = FusedConv2d(8, 8, 3, padding=1)
+@pytest.mark.parametrize("activation", ["none", "relu", "leaky_relu"])
+@pytest.mark.parametrize("kind", [FusedConv2d, GhostConv2d])
+def test_the_gradient_of_a_layer_of_fixed_shifts_is_one_operator(kind, activation, residual):
+    layer = kind(8, 8, 3, padding=1, activation=activation)
+    if kind is GhostConv2d:
+        layer.freeze_shifts()
     input = torch.randn(2, 8, 5, 6, requires_grad=True)
     output = layer(input, input if residual else None)
 
     with _Called() as called:
         output.sum().backward()
 
-    assert called.names == ["convolution_backward"]
+    assert called.names == ["ghost_conv_backward"]
 
 
 def test_a_residual_alone_with_a_gradient_saves_nothing_of_the_convolution():
