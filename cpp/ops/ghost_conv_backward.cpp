@@ -147,7 +147,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> ghost_conv_backward_cpu(
       OptionalTensor grad_residual;
       const Tensor grad_intrinsic =
           is_seen && copied ? seen : intrinsic_gradient(laid, plan, in_one_pass ? &grad_residual : nullptr);
-      if (in_one_pass) {
+      if (grad_residual.has_value()) {
         results[4] = *grad_residual;
       }
       std::tie(results[0], results[1], results[2]) =

@@ -118,6 +118,15 @@ def _check_shares(config: Config, group: Processes) -> None:
             f"training.batch_size: {config.training.batch_size} is no multiple of "
             f"{group.world_size} processes x accumulation {config.training.accumulation}"
         )
+    if (
+        config.shifts.reselect_every is not None
+        and config.training.batch_size < 2 * group.world_size
+    ):
+        raise InputError(
+            f"training.batch_size: {config.training.batch_size} for {group.world_size} processes; "
+            "shifts.reselect_every needs two patches or more for each, to check on one what was "
+            "chosen on another"
+        )
 
 
 def _prepare_folder(config: Config, run: RunFolder, resume: bool) -> None:

@@ -79,7 +79,8 @@ def reselect(
     Args:
         model: A network with ghost layers whose shifts are tables. Tables of its ghosts, and gains
             and biases of those that have them, are changed in place.
-        forward: Passes a batch through ``model`` and records gradients.
+        forward: Passes a batch through ``model`` and records gradients. Its loss may be scaled, as
+            float16 needs it.
         check: Returns the loss of other pictures, by which a change is kept or taken back.
         mean: Gives the mean of a tensor over the processes that train together.
         seed: Seed of the random direction.
@@ -156,6 +157,8 @@ def _promised_changes(
 ) -> list[_Change]:
     """Return for each ghost that another source or shift should suit better the best one."""
     used = [(name, call) for name, uses in calls.items() for call in uses]
+    if not used:
+        return []
     outputs = [call.output for _, call in used]
     generator = torch.Generator().manual_seed(seed)
     signs = torch.randint(0, 2, passed.output.shape, generator=generator) * 2 - 1
@@ -179,7 +182,8 @@ def _promised_changes(
 
 def _sums(layer: GhostConv2d, call: _Call, gradient: Tensor, direction: Tensor) -> _Sums:
     with torch.no_grad():
-        linear = _without_activation(layer, call.input)
+        # Autocast, under which the maps were made, has ended.
+        linear = _without_activation(layer, call.input.to(layer.weight.dtype))
     linear.requires_grad_()
     finished = linear * layer.residual_scale
     if call.residual is not None:
@@ -187,7 +191,11 @@ def _sums(layer: GhostConv2d, call: _Call, gradient: Tensor, direction: Tensor) 
     finished = activate(finished, layer.activation, layer.negative_slope, layer.prelu_weight)
     ghosts = layer.order.argsort()[layer.intrinsic_channels :]
     g, probe = (
-        _by_channel(torch.autograd.grad(finished, linear, given, retain_graph=True)[0][:, ghosts])
+        _by_channel(
+            torch.autograd.grad(finished, linear, given.to(finished.dtype), retain_graph=True)[0][
+                :, ghosts
+            ]
+        )
         for given in (gradient, direction)
     )
     linear = linear.detach()

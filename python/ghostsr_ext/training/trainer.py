@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -304,9 +304,14 @@ class Trainer:
         chosen, other = (
             Batch(inputs[half::2], targets[half::2], parts[0].scale) for half in (0, 1)
         )
+
+        def forward() -> Forward:
+            passed = self._forward(self.model, chosen)
+            return replace(passed, loss=self._scaler.scale(passed.loss))
+
         reselect(
             self.model,
-            lambda: self._forward(self.model, chosen),
+            forward,
             lambda: self._forward(self.model, other).loss,
             mean=self._processes.mean,
             seed=_noise_seed(self._config.training.seed, self.step),

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from ghostsr_ext.checkpoints import load_model
 from ghostsr_ext.errors import InputError
-from ghostsr_ext.nn import GhostConv2d
+from ghostsr_ext.nn import GhostConv2d, ghost_layers
 from ghostsr_ext.training import train
 from ghostsr_ext.training.config import ShiftConfig
 from ghostsr_ext.training.reselection import Forward, reselect
@@ -108,6 +109,12 @@ def test_a_layer_that_is_used_twice_and_adds_a_residual_finds_them_too():
     assert torch.equal(model.used.source, WANTED_SOURCE)
 
 
+def test_a_network_without_ghosts_is_left_as_it_is():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1))
+
+    assert reselected(model, nn.Sequential(nn.Conv2d(3, 8, 3, padding=1))) == 0
+
+
 def test_what_is_right_stays():
     dense = nn.Sequential(layer(WANTED_SOURCE, WANTED_SHIFT))
     model = nn.Sequential(layer(WANTED_SOURCE, WANTED_SHIFT))
@@ -177,3 +184,25 @@ def test_a_run_chooses_again_and_goes_on_to_the_same_bits(make_config, tmp_path)
     whole = (tmp_path / "whole" / "final.safetensors").read_bytes()
     assert (tmp_path / "stopped" / "final.safetensors").read_bytes() == whole
     assert (tmp_path / "plain" / "final.safetensors").read_bytes() != whole
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_run_of_reduced_precision_chooses_again(make_config, tmp_path, precision):
+    shifts = {"mode": "fixed", "reselect_every": 2, "freeze_at": 1}
+    plain = {"training": {"precision": precision}, "conversion": {"ghost_ratio": 0.5}}
+
+    train(make_config(**plain, shifts=shifts), tmp_path / "chosen")
+    train(make_config(**plain, shifts={"mode": "fixed"}), tmp_path / "plain")
+
+    found, given = (
+        ghost_layers(load_model(tmp_path / name / "final.safetensors"))
+        for name in ("chosen", "plain")
+    )
+    assert any(not torch.equal(found[name].source, given[name].source) for name in found)
+
+
+def test_a_batch_of_one_leaves_no_other_picture_to_check_a_change_with(make_config, tmp_path):
+    shifts = {"mode": "fixed", "reselect_every": 2}
+
+    with pytest.raises(InputError, match=r"training.batch_size: 1 .*reselect_every needs two"):
+        train(make_config(shifts=shifts, training={"batch_size": 1}), tmp_path / "run")
