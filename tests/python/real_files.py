@@ -39,4 +39,6 @@ def _description(folder: Path) -> Path | None:
 
 def _names(readme: Path, name: str) -> bool:
     text = re.sub(r"\{[^}]*\}", "*", readme.read_text(encoding="utf-8"))
-    return any(fnmatchcase(name, pattern) for pattern in re.split(r"[\s|`,/]+", text))
+    patterns = re.split(r"[\s|`,/]+", text)
+    # One of nothing but a star would name every file.
+    return any(pattern.strip("*") and fnmatchcase(name, pattern) for pattern in patterns)
