@@ -49,6 +49,7 @@ def test_the_loaded_library_refuses_only_what_belongs_to_the_cpu():
         "choose_convolution_path",
         "empty_map",
         "ghost_conv.out",
+        "ghost_conv_backward",
         "layer_cache",
         "packed_weight_bytes",
         "release_memory",
