@@ -5,11 +5,12 @@ seeds show what chance alone makes of it:
 
     python benchmarks/ablation.py --data ../shared/data
 
-An arm takes as many steps as fit into the same processor time, by the time that 50 of its steps
-took. Results are kept in ``--runs`` and are not made again when the script is started again, so
-that several processes can share the work: ``--arm`` takes some of the arms, ``--seed`` some of the
-seeds, and ``--measure-steps`` only times the steps, which should be done for all arms in the same
-way before.
+An arm takes as many steps as fit into the same processor time, by the time that some of its steps
+took: those around the middle of a short run, before and after shifts are frozen, and after the
+first 64, in which ``eigenbasis`` looks at the inputs of layers far more often than later. Results
+are kept in ``--runs`` and are not made again when the script is started again, so that several
+processes can share the work: ``--arm`` takes some of the arms, ``--seed`` some of the seeds, and
+``--measure-steps`` only times the steps, which should be done for all arms in the same way before.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ from ghostsr_ext.training.validation import Measurement
 from measuring import markdown_table, publish
 
 DEFAULT_DATA = Path(os.environ.get("GHOSTSR_DATA", "../shared/data"))
-TIMED_STEPS = 50
-UNTIMED_STEPS = 2
+SHORT_RUN = 200
+TIMED_FROM, TIMED_TO = 64, 136
 LEARNING_RATE = 2e-3
 CONFIDENCE = 2.0
 FREEZE_AT = 0.5
@@ -197,13 +198,12 @@ def step_seconds(arm: Arm, weights: Path, data: Path, threads: int, runs: Path) 
     found = runs / arm.name / "step.json"
     if not found.exists():
         timer = StepTimer()
-        steps = UNTIMED_STEPS + TIMED_STEPS
         folder = runs / arm.name / f"timed_{os.getpid()}"
-        config = config_of(arm, weights, data, steps, threads, seed=0)
+        config = config_of(arm, weights, data, SHORT_RUN, threads, seed=0)
         train(config, folder, observers=[lambda run, config: timer])
         shutil.rmtree(folder)
-        seconds = timer.seconds[-1] - timer.seconds[UNTIMED_STEPS - 1]
-        found.write_text(json.dumps(seconds / TIMED_STEPS))
+        seconds = timer.seconds[TIMED_TO - 1] - timer.seconds[TIMED_FROM - 1]
+        found.write_text(json.dumps(seconds / (TIMED_TO - TIMED_FROM)))
     return float(json.loads(found.read_text()))
 
 
