@@ -189,7 +189,8 @@ def _sums(layer: GhostConv2d, call: _Call, gradient: Tensor, direction: Tensor) 
     if call.residual is not None:
         finished = finished + call.residual
     finished = activate(finished, layer.activation, layer.negative_slope, layer.prelu_weight)
-    ghosts = layer.order.argsort()[layer.intrinsic_channels :]
+    places = layer.order.argsort()
+    ghosts = places[layer.intrinsic_channels :]
     g, probe = (
         _by_channel(
             torch.autograd.grad(finished, linear, given.to(finished.dtype), retain_graph=True)[0][
@@ -200,7 +201,7 @@ def _sums(layer: GhostConv2d, call: _Call, gradient: Tensor, direction: Tensor) 
     )
     linear = linear.detach()
     y = _by_channel(linear[:, ghosts])
-    intrinsic = linear[:, layer.order.argsort()[: layer.intrinsic_channels]]
+    intrinsic = linear[:, places[: layer.intrinsic_channels]]
     moved = [
         _by_channel(shifted(intrinsic, dy, dx)) for dy, dx in candidate_offsets(layer.max_shift)
     ]
@@ -241,16 +242,7 @@ def _best_changes(
     name: str, layer: GhostConv2d, sums: _Sums, curvature: Tensor
 ) -> Iterator[_Change]:
     h = (curvature * sums.probe / sums.positions)[:, None, None]
-    y, yy, g, gy, c, cc, cy, cg = (
-        sums.y,
-        sums.yy,
-        sums.g,
-        sums.gy,
-        sums.c,
-        sums.cc,
-        sums.cy,
-        sums.cg,
-    )
+    _, c, cc, y, yy, g, gy, _, cy, cg = sums
     gains = torch.ones_like(cy)
     if layer.affine:
         # A bias keeps the mean of the ghost.

@@ -115,6 +115,28 @@ def test_a_network_without_ghosts_is_left_as_it_is():
     assert reselected(model, nn.Sequential(nn.Conv2d(3, 8, 3, padding=1))) == 0
 
 
+class Lifted(nn.Module):
+    """Adds a residual behind which a rectifier lets half of the rows through."""
+
+    def __init__(self, used):
+        super().__init__()
+        self.used = used
+
+    def forward(self, input):
+        residual = torch.full((len(input), 8, 12, 12), 50.0)
+        residual[:, :, ::2] = -50.0
+        return self.used(input, residual)
+
+
+def test_slopes_of_an_activation_are_those_behind_the_residual():
+    dense = Lifted(layer(WANTED_SOURCE, WANTED_SHIFT, activation="relu"))
+    model = Lifted(layer([0, 1, 2, 3], [[0, 0]] * 4, activation="relu"))
+
+    assert reselected(model, dense) == 4
+    assert torch.equal(model.used.source, WANTED_SOURCE)
+    assert torch.equal(model.used.shift, WANTED_SHIFT)
+
+
 def test_what_is_right_stays():
     dense = nn.Sequential(layer(WANTED_SOURCE, WANTED_SHIFT))
     model = nn.Sequential(layer(WANTED_SOURCE, WANTED_SHIFT))
