@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ghostsr_ext.conversion.joined_moments import JoinedMoments
 from ghostsr_ext.nn import GhostConv2d
 
 Convolution = nn.Conv2d | GhostConv2d
@@ -76,6 +77,7 @@ class EigenbasisAdam(torch.optim.Optimizer):
             for layer in self._layers.values()
             for name, parameter in layer.named_parameters(recurse=False)
         }
+        self._moments: dict[tuple[int, ...], JoinedMoments] = {}
 
     @property
     def ready(self) -> bool:
@@ -152,44 +154,52 @@ class EigenbasisAdam(torch.optim.Optimizer):
             return
         if group["weight_decay"]:
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        places = [self._places.get(id(parameter)) for parameter in parameters]
-        gradients: list[Tensor] = []
-        for parameter, place in zip(parameters, places, strict=True):
-            gradient = parameter.grad
-            assert gradient is not None
-            if place is not None and place.name == "weight":
-                basis = self.state[parameter]["basis"]
-                gradient = gradient.flatten(1).view(place.layer.groups, -1, basis.shape[1]) @ basis
-            gradients.append(gradient)
-        directions = self._directions(parameters, gradients, group)
-        for index, (parameter, place) in enumerate(zip(parameters, places, strict=True)):
-            if place is not None and place.name == "weight":
-                state = self.state[parameter]
-                turned = (directions[index] * state["stretch"]) @ state["basis"].transpose(1, 2)
-                directions[index] = turned.view_as(parameter)
-            elif place is not None and place.name in ("bias", "ghost_bias"):
-                directions[index] = directions[index] * self.state[place.layer.weight]["output"]
-        torch._foreach_sub_(parameters, directions, alpha=group["lr"])
+        alike: dict[Any, list[Tensor]] = {}
+        for parameter in parameters:
+            state = self.state[parameter]
+            state["step"] = state.get("step", 0) + 1
+            kind = (state["step"], parameter.dtype, parameter.device)
+            alike.setdefault(kind, []).append(parameter)
+        for (step, *_), together in alike.items():
+            self._change_together(together, step, group)
 
-    def _directions(
-        self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]
-    ) -> list[Tensor]:
+    def _change_together(self, parameters: list[Tensor], step: int, group: dict[str, Any]) -> None:
+        moments = self._moments_of(parameters)
+        bases = [self.state[parameter].get("basis") for parameter in parameters]
+        for parameter, basis, place in zip(parameters, bases, moments.gradients, strict=True):
+            assert parameter.grad is not None
+            if basis is None:
+                place.copy_(parameter.grad)
+            else:
+                torch.bmm(parameter.grad.flatten(1).view_as(place), basis, out=place)
+        moments.advance(step, group["betas"], group["eps"])
+        changes: list[Tensor] = []
+        turned = zip(parameters, bases, moments.directions, moments.gradients, strict=True)
+        for parameter, basis, direction, room in turned:
+            if basis is not None:
+                direction = torch.bmm(direction, basis.transpose(1, 2), out=room)
+            changes.append(direction.view_as(parameter))
+        torch._foreach_sub_(parameters, changes, alpha=group["lr"])
+
+    def _moments_of(self, parameters: list[Tensor]) -> JoinedMoments:
         states = [self.state[parameter] for parameter in parameters]
-        for state, gradient in zip(states, gradients, strict=True):
-            if "mean" not in state:
-                mean, square = torch.zeros_like(gradient), torch.zeros_like(gradient)
-                state.update(step=0, mean=mean, square=square)
-            state["step"] += 1
-        first_decay, second_decay = group["betas"]
-        means = [state["mean"] for state in states]
-        squares = [state["square"] for state in states]
-        torch._foreach_lerp_(means, gradients, 1 - first_decay)
-        torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - second_decay)
-        seen = [1 - second_decay ** state["step"] for state in states]
-        spreads = torch._foreach_sqrt(torch._foreach_div(squares, seen))
-        torch._foreach_add_(spreads, group["eps"])
-        seen = [1 - first_decay ** state["step"] for state in states]
-        return list(torch._foreach_div(torch._foreach_div(means, seen), spreads))
+        reaches = [self._reach(parameter) for parameter in parameters]
+        key = tuple(map(id, parameters))
+        moments = self._moments.get(key)
+        if moments is None or not moments.are_those_of(states, reaches):
+            likes = [self.blank_moment(parameter) for parameter in parameters]
+            moments = self._moments[key] = JoinedMoments(states, likes, reaches)
+        return moments
+
+    def _reach(self, parameter: Tensor) -> Tensor | None:
+        """What a step along a direction of spread 1 is multiplied with."""
+        place = self._places.get(id(parameter))
+        reach: Tensor | None = None
+        if place is not None and place.name == "weight":
+            reach = self.state[parameter]["stretch"]
+        elif place is not None and place.name in ("bias", "ghost_bias"):
+            reach = self.state[place.layer.weight]["output"]
+        return reach
 
 
 def _input_moments(

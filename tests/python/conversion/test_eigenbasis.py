@@ -112,6 +112,22 @@ def test_parameters_that_belong_to_no_convolution_are_adams():
         torch.testing.assert_close(first, second)
 
 
+def test_a_parameter_left_out_of_steps_goes_on_from_its_own_number():
+    model = nn.Linear(4, 4)
+    twin = copy.deepcopy(model)
+    method = EigenbasisAdam(model, [{"params": list(model.parameters())}], lr=1e-2)
+    adam = torch.optim.Adam(twin.parameters(), lr=1e-2, betas=(0.9, 0.99), eps=1e-12)
+    for seed in range(6):
+        for net, made in ((model, method), (twin, adam)):
+            made.zero_grad()
+            net(images(seed)[0, 0, :, :4]).square().mean().backward()
+            if seed in (1, 2):
+                net.bias.grad = None
+            made.step()
+    for first, second in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(first, second)
+
+
 def test_the_loss_falls():
     model = network()
     method = optimizer(model)
@@ -138,6 +154,27 @@ def test_a_state_goes_on_with_the_same_bits():
     other = optimizer(twin)
     # Loading shares tensors with what is loaded.
     other.load_state_dict(copy.deepcopy(method.state_dict()))
+    for renew in (False, True):
+        step(model, method, 1, renew=renew)
+        step(twin, other, 1, renew=renew)
+    for first, second in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_a_state_whose_moments_lie_apart_goes_on_with_the_same_bits():
+    """As checkpoints of versions that did not join moments have them."""
+    model = network()
+    method = optimizer(model)
+    step(model, method)
+    twin = network()
+    twin.load_state_dict(model.state_dict())
+    other = optimizer(twin)
+    state = method.state_dict()
+    apart = {
+        index: {key: copy.deepcopy(value) for key, value in known.items()}
+        for index, known in state["state"].items()
+    }
+    other.load_state_dict({**state, "state": apart})
     for renew in (False, True):
         step(model, method, 1, renew=renew)
         step(twin, other, 1, renew=renew)
