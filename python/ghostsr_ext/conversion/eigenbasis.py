@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ Convolution = nn.Conv2d | GhostConv2d
 
 _DAMPING = 1e-3
 _KEPT_MOMENT = 0.5
+_LARGEST_STACKED = 1024
+"""Inputs of a filter from which on bases are not put together: a copy of all would be large."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class EigenbasisAdam(torch.optim.Optimizer):
             for layer in self._layers.values()
             for name, parameter in layer.named_parameters(recurse=False)
         }
-        self._moments: dict[tuple[int, ...], JoinedMoments] = {}
+        self._together: dict[tuple[int, ...], _Together] = {}
 
     @property
     def ready(self) -> bool:
@@ -161,35 +163,16 @@ class EigenbasisAdam(torch.optim.Optimizer):
             kind = (state["step"], parameter.dtype, parameter.device)
             alike.setdefault(kind, []).append(parameter)
         for (step, *_), together in alike.items():
-            self._change_together(together, step, group)
+            self._stepping(together).step(step, group)
 
-    def _change_together(self, parameters: list[Tensor], step: int, group: dict[str, Any]) -> None:
-        moments = self._moments_of(parameters)
-        bases = [self.state[parameter].get("basis") for parameter in parameters]
-        for parameter, basis, place in zip(parameters, bases, moments.gradients, strict=True):
-            assert parameter.grad is not None
-            if basis is None:
-                place.copy_(parameter.grad)
-            else:
-                torch.bmm(parameter.grad.flatten(1).view_as(place), basis, out=place)
-        moments.advance(step, group["betas"], group["eps"])
-        changes: list[Tensor] = []
-        turned = zip(parameters, bases, moments.directions, moments.gradients, strict=True)
-        for parameter, basis, direction, room in turned:
-            if basis is not None:
-                direction = torch.bmm(direction, basis.transpose(1, 2), out=room)
-            changes.append(direction.view_as(parameter))
-        torch._foreach_sub_(parameters, changes, alpha=group["lr"])
-
-    def _moments_of(self, parameters: list[Tensor]) -> JoinedMoments:
-        states = [self.state[parameter] for parameter in parameters]
-        reaches = [self._reach(parameter) for parameter in parameters]
+    def _stepping(self, parameters: list[Tensor]) -> _Together:
         key = tuple(map(id, parameters))
-        moments = self._moments.get(key)
-        if moments is None or not moments.are_those_of(states, reaches):
-            likes = [self.blank_moment(parameter) for parameter in parameters]
-            moments = self._moments[key] = JoinedMoments(states, likes, reaches)
-        return moments
+        together = self._together.get(key)
+        if together is None or not together.is_current(self.state, self._reach):
+            states = {parameter: self.state[parameter] for parameter in parameters}
+            together = _Together(states, self.blank_moment, self._reach)
+            self._together[key] = together
+        return together
 
     def _reach(self, parameter: Tensor) -> Tensor | None:
         """What a step along a direction of spread 1 is multiplied with."""
@@ -200,6 +183,81 @@ class EigenbasisAdam(torch.optim.Optimizer):
         elif place is not None and place.name in ("bias", "ghost_bias"):
             reach = self.state[place.layer.weight]["output"]
         return reach
+
+
+class _Together:
+    """Parameters that have taken equally many steps, and all that a step of them needs.
+
+    Weights of one shape lie one behind the other, and so do their bases: one product turns them
+    all.
+    """
+
+    def __init__(
+        self,
+        states: dict[Tensor, dict[str, Any]],
+        blank_moment: Callable[[Tensor], Tensor],
+        reach: Callable[[Tensor], Tensor | None],
+    ) -> None:
+        runs: dict[Any, list[Tensor]] = {}
+        for parameter, state in states.items():
+            basis = state.get("basis")
+            kind: Any = None
+            if basis is not None:
+                kind = (parameter.shape[0] // len(basis), basis.shape[1])
+                kind = kind if basis.shape[1] <= _LARGEST_STACKED else parameter
+            runs.setdefault(kind, []).append(parameter)
+        self._parameters = [parameter for run in runs.values() for parameter in run]
+        self._states = [states[parameter] for parameter in self._parameters]
+        moments = JoinedMoments(
+            self._states,
+            [blank_moment(parameter) for parameter in self._parameters],
+            [reach(parameter) for parameter in self._parameters],
+        )
+        self._moments = moments
+        given, changes = list(moments.gradients), list(moments.directions)
+        self._turns: list[tuple[Tensor, Tensor, Tensor]] = []
+        first = 0
+        for kind, run in runs.items():
+            end = first + len(run)
+            if kind is not None:
+                bases = [state["basis"] for state in self._states[first:end]]
+                basis = bases[0] if len(bases) == 1 else torch.cat(bases)
+                parts = basis.split([len(basis) for basis in bases])
+                for state, part in zip(self._states[first:end], parts, strict=True):
+                    state["basis"] = part
+                self._turns.append((basis, *moments.of_equal_shapes(first, end)))
+                # Gradients are turned from where directions come, and directions the other way.
+                given[first:end] = moments.directions[first:end]
+                changes[first:end] = moments.gradients[first:end]
+            first = end
+        self._bases = [state.get("basis") for state in self._states]
+        self._given, self._changes = (
+            [part.view(p.shape) for part, p in zip(parts, self._parameters, strict=True)]
+            for parts in (given, changes)
+        )
+
+    def is_current(
+        self,
+        states: Mapping[Tensor, dict[str, Any]],
+        reach: Callable[[Tensor], Tensor | None],
+    ) -> bool:
+        """Whether nothing has changed the states of the parameters but steps."""
+        mine = zip(self._parameters, self._states, self._bases, strict=True)
+        return all(
+            states[parameter] is state and state.get("basis") is basis
+            for parameter, state, basis in mine
+        ) and self._moments.are_current([reach(parameter) for parameter in self._parameters])
+
+    def step(self, number: int, group: dict[str, Any]) -> None:
+        """Change the parameters along their gradients."""
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        torch._foreach_copy_(self._given, gradients)
+        for basis, turned, given in self._turns:
+            torch.bmm(given, basis, out=turned)
+        self._moments.advance(number, group["betas"], group["eps"])
+        for basis, change, direction in self._turns:
+            torch.bmm(direction, basis.transpose(1, 2), out=change)
+        torch._foreach_sub_(self._parameters, self._changes, alpha=group["lr"])
 
 
 def _input_moments(

@@ -182,6 +182,41 @@ def test_a_state_whose_moments_lie_apart_goes_on_with_the_same_bits():
         assert torch.equal(first, second)
 
 
+def test_a_state_that_is_loaded_between_steps_counts():
+    model = network()
+    method = optimizer(model)
+    step(model, method)
+    before = copy.deepcopy((model.state_dict(), method.state_dict()))
+    step(model, method, 1)
+    expected = [parameter.detach().clone() for parameter in model.parameters()]
+    step(model, method, 2)
+
+    model.load_state_dict(before[0])
+    method.load_state_dict(before[1])
+    step(model, method, 1)
+
+    for parameter, wanted in zip(model.parameters(), expected, strict=True):
+        assert torch.equal(parameter, wanted)
+
+
+def test_layers_of_one_shape_step_as_each_of_them_alone():
+    layers = nn.Sequential(*(nn.Conv2d(4, 4, 3, padding=1, groups=g) for g in (1, 2, 1)))
+    twins = copy.deepcopy(layers)
+    inputs = images()
+    method = optimizer(layers)
+    alone = [optimizer(layer) for layer in twins]
+    for _ in range(2):
+        for layer, twin, other in zip(layers, twins, alone, strict=True):
+            twin.weight.grad = torch.randn_like(twin.weight)
+            layer.weight.grad = twin.weight.grad.clone()
+            other.renew(lambda twin=twin: twin(inputs))
+        method.renew(lambda: [layer(inputs) for layer in layers])
+        for made in (method, *alone):
+            made.step()
+    for parameter, twin in zip(layers.parameters(), twins.parameters(), strict=True):
+        torch.testing.assert_close(parameter, twin)
+
+
 def test_weights_decay_by_the_rate():
     layer = nn.Conv2d(4, 4, 3)
     before = layer.weight.detach().clone()
