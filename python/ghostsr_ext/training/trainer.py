@@ -104,7 +104,7 @@ class Trainer:
                 names = list(ghost_layers(self.model))
                 self._taps = (FeatureTap(self.model, names), FeatureTap(teacher, names))
         self._network = self._wrapped()
-        self._list_tensors()
+        self._look_through_networks()
 
     @property
     def result(self) -> SRModel:
@@ -137,12 +137,14 @@ class Trainer:
         Returns:
             What it found, on the device.
         """
-        if self.step == self._freeze_step and learned(self.model):
+        if self.step == self._freeze_step and self._learns_shifts:
             self._freeze_shifts()
-        set_selection(self.model, self.tau, noisy(self._config.shifts, self.step, self._steps))
+        if self._learns_shifts:
+            set_selection(self.model, self.tau, noisy(self._config.shifts, self.step, self._steps))
         if reselects(self._config.shifts, self.step, self._steps):
             self._reselect(parts)
-        self._optimizer.zero_grad()
+        for parameter in self._parameters:
+            parameter.grad = None
         loss = torch.zeros((), device=self._device)
         for number, part in enumerate(parts, 1):
             last = number == len(parts)
@@ -258,12 +260,13 @@ class Trainer:
             network = torch.compile(network)  # type: ignore[assignment]
         return network
 
-    def _list_tensors(self) -> None:
-        """Find the tensors of the networks; in every step that would take a part of its time."""
+    def _look_through_networks(self) -> None:
+        """Look through the networks; in every step that would take a part of its time."""
 
         def tensors(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
             return list(network.parameters()), list(network.buffers())
 
+        self._learns_shifts = learned(self.model)
         self._parameters, self._buffers = tensors(self.model)
         self._averages, self._average_buffers = tensors(
             self._average.module if self._average is not None else nn.Module()
@@ -307,7 +310,7 @@ class Trainer:
         for group, lr in zip(self._optimizer.param_groups, done["_last_lr"], strict=True):
             group["lr"] = lr
         self._network = self._wrapped()
-        self._list_tensors()
+        self._look_through_networks()
 
     def _reselect(self, parts: Sequence[Batch]) -> None:
         """Choose sources and shifts again on half of the pictures, and check it on the others."""
