@@ -21,6 +21,7 @@ namespace ghostsr::ops {
 namespace {
 
 constexpr size_t kGradients = 5;  // of input, weight, bias, ghost_bias and residual
+constexpr int64_t kLargestFactor = 1 << 15;
 
 // How a layer ended.
 struct Ending {
@@ -31,6 +32,12 @@ struct Ending {
 
 // The gradient of a map before its activation and the pixel shuffle behind that, channels_last.
 Tensor before_shuffle(const Tensor& grad_output, const Ending& ending, int64_t factor) {
+  // An empty map has every factor for a divisor.
+  if (factor < 1 || factor > kLargestFactor || grad_output.size(2) % factor != 0 ||
+      grad_output.size(3) % factor != 0) {
+    fail("shuffle: found " + std::to_string(factor) +
+         "; a divisor of the height and width of grad_output is needed");
+  }
   const int64_t channels = grad_output.size(1) * factor * factor;
   const ActivationKind kind =
       check_activation({ending.activation, ending.negative_slope, std::nullopt}, channels, grad_output);
@@ -41,10 +48,6 @@ Tensor before_shuffle(const Tensor& grad_output, const Ending& ending, int64_t f
     }
     const IntList size{grad_output.size(0), grad_output.size(1), grad_output.size(2), grad_output.size(3)};
     check_like_output("output", *output, size, grad_output);
-  }
-  if (factor < 1 || grad_output.size(2) % factor != 0 || grad_output.size(3) % factor != 0) {
-    fail("shuffle: found " + std::to_string(factor) +
-         "; a divisor of the height and width of grad_output is needed");
   }
   Tensor result =
       cpu_map({grad_output.size(0), channels, grad_output.size(2) / factor, grad_output.size(3) / factor},

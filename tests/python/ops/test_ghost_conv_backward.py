@@ -142,6 +142,7 @@ def test_any_number_of_threads_gives_the_same_bits():
         ({"grad_output": torch.zeros(2, 8, 6, 37).double()}, "found shape"),
         ({"shuffle": 2}, "shuffle: found 2; a divisor of the height and width"),
         ({"shuffle": 0}, "shuffle: found 0"),
+        ({"grad_output": torch.zeros(2, 8, 0, 0).double(), "shuffle": 2**40}, f"found {2**40}"),
         ({"source": torch.tensor([0, 1, 2, 4])}, "source: found 4"),
     ],
 )
