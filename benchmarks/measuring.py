@@ -101,10 +101,13 @@ def run_interleaved(
     return seconds
 
 
-def conditions(rounds: int, threads: int, clock: Clock = Clock.WALL) -> dict[str, Any]:
+def conditions(
+    rounds: int, threads: int, clock: Clock = Clock.WALL, dtype: torch.dtype = torch.float32
+) -> dict[str, Any]:
     """Return what a measurement holds for."""
     return {
         "clock": clock.value,
+        "dtype": str(dtype).removeprefix("torch."),
         "processor": processor_name(),
         "cores": os.cpu_count(),
         "threads": threads,
@@ -122,10 +125,10 @@ def conditions_text(values: Mapping[str, Any]) -> str:
     """Return ``conditions`` as one sentence."""
     allocator = "".join(f", {name}={value}" for name, value in values["allocator"].items())
     return (
-        f"{values['threads']} of {values['cores']} cores ({values['processor']}), float32, "
-        f"torch {values['torch']}; {values['clock']} time, medians over {values['rounds']} "
-        f"interleaved rounds (with quartiles), load average {values['load']} at the start"
-        f"{allocator}."
+        f"{values['threads']} of {values['cores']} cores ({values['processor']}), "
+        f"{values.get('dtype', 'float32')}, torch {values['torch']}; {values['clock']} time, "
+        f"medians over {values['rounds']} interleaved rounds (with quartiles), "
+        f"load average {values['load']} at the start{allocator}."
     )
 
 

@@ -6,12 +6,14 @@ dense network in plain torch, channels last. "torch's convolutions" are the pack
 the ways to compute one network are compared first.
 
     python benchmarks/networks.py --markdown docs/speed.md
+    python benchmarks/networks.py --dtype bfloat16 --markdown docs/speed.md --section bfloat16
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from enum import Enum
 from typing import Annotated, Any
 
 import torch
@@ -37,11 +39,21 @@ from torch import Tensor, nn
 
 REFERENCE = "dense, torch"
 
+# Beside the variation of the output. Rounding to the eight bits of bfloat16 in each layer adds up.
+LARGEST_DIFFERENCE = {torch.float32: 1e-4, torch.bfloat16: 0.1}
+
+
+class Dtype(str, Enum):
+    """What networks are computed in."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
 
 def _forward(
     network: nn.Module, image: Tensor, path: ops.ConvolutionPath = "auto"
 ) -> Callable[[], Tensor]:
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(image.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run() -> Tensor:
         with torch.inference_mode(), ops.convolution_path(path):
@@ -57,11 +69,13 @@ def relative_difference(output: Tensor, expected: Tensor) -> float:
     return (difference / expected.double().std()).item()
 
 
-def measure(preset: str, size: int, rounds: int, clock: Clock) -> dict[str, Any]:
+def measure(
+    preset: str, size: int, rounds: int, clock: Clock, dtype: torch.dtype = torch.float32
+) -> dict[str, Any]:
     """Return the measurement of one network as JSON values."""
     dense, ghost = (make_network(preset, ghost=ghost) for ghost in (False, True))
     image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(1))
-    image = (image * dense.value_range).to(memory_format=torch.channels_last)
+    image = (image * dense.value_range).to(dtype, memory_format=torch.channels_last)
     ways = {
         REFERENCE: _forward(PlainNetwork(dense), image),
         "dense, ghostsr": _forward(dense, image),
@@ -74,7 +88,7 @@ def measure(preset: str, size: int, rounds: int, clock: Clock) -> dict[str, Any]
         for name, way in ways.items()
     }
     for name, difference in differences.items():
-        if not difference <= 1e-4:
+        if not difference <= LARGEST_DIFFERENCE[dtype]:
             raise RuntimeError(f"{preset}, {name}: the output differs by {difference:.2g}")
     seconds = run_interleaved(ways, rounds, clock)
     return {
@@ -120,16 +134,18 @@ def main(
     rounds: Rounds = 7,
     threads: Threads = 2,
     clock: ClockOption = Clock.WALL,
+    dtype: Annotated[Dtype, typer.Option(help="What networks are computed in.")] = Dtype.FLOAT32,
     json: JsonOutput = None,
     markdown: MarkdownOutput = None,
     section: Annotated[str, typer.Option(help="Which section.")] = "networks",
 ) -> None:
     """Measure, print a table, and write what is asked for."""
     torch.set_num_threads(threads)
-    surroundings = conditions(rounds, threads, clock)
+    numbers: torch.dtype = getattr(torch, dtype.value)
+    surroundings = conditions(rounds, threads, clock, numbers)
     networks = []
     for preset in models.split(","):
-        networks.append(measure(preset, size or usual_size(preset), rounds, clock))
+        networks.append(measure(preset, size or usual_size(preset), rounds, clock, numbers))
         print(report(networks[-1:]), flush=True)
     text = (
         f"{report(networks)}\nTime beside the dense network in torch, channels last: median "

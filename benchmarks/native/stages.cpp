@@ -25,7 +25,7 @@ class Block {
       : channels(static_cast<int>(state.range(0))),
         stages(*kernels().fused),
         shape{1, channels, kHeight, kWidth, channels / 2, channels / 2, 1, 1},
-        blocking(make_blocking(shape, 1, 1, stages.kernel_rows)) {
+        blocking(make_blocking(shape, Method::winograd, 1, 1, stages.kernel_rows)) {
     const auto size = [](std::ptrdiff_t floats) { return static_cast<std::size_t>(floats); };
     input.assign(size(std::ptrdiff_t{kHeight} * kWidth * channels), 0.5F);
     patch.resize(size(kComponents * std::ptrdiff_t{blocking.padded_in}));
@@ -148,6 +148,7 @@ void epilogue(benchmark::State& state) {
                           .intrinsic_channels = block.blocking.padded_intrinsic,
                           .chunk_pixels = block.blocking.chunk_pixels,
                           .affine = false,
+                          .in_order = false,
                           .scale = 1.0F,
                           .activation = ActivationKind::relu,
                           .slopes = nullptr,
@@ -159,8 +160,8 @@ void epilogue(benchmark::State& state) {
                 std::ptrdiff_t{block.blocking.radius} * block.blocking.padded_intrinsic;
   }
   for (auto _ : state) {
-    block.stages.finish_row(epilogue, EpilogueRow{rows + 1, nullptr, block.output.data(), block.channels,
-                                                  Block::kWidth, block.chunk.data()});
+    block.stages.finish_row(epilogue, EpilogueRow<float>{rows + 1, nullptr, block.output.data(),
+                                                         block.channels, Block::kWidth, block.chunk.data()});
     benchmark::ClobberMemory();
   }
   report(state, Block::kWidth / 16.0,

@@ -26,6 +26,7 @@ pybind11::dict build_info() {
   }
   return pybind11::dict("version"_a = GHOSTSR_VERSION, "compiler"_a = GHOSTSR_COMPILER,
                         "simd_compiled"_a = simd_compiled, "simd_chosen"_a = simd_level_name(simd_level()),
+                        "native_bfloat16"_a = kernels().fused->has_tiles,
                         "cuda_version"_a = text_or_none(GHOSTSR_CUDA_VERSION),
                         "cuda_architectures"_a = text_or_none(GHOSTSR_CUDA_ARCHITECTURES),
                         "torch_abi_target"_a = "2.11", "torch_at_build"_a = GHOSTSR_BUILD_TORCH);

@@ -4,8 +4,27 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace ghostsr {
 namespace {
+
+// The system saves the large registers of tiles only for processes that have asked for them.
+bool may_use_tiles() {
+#if defined(__x86_64__) && defined(__linux__) && (defined(__GNUC__) || defined(__clang__))
+  constexpr int kRequestPermission = 0x1023;
+  constexpr int kTileData = 18;
+  static const bool permitted = __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+                                __builtin_cpu_supports("avx512bf16") &&
+                                syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return permitted;
+#else
+  return false;
+#endif
+}
 
 SimdLevel choose_simd_level() {
   const SimdLevel supported = supported_simd_level();
@@ -13,7 +32,7 @@ SimdLevel choose_simd_level() {
   if (requested == nullptr) {
     return supported;
   }
-  for (const SimdLevel level : {SimdLevel::portable, SimdLevel::avx2, SimdLevel::avx512}) {
+  for (const SimdLevel level : {SimdLevel::portable, SimdLevel::avx2, SimdLevel::avx512, SimdLevel::amx}) {
     if (std::strcmp(requested, simd_level_name(level)) == 0) {
       return std::min(level, supported);
     }
@@ -31,7 +50,10 @@ SimdLevel supported_simd_level() {
   }
   const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  return has_avx512 ? SimdLevel::avx512 : SimdLevel::avx2;
+  if (!has_avx512) {
+    return SimdLevel::avx2;
+  }
+  return may_use_tiles() ? SimdLevel::amx : SimdLevel::avx512;
 #else
   return SimdLevel::portable;
 #endif
@@ -48,6 +70,8 @@ const char* simd_level_name(SimdLevel level) {
       return "avx2";
     case SimdLevel::avx512:
       return "avx512";
+    case SimdLevel::amx:
+      return "amx";
     case SimdLevel::portable:
       break;
   }

@@ -12,13 +12,14 @@
 namespace ghostsr::ops {
 namespace {
 
-// "winograd" and "pointwise" force that path wherever it is possible at all, and torch's elsewhere.
-enum class PathChoice { unread, automatic, aten, winograd, pointwise };
+// "winograd", "pointwise" and "direct" force that path wherever it is possible at all, and torch's elsewhere.
+enum class PathChoice { unread, automatic, aten, winograd, pointwise, direct };
 
-constexpr std::array<std::pair<const char*, PathChoice>, 4> kChoices{{{"auto", PathChoice::automatic},
+constexpr std::array<std::pair<const char*, PathChoice>, 5> kChoices{{{"auto", PathChoice::automatic},
                                                                       {"aten", PathChoice::aten},
                                                                       {"winograd", PathChoice::winograd},
-                                                                      {"pointwise", PathChoice::pointwise}}};
+                                                                      {"pointwise", PathChoice::pointwise},
+                                                                      {"direct", PathChoice::direct}}};
 
 std::atomic<PathChoice> chosen{PathChoice::unread};
 
@@ -28,7 +29,8 @@ PathChoice parse(const char* origin, const std::string& text) {
       return choice;
     }
   }
-  fail(std::string(origin) + ": found \"" + text + "\"; auto, aten, winograd or pointwise is allowed");
+  fail(std::string(origin) + ": found \"" + text +
+       "\"; auto, aten, winograd, pointwise or direct is allowed");
 }
 
 // The environment is read once; later changes come through the operator.
@@ -75,7 +77,8 @@ fused::Shape fused_shape(const Tensor& input, const Tensor& weight, const Convol
 }
 
 ConvolutionPath own_path(const Tensor& input, const Tensor& weight, const ConvolutionGeometry& geometry) {
-  const bool possible = input.scalar_type() == ScalarType::Float && are_one(geometry.stride) &&
+  const bool half = input.scalar_type() == ScalarType::BFloat16;
+  const bool possible = (half || input.scalar_type() == ScalarType::Float) && are_one(geometry.stride) &&
                         are_one(geometry.dilation) && weight.size(2) == weight.size(3) &&
                         (input.stride(1) == 1 || input.size(1) == 1) &&
                         convolves_to_channels_last(input, weight);
@@ -84,10 +87,10 @@ ConvolutionPath own_path(const Tensor& input, const Tensor& weight, const Convol
   }
   const IntList& padding = geometry.padding;
   if (weight.size(2) == 3 && padding[0] <= fused::kMaxPadding && padding[1] <= fused::kMaxPadding) {
-    return ConvolutionPath::winograd;
+    return half ? ConvolutionPath::direct : ConvolutionPath::winograd;
   }
   if (weight.size(2) == 1 && padding[0] == 0 && padding[1] == 0) {
-    return ConvolutionPath::pointwise;
+    return half ? ConvolutionPath::direct : ConvolutionPath::pointwise;
   }
   return ConvolutionPath::aten;
 }
@@ -101,10 +104,13 @@ bool takes_own_path(ConvolutionPath own, const fused::Shape& shape, bool packed)
       return own == ConvolutionPath::winograd;
     case PathChoice::pointwise:
       return own == ConvolutionPath::pointwise;
+    case PathChoice::direct:
+      return own == ConvolutionPath::direct;
     case PathChoice::aten:
       return false;
     default:
-      return fused::should_use_fused(shape, packed);
+      return own == ConvolutionPath::direct ? fused::should_use_fused_bfloat16(shape)
+                                            : fused::should_use_fused(shape, packed);
   }
 }
 

@@ -12,6 +12,7 @@ enum class ConvolutionPath {
   aten,       // torch's kernels, then the epilogue in one pass
   winograd,   // our own of 3x3 layers, with the epilogue fused
   pointwise,  // our own of 1x1 layers, with the epilogue fused
+  direct,     // our own of both in bfloat16, with the epilogue fused
 };
 
 // Our own path of a layer with checked arguments, where it has one for the layout and dtype; else aten.

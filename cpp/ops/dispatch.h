@@ -23,6 +23,12 @@ auto dispatch_floating(ScalarType type, const Function& function) {
   }
 }
 
+// The same for the dtypes of our own convolutions.
+template <typename Function>
+auto dispatch_fused(ScalarType type, const Function& function) {
+  return type == ScalarType::BFloat16 ? function(BFloat16()) : function(float());
+}
+
 template <typename T>
 const T* data_of(const Tensor& tensor) {
   return static_cast<const T*>(tensor.const_data_ptr());

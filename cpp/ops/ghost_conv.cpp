@@ -232,7 +232,7 @@ void ghost_conv_out_cpu(const Tensor& input, const Tensor& weight, const Optiona
                         const IntList& padding, const IntList& dilation, int64_t groups,
                         const Name& activation, double negative_slope, const OptionalTensor& prelu_weight,
                         const OptionalTensor& residual, double residual_scale, int64_t shuffle,
-                        const OptionalTensor& cache, const Tensor& out) {
+                        const OptionalTensor& cache, bool learning, const Tensor& out) {
   const ConvolutionGeometry geometry{stride, padding, dilation, groups};
   check_filters(input, weight, bias, geometry);
   check_shuffle(shuffle, weight.size(0) + source.numel());
@@ -241,7 +241,7 @@ void ghost_conv_out_cpu(const Tensor& input, const Tensor& weight, const Optiona
   const Layer layer{weight, bias, geometry, tables, arguments, shuffle};
   const std::shared_ptr<LayerCache> kept = cache_of(cache);
   run_layer(input, layer, *plan_of(layer, kept.get()), {residual, residual_scale}, kept.get(),
-            WeightUse::repeated, out);
+            learning ? WeightUse::learning : WeightUse::repeated, out);
 }
 
 Tensor ghost_conv_learned_cpu(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,

@@ -168,7 +168,9 @@ bool LayerCache::sees_again(const Fingerprint& weight) {
 
 int64_t LayerCache::bytes() const {
   const std::lock_guard lock(mutex_);
-  return packed_weight_ == nullptr ? 0 : packed_weight_->data.numel() * static_cast<int64_t>(sizeof(float));
+  return packed_weight_ == nullptr
+             ? 0
+             : packed_weight_->data.numel() * static_cast<int64_t>(packed_weight_->data.element_size());
 }
 
 STABLE_TORCH_LIBRARY_IMPL(ghostsr, CompositeExplicitAutograd, library) {

@@ -29,7 +29,8 @@ STABLE_TORCH_LIBRARY(ghostsr, library) {
       "Tensor? gain=None, Tensor? ghost_bias=None, Tensor? order=None, "
       "int[2] stride=1, int[2] padding=0, int[2] dilation=1, int groups=1, "
       "str activation=\"none\", float negative_slope=0.01, Tensor? prelu_weight=None, "
-      "Tensor? residual=None, float residual_scale=1.0, int shuffle=1, Tensor? cache=None, Tensor(a!) out) -> ()");
+      "Tensor? residual=None, float residual_scale=1.0, int shuffle=1, Tensor? cache=None, "
+      "bool learning=False, Tensor(a!) out) -> ()");
   library.def(
       "ghost_conv_backward(Tensor grad_output, Tensor? input, Tensor? weight, Tensor source, Tensor shift, *, "
       "Tensor? gain=None, Tensor? order=None, Tensor? output=None, "

@@ -17,7 +17,8 @@ def build_info() -> dict[str, Any]:
 
     Returns:
         JSON values by name: the package's ``version``, compiler, torch ABI and processor features
-        of the build (``simd_chosen`` is the level that runs here), the versions of torch and
+        of the build (``simd_chosen`` is the level that runs here, ``native_bfloat16`` whether it
+        has instructions that convolve in bfloat16), the versions of torch and
         Python, the platform, torch's threads, and under ``cuda`` whether the CUDA operators are
         loaded, and why not.
     """

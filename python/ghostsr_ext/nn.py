@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ghostsr_ext import ops
 from ghostsr_ext.activations import Activation, check_activation
-from ghostsr_ext.ops.given_maps import check_given_map, fill_given_map
+from ghostsr_ext.ops.given_maps import OfferedMap, check_given_map, fill_given_map
 from ghostsr_ext.reference import candidate_shifts
 from ghostsr_ext.shift_selection import choose_by_reinmax, draw_rows, gumbel_noise
 
@@ -117,7 +117,7 @@ class FusedConv2d(nn.Conv2d):
         input: Tensor,
         residual: Tensor | None = None,
         *,
-        out: Tensor | None = None,
+        out: Tensor | OfferedMap | None = None,
         shuffle: int = 1,
     ) -> Tensor:
         """Convolve [N, C_in, H, W] to [N, C_out, H', W'], the shape that ``residual`` must have.
@@ -328,7 +328,11 @@ class GhostConv2d(nn.Module):
         )
 
     def forward(
-        self, input: Tensor, residual: Tensor | None = None, *, out: Tensor | None = None
+        self,
+        input: Tensor,
+        residual: Tensor | None = None,
+        *,
+        out: Tensor | OfferedMap | None = None,
     ) -> Tensor:
         """Convolve [N, C_in, H, W] to [N, C_out, H', W'], the shape that ``residual`` must have.
 
@@ -368,7 +372,9 @@ class GhostConv2d(nn.Module):
             return ops.ghost_conv(
                 padded, weight, bias, tables["source"], tables["shift"], **arguments, out=out
             )
-        if out is not None:
+        if isinstance(out, OfferedMap):
+            out = None
+        elif out is not None:
             check_given_map(out)
         selection = self._selection(logits) if self.training else (logits, None, 1.0)
         output = ops.ghost_conv_learned(
@@ -666,10 +672,12 @@ def _forward_unbatched(
     layer: FusedConv2d | GhostConv2d,
     input: Tensor,
     residual: Tensor | None,
-    out: Tensor | None,
+    out: Tensor | OfferedMap | None,
     **arguments: Any,
 ) -> Tensor:
     """Apply a layer to one map, as torch's convolutions allow."""
+    if isinstance(out, OfferedMap):
+        out = None
     residual, room = (None if map is None else map.unsqueeze(0) for map in (residual, out))
     output = layer.forward(input.unsqueeze(0), residual, out=room, **arguments).squeeze(0)
     return output if out is None else out

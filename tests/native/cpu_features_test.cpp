@@ -17,6 +17,9 @@ TEST(SimdLevel, IsTheSupportedOneUnlessALowerOneIsRequested) {
   if (requested != nullptr && std::string(requested) == "avx2" && expected > SimdLevel::avx2) {
     expected = SimdLevel::avx2;
   }
+  if (requested != nullptr && std::string(requested) == "avx512" && expected > SimdLevel::avx512) {
+    expected = SimdLevel::avx512;
+  }
   EXPECT_EQ(simd_level(), expected);
 }
 
@@ -24,6 +27,7 @@ TEST(SimdLevel, HasTheNameThatRequestsIt) {
   EXPECT_STREQ(simd_level_name(SimdLevel::portable), "portable");
   EXPECT_STREQ(simd_level_name(SimdLevel::avx2), "avx2");
   EXPECT_STREQ(simd_level_name(SimdLevel::avx512), "avx512");
+  EXPECT_STREQ(simd_level_name(SimdLevel::amx), "amx");
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <random>
@@ -24,6 +25,20 @@ std::vector<float> random_floats(std::int64_t count, float spread, std::mt19937&
   std::vector<float> values(static_cast<std::size_t>(count));
   std::generate(values.begin(), values.end(), [&] { return normal(random); });
   return values;
+}
+
+std::vector<BFloat16> narrowed(const std::vector<float>& values) {
+  std::vector<BFloat16> result;
+  std::transform(values.begin(), values.end(), std::back_inserter(result),
+                 [](float value) { return BFloat16(value); });
+  return result;
+}
+
+std::vector<float> widened(const std::vector<BFloat16>& values) {
+  std::vector<float> result;
+  std::transform(values.begin(), values.end(), std::back_inserter(result),
+                 [](BFloat16 value) { return static_cast<float>(value); });
+  return result;
 }
 
 std::int64_t out_floats(const Shape& shape) {
@@ -68,6 +83,17 @@ Layer::Layer(const Shape& shape, const LayerOptions& options)
     residual_ = random_floats(out_floats(shape), 1.0F, random);
   }
 
+  if (options.bfloat16) {
+    input_ = widened(narrowed(input_));
+    weight_ = widened(narrowed(weight_));
+    residual_ = widened(narrowed(residual_));
+    const std::vector<BFloat16> weight = narrowed(weight_);
+    packed_bfloat16_.resize(packed_size<BFloat16>(size));
+    pack(WeightOf<BFloat16>{weight.data(), size, size.out * size.in * taps, size.in * taps, taps, size.kernel,
+                            1},
+         packed_bfloat16_.data());
+  }
+
   slopes_ = test_slopes(shape.out_channels());
 
   std::uniform_int_distribution<std::int64_t> any_source(0, shape.intrinsic - 1);
@@ -100,17 +126,15 @@ float& Layer::input(std::int64_t n, std::int64_t y, std::int64_t x, std::int64_t
   return input_[static_cast<std::size_t>(input_index(n, y, x, channel))];
 }
 
-Arguments Layer::arguments() const {
-  Arguments arguments;
+template <class T>
+ArgumentsOf<T> Layer::common_arguments() const {
+  ArgumentsOf<T> arguments;
   arguments.shape = shape_;
-  arguments.input = input_.data();
   arguments.input_stride_n = stride_n_;
   arguments.input_stride_y = stride_y_;
   arguments.input_stride_x = stride_x_;
-  arguments.packed_weight = packed_.data();
   arguments.bias = options_.with_bias ? bias_.data() : nullptr;
   arguments.channels = &channels_;
-  arguments.residual = options_.with_residual ? residual_.data() : nullptr;
   arguments.residual_scale = options_.residual_scale;
   arguments.output_stride_x = shape_.out_channels() / (shape_.shuffle * shape_.shuffle);
   arguments.output_stride_y = shape_.shuffle * shape_.out_width() * arguments.output_stride_x;
@@ -118,6 +142,31 @@ Arguments Layer::arguments() const {
   arguments.activation = {options_.activation,
                           options_.activation == ActivationKind::leaky ? slopes_.data() : nullptr};
   return arguments;
+}
+
+Arguments Layer::arguments() const {
+  auto arguments = common_arguments<float>();
+  arguments.input = input_.data();
+  arguments.packed_weight = packed_.data();
+  arguments.residual = options_.with_residual ? residual_.data() : nullptr;
+  return arguments;
+}
+
+std::vector<float> Layer::computed_in_bfloat16(int workers, ParallelFor parallel,
+                                               const Stages* stages) const {
+  const std::vector<BFloat16> input = narrowed(input_);
+  const std::vector<BFloat16> residual = narrowed(residual_);
+  std::vector<BFloat16> output(static_cast<std::size_t>(out_floats(shape_)),
+                               BFloat16(std::numeric_limits<float>::quiet_NaN()));
+  auto arguments = common_arguments<BFloat16>();
+  arguments.input = input.data();
+  arguments.packed_weight = packed_bfloat16_.data();
+  arguments.residual = options_.with_residual ? residual.data() : nullptr;
+  arguments.output = output.data();
+  arguments.stages = stages;
+  Workspace workspace;
+  run(arguments, workers, workspace, parallel);
+  return widened(output);
 }
 
 std::vector<float> Layer::computed(int workers, ParallelFor parallel, const Stages* stages) const {

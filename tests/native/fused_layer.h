@@ -21,6 +21,8 @@ struct LayerOptions {
   std::int64_t pixel_gap = 0;  // floats between a pixel's channels and the next pixel
   std::int64_t row_gap = 0;
   std::int64_t picture_gap = 0;
+  bool bfloat16 =
+      false;  // numbers of that dtype alone in the maps and the weight, for computed_in_bfloat16()
   unsigned seed = 1;
 };
 
@@ -33,6 +35,9 @@ class Layer {
   std::vector<float> computed(int workers, ParallelFor parallel, const Stages* stages = nullptr) const;
   std::vector<float> computed(const Stages* stages = nullptr) const;
 
+  std::vector<float> computed_in_bfloat16(int workers, ParallelFor parallel,
+                                          const Stages* stages = nullptr) const;
+
   // How much `run` asks for.
   std::size_t workspace_floats(int workers) const;
 
@@ -42,6 +47,8 @@ class Layer {
 
  private:
   std::int64_t input_index(std::int64_t n, std::int64_t y, std::int64_t x, std::int64_t channel) const;
+  template <class T>
+  ArgumentsOf<T> common_arguments() const;
   std::vector<double> convolved() const;
   std::vector<double> shuffled(const std::vector<double>& map) const;
 
@@ -53,6 +60,7 @@ class Layer {
   std::vector<float> input_;
   std::vector<float> weight_;
   std::vector<float> packed_;
+  std::vector<BFloat16> packed_bfloat16_;
   std::vector<float> bias_;
   std::vector<float> residual_;
   std::vector<double> slopes_;

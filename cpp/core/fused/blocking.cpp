@@ -4,6 +4,7 @@
 
 #include "core/fused/packed_weight.h"
 #include "core/fused/rounding.h"
+#include "core/fused/stages.h"
 
 namespace ghostsr::fused {
 namespace {
@@ -35,25 +36,29 @@ std::size_t take(std::size_t& cursor, std::size_t floats) {
 
 }  // namespace
 
-Blocking make_blocking(const Shape& shape, int radius, int workers, int kernel_rows) {
-  const bool pointwise = shape.kernel == 1;
-  const std::int64_t tile = pointwise ? 1 : 4;
+Blocking make_blocking(const Shape& shape, Method method, int radius, int workers, int kernel_rows) {
+  const bool winograd = method == Method::winograd;
+  const bool direct = method == Method::direct;
+  const std::int64_t tile = winograd ? 4 : 1;
+  const std::int64_t tile_width = direct ? kTilePixels : tile;
   const std::int64_t out_width = shape.out_width();
   const std::int64_t tile_rows = ceil_div(shape.out_height(), tile);
-  const std::int64_t tile_columns = ceil_div(out_width, tile);
+  const std::int64_t tile_columns = ceil_div(out_width, tile_width);
   const WeightSize weight = shape.weight_size();
   const std::int64_t padded_in = round_up(weight.in, kChannelPadding);
   const std::int64_t padded_group = round_up(weight.out, kChannelPadding);
   const std::int64_t padded_intrinsic = shape.groups * padded_group;
 
   const std::int64_t tile_floats =
-      pointwise ? shape.in_channels + padded_intrinsic : kComponents * (padded_in + padded_group);
+      winograd ? kComponents * (padded_in + padded_group) : shape.in_channels + padded_intrinsic;
   const std::int64_t fitting = kBlockFloats / tile_floats;
-  const std::int64_t block_tiles = round_up(pointwise ? std::clamp(fitting, kFewestPixels, kMostPixels)
-                                                      : std::clamp(fitting, kFewestTiles, kMostTiles),
-                                            static_cast<std::int64_t>(kernel_rows));
+  const std::int64_t block_tiles = direct
+                                       ? tile_columns
+                                       : round_up(winograd ? std::clamp(fitting, kFewestTiles, kMostTiles)
+                                                           : std::clamp(fitting, kFewestPixels, kMostPixels),
+                                                  static_cast<std::int64_t>(kernel_rows));
   const std::int64_t band_rows =
-      pointwise ? 1 : std::clamp<std::int64_t>(block_tiles / tile_columns, 1, tile_rows);
+      winograd ? std::clamp<std::int64_t>(block_tiles / tile_columns, 1, tile_rows) : 1;
 
   // A strip must hold the 2 * radius rows that each of its boundaries needs from it.
   const std::int64_t fewest =
@@ -65,6 +70,7 @@ Blocking make_blocking(const Shape& shape, int radius, int workers, int kernel_r
 
   Blocking blocking;
   blocking.tile = static_cast<int>(tile);
+  blocking.tile_width = static_cast<int>(tile_width);
   blocking.tile_rows = static_cast<int>(tile_rows);
   blocking.tile_columns = static_cast<int>(tile_columns);
   blocking.strips = static_cast<int>(strips);
@@ -75,12 +81,21 @@ Blocking make_blocking(const Shape& shape, int radius, int workers, int kernel_r
   blocking.padded_intrinsic = static_cast<int>(padded_intrinsic);
   blocking.radius = radius;
   blocking.buffer_rows = static_cast<int>(round_up(tile * band_rows + 2 * std::int64_t{radius}, tile));
-  blocking.row_floats = (radius + std::max(tile * tile_columns, out_width + radius)) * padded_intrinsic;
-  if (!pointwise) {
+  blocking.row_floats = (radius + std::max(tile_width * tile_columns, out_width + radius)) * padded_intrinsic;
+  if (winograd) {
     // The odd line keeps the components from falling into the same cache sets.
     constexpr auto kOddLine = static_cast<std::int64_t>(kLineFloats);
     blocking.input_component_floats = blocking.block_tiles * padded_in + kOddLine;
     blocking.output_component_floats = blocking.block_tiles * padded_group + kOddLine;
+  }
+  if (direct) {
+    const std::int64_t row_inputs = shape.kernel * weight.in;
+    const std::int64_t steps = ceil_div(row_inputs, kTileInputs);
+    blocking.tile_steps = static_cast<int>(steps);
+    // The last pixel of the last tile reads as many inputs as any other.
+    const std::int64_t map_inputs = (shape.width + 2 * shape.padding_x) * weight.in;
+    const std::int64_t read_inputs = (tile_width * tile_columns - 1) * weight.in + steps * kTileInputs;
+    blocking.input_row_elements = round_up(std::max(map_inputs, read_inputs), kTileInputs);
   }
   blocking.chunk_pixels = static_cast<int>(
       std::min(out_width, std::max(kChunkFloats / shape.row_channels(), kFewestChunkPixels)));
@@ -100,7 +115,9 @@ WorkspaceLayout make_workspace_layout(const Shape& shape, const Blocking& blocki
   layout.workers = shared;
 
   std::size_t worker = 0;
-  layout.patch = take(worker, size(kComponents) * size(blocking.padded_in));
+  layout.input_rows = take(worker, size(shape.groups * shape.kernel * blocking.input_row_elements / 2));
+  layout.patch =
+      take(worker, blocking.input_component_floats == 0 ? 0 : size(kComponents) * size(blocking.padded_in));
   layout.input_components = take(worker, size(kComponents * blocking.input_component_floats));
   layout.output_components = take(worker, size(kComponents * blocking.output_component_floats));
   layout.line_buffer = take(worker, size(blocking.buffer_rows * blocking.row_floats));

@@ -77,4 +77,19 @@ std::vector<ChannelGroup> make_channel_groups(const ChannelPlan& channels, const
   return groups;
 }
 
+bool are_in_order(const ChannelGroup* groups, std::int64_t row_channels, std::int64_t rows) {
+  const std::int64_t row_groups = row_channels / kGroup;
+  if (row_channels % kMostLanes != 0) {
+    return false;
+  }
+  for (std::int64_t index = 0; index < row_groups * rows; ++index) {
+    const ChannelGroup& group = groups[index];
+    const ChannelGroup& first = groups[index / row_groups * row_groups];
+    if (group.loads != 1 || group.load_offset[0] != first.load_offset[0] + index % row_groups * kGroup) {
+      return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace ghostsr::fused

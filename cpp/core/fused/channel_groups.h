@@ -18,4 +18,8 @@ std::vector<std::int64_t> written_channels(std::int64_t channels, std::int64_t s
 // the others.
 std::vector<ChannelGroup> make_channel_groups(const ChannelPlan& channels, const WeightSize& size);
 
+// Whether the groups of each row of a pixel, `row_channels` output channels, only repeat intrinsic channels
+// that lie side by side, in whole vectors. For a plan without shifts.
+bool are_in_order(const ChannelGroup* groups, std::int64_t row_channels, std::int64_t rows);
+
 }  // namespace ghostsr::fused

@@ -5,6 +5,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "core/fused/blocking.h"
@@ -39,7 +40,8 @@ void check_divides(const char* name, std::int64_t value, std::int64_t count, con
   }
 }
 
-void check_shuffle(const Arguments& arguments) {
+template <class T>
+void check_shuffle(const ArgumentsOf<T>& arguments) {
   const Shape& shape = arguments.shape;
   check_range("the factor of the pixel shuffle", shape.shuffle, 1, shape.out_channels());
   check_divides("the number of output channels", shape.out_channels(), shape.shuffle * shape.shuffle,
@@ -53,7 +55,8 @@ void check_shuffle(const Arguments& arguments) {
   }
 }
 
-void check(const Arguments& arguments, int workers) {
+template <class T>
+void check(const ArgumentsOf<T>& arguments, int workers) {
   const Shape& shape = arguments.shape;
   check_range("the number of workers", workers, 1, kLargestSize);
   check_range("the batch", shape.batch, 0, std::numeric_limits<int>::max());
@@ -84,7 +87,8 @@ void check(const Arguments& arguments, int workers) {
   check_range("the largest shift", arguments.channels->radius, 0, kMaxShift);
 }
 
-const Stages& stages_of(const Arguments& arguments) {
+template <class T>
+const Stages& stages_of(const ArgumentsOf<T>& arguments) {
   return arguments.stages != nullptr ? *arguments.stages : *kernels().fused;
 }
 
@@ -109,9 +113,17 @@ std::vector<float> repeated_slopes(const Activation& activation, const Shape& sh
   return slopes;
 }
 
+template <class T>
+Method method_of(const Shape& shape) {
+  return std::is_same_v<T, BFloat16> ? Method::direct
+         : shape.kernel == 1         ? Method::pointwise
+                                     : Method::winograd;
+}
+
 }  // namespace
 
-void run(const Arguments& arguments, int workers, WorkspaceSource workspace, ParallelFor parallel) {
+template <class T>
+void run(const ArgumentsOf<T>& arguments, int workers, WorkspaceSource workspace, ParallelFor parallel) {
   check(arguments, workers);
   const Shape& shape = arguments.shape;
   if (shape.batch == 0) {
@@ -119,10 +131,11 @@ void run(const Arguments& arguments, int workers, WorkspaceSource workspace, Par
   }
   const ChannelPlan& channels = *arguments.channels;
 
-  ConvolutionCall call{};
+  ConvolutionCall<T> call{};
   call.arguments = &arguments;
   call.stages = &stages_of(arguments);
-  call.blocking = make_blocking(shape, channels.radius, workers, call.stages->kernel_rows);
+  call.blocking =
+      make_blocking(shape, method_of<T>(shape), channels.radius, workers, call.stages->kernel_rows);
   call.layout = make_workspace_layout(shape, call.blocking, workers);
   constexpr std::uintptr_t kLineBytes = kLineFloats * sizeof(float);
   call.workspace = workspace(call.layout.total + kLineFloats);
@@ -140,6 +153,8 @@ void run(const Arguments& arguments, int workers, WorkspaceSource workspace, Par
   call.epilogue.intrinsic_channels = call.blocking.padded_intrinsic;
   call.epilogue.chunk_pixels = call.blocking.chunk_pixels;
   call.epilogue.affine = channels.affine;
+  call.epilogue.in_order = !channels.affine && channels.radius == 0 &&
+                           are_in_order(call.epilogue.groups, shape.row_channels(), shape.shuffle);
   call.epilogue.scale = arguments.residual_scale;
   const std::vector<float> slopes = repeated_slopes(arguments.activation, shape);
   call.epilogue.activation = arguments.activation.kind;
@@ -164,7 +179,7 @@ void run(const Arguments& arguments, int workers, WorkspaceSource workspace, Par
   const std::int64_t strips = shape.batch * call.blocking.strips;
   std::atomic<std::int64_t> next{0};
   parallel(std::min<std::int64_t>(workers, strips), [&](std::int64_t begin, std::int64_t) {
-    StripRunner runner(call, static_cast<int>(begin));
+    StripRunner<T> runner(call, static_cast<int>(begin));
     for (std::int64_t strip = next.fetch_add(1, std::memory_order_relaxed); strip < strips;
          strip = next.fetch_add(1, std::memory_order_relaxed)) {
       runner.run(strip);
@@ -172,6 +187,9 @@ void run(const Arguments& arguments, int workers, WorkspaceSource workspace, Par
     call.stages->fence();
   });
 }
+
+template void run(const ArgumentsOf<float>&, int, WorkspaceSource, ParallelFor);
+template void run(const ArgumentsOf<BFloat16>&, int, WorkspaceSource, ParallelFor);
 
 namespace {
 
@@ -221,6 +239,12 @@ bool should_use_fused(const Shape& shape, bool packed) {
   const std::int64_t pixels = shape.batch * shape.out_height() * shape.out_width();
   return (packed || pixels >= pixels_worth_packing(shape.weight_size())) &&
          (shape.kernel == 1 ? pointwise_wins(shape) : winograd_wins(shape));
+}
+
+bool should_use_fused_bfloat16(const Shape& shape) {
+  // A narrower map leaves most of each tile empty.
+  constexpr std::int64_t kNarrowestMap = 8;
+  return kernels().fused->has_tiles && shape.out_width() >= kNarrowestMap;
 }
 
 }  // namespace ghostsr::fused

@@ -1,6 +1,7 @@
-// The fused ghost convolution on the CPU, in float32 on channels_last tensors, stride 1, dilation 1: a 3x3
-// one by Winograd's F(4x4, 3x3), a 1x1 one by a plain matrix product, and all that follows in the same pass.
-// docs/winograd.md derives the first, docs/pointwise.md tells of the second; both explain the blocking.
+// The fused ghost convolution on the CPU, on channels_last tensors, stride 1, dilation 1, and all that
+// follows in the same pass. In float32 a 3x3 one is computed by Winograd's F(4x4, 3x3), a 1x1 one by a plain
+// matrix product; in bfloat16 both are products of matrices of pixels, with sums in float32. docs/winograd.md
+// derives the first, docs/pointwise.md tells of the second; both explain the blocking.
 //
 // In the order of computation, for an input [N, C_in, H, W] and `intrinsic` = I, `ghost` = G, C_out = I + G:
 //
@@ -16,7 +17,8 @@
 //
 // The result is the same bits for any number of workers and any order in which they run. In a 3x3 convolution
 // a NaN or an infinity in the input makes NaNs of the whole 4x4 output tiles whose 6x6 input patches hold it,
-// not only of its 3x3 neighbours.
+// not only of its 3x3 neighbours; in bfloat16 it makes them of pixels to the left too, as far as 32 channels
+// reach.
 #pragma once
 
 #include <cstddef>
@@ -26,6 +28,7 @@
 #include "core/channel_plan.h"
 #include "core/function_ref.h"
 #include "core/geometry.h"
+#include "core/half.h"
 #include "core/parallel_for.h"
 
 namespace ghostsr::fused {
@@ -67,11 +70,13 @@ struct Shape {
   }
 };
 
-// A weight [groups, out, in, kernel, kernel] with any strides, in floats. The weight of the input's gradient
-// is the forward weight with `out` and `in` exchanged and both kernel axes reversed: `data` at the last
-// element of both, negative kernel strides, and a padding of kernel - 1 less the forward padding in Shape.
-struct Weight {
-  const float* data = nullptr;
+// A weight [groups, out, in, kernel, kernel] with any strides, in elements. The weight of the input's
+// gradient is the forward weight with `out` and `in` exchanged and both kernel axes reversed: `data` at the
+// last element of both, negative kernel strides, and a padding of kernel - 1 less the forward padding in
+// Shape.
+template <class T>
+struct WeightOf {
+  const T* data = nullptr;
   WeightSize size;
   std::int64_t stride_group = 0;
   std::int64_t stride_out = 0;
@@ -79,36 +84,42 @@ struct Weight {
   std::int64_t stride_y = 0;
   std::int64_t stride_x = 0;
 };
+using Weight = WeightOf<float>;
 
-// The number of floats of a packed weight: groups * in * (out rounded up to a multiple of 8), and 36 times as
-// many for a 3x3 one.
+// The number of elements of a packed weight. In float32: groups * in * (out rounded up to a multiple of 8),
+// and 36 times as many for a 3x3 one. In bfloat16: as many as the weight has, with `out` rounded up to a
+// multiple of 16 and the inputs of a row of the kernel to one of 32.
+template <class T = float>
 std::size_t packed_size(const WeightSize& size);
 
 // Writes the weight as the kernels read it (layout: packed_weight.h), in few tasks or one if it is small. It
 // serves every SIMD level, and can be copied as bytes. The kernels of `stages` make it, or those of this
 // process's SIMD level.
 void pack(const Weight& weight, float* packed, ParallelFor parallel, const Stages* stages = nullptr);
+void pack(const WeightOf<BFloat16>& weight, BFloat16* packed);
 
-struct Arguments {
+// T, the type of the maps and the weight, is float or BFloat16.
+template <class T>
+struct ArgumentsOf {
   Shape shape;
 
-  const float* input = nullptr;  // channels side by side; other strides, in floats, may be any
+  const T* input = nullptr;  // channels side by side; other strides, in elements, may be any
   std::int64_t input_stride_n = 0;
   std::int64_t input_stride_y = 0;
   std::int64_t input_stride_x = 0;
 
-  const float* packed_weight = nullptr;
+  const T* packed_weight = nullptr;
   const float* bias = nullptr;  // [I], or null for none
 
   const ChannelPlan* channels = nullptr;  // made for I intrinsic and G ghost channels
   const ChannelGroup* groups =
       nullptr;  // of make_channel_groups (channel_groups.h), or null to make them in the call
 
-  const float* residual = nullptr;  // [N, H', W', C_out], dense, or null for none; may be the output itself
-  float residual_scale = 1.0F;      // applied with and without a residual
+  const T* residual = nullptr;  // [N, H', W', C_out], dense, or null for none; may be the output itself
+  float residual_scale = 1.0F;  // applied with and without a residual
   Activation activation;
 
-  float* output = nullptr;  // channels side by side; other strides, in floats, may be any
+  T* output = nullptr;  // channels side by side; other strides, in elements, may be any
   std::int64_t output_stride_n = 0;
   std::int64_t output_stride_y = 0;
   std::int64_t output_stride_x = 0;  // of shuffled pixels, their number of channels
@@ -116,6 +127,7 @@ struct Arguments {
   const Stages* stages =
       nullptr;  // the compiled kernels to use (stages.h), or null for this process's SIMD level
 };
+using Arguments = ArgumentsOf<float>;
 
 // Gives memory for so many floats, which need not be initialised, until the call is over.
 using WorkspaceSource = FunctionRef<float*(std::size_t floats)>;
@@ -125,10 +137,14 @@ using WorkspaceSource = FunctionRef<float*(std::size_t floats)>;
 // worker, whatever the height; it is asked for once, or not at all for an empty batch. Raises
 // std::invalid_argument if a size is out of range, the output map would be empty, or the channel plan does
 // not fit the shape or shifts by more than kMaxShift.
-void run(const Arguments& arguments, int workers, WorkspaceSource workspace, ParallelFor parallel);
+template <class T>
+void run(const ArgumentsOf<T>& arguments, int workers, WorkspaceSource workspace, ParallelFor parallel);
 
 // Whether this path was measured to be faster than a direct convolution for such a layer, with a packed
 // weight at hand or with one that is packed for the call.
 bool should_use_fused(const Shape& shape, bool packed);
+
+// The same for bfloat16: never where the process's SIMD level multiplies no tiles of it.
+bool should_use_fused_bfloat16(const Shape& shape);
 
 }  // namespace ghostsr::fused

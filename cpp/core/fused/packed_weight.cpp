@@ -13,6 +13,9 @@ namespace {
 // Input channels of a task: a panel of so many takes some microseconds, as waking a thread does.
 constexpr std::int64_t kTaskChannels = 64;
 
+// Tiles of the inputs of one kernel row.
+std::int64_t tile_steps(const WeightSize& size) { return ceil_div(size.kernel * size.in, kTileInputs); }
+
 std::int64_t component_size(const WeightSize& size) { return size.in * round_up(size.out, kChannelPadding); }
 
 std::int64_t group_size(const WeightSize& size) {
@@ -32,8 +35,15 @@ std::int64_t channel_at(const WeightSize& size, std::int64_t place) {
   return size.out % pixels != 0 ? place : place % neighbours * pixels + place / neighbours;
 }
 
-std::size_t packed_size(const WeightSize& size) {
+template <>
+std::size_t packed_size<float>(const WeightSize& size) {
   return static_cast<std::size_t>(size.groups * group_size(size));
+}
+
+template <>
+std::size_t packed_size<BFloat16>(const WeightSize& size) {
+  return static_cast<std::size_t>(size.groups * ceil_div(size.out, kPanelWidth) * size.kernel *
+                                  tile_steps(size) * kTileElements);
 }
 
 void pack(const Weight& weight, float* packed, ParallelFor parallel, const Stages* chosen) {
@@ -66,6 +76,30 @@ void pack(const Weight& weight, float* packed, ParallelFor parallel, const Stage
                   component_size(size));
     }
   });
+}
+
+void pack(const WeightOf<BFloat16>& weight, BFloat16* packed) {
+  const WeightSize& size = weight.size;
+  const std::int64_t row_inputs = size.kernel * size.in;
+  for (std::int64_t group = 0; group < size.groups; ++group) {
+    for (std::int64_t panel = 0; panel < size.out; panel += kPanelWidth) {
+      for (std::int64_t y = 0; y < size.kernel; ++y) {
+        for (std::int64_t pair = 0; pair < tile_steps(size) * kTileInputs; pair += 2) {
+          for (std::int64_t place = panel; place < panel + kPanelWidth; ++place) {
+            for (std::int64_t input = pair; input < pair + 2; ++input) {
+              *packed++ =
+                  place < size.out && input < row_inputs
+                      ? weight
+                            .data[group * weight.stride_group + channel_at(size, place) * weight.stride_out +
+                                  input % size.in * weight.stride_in + y * weight.stride_y +
+                                  input / size.in * weight.stride_x]
+                      : BFloat16(0.0F);
+            }
+          }
+        }
+      }
+    }
+  }
 }
 
 }  // namespace ghostsr::fused

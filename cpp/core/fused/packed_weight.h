@@ -5,6 +5,10 @@
 // multiple of 8 and cut into panels of 16; the last panel's width is 8 if only 8 channels are left. A 1x1
 // convolution has one component; component 6 * y + x of a 3x3 one is U[y][x].
 //
+// In bfloat16: [group][panel][kernel row][step][pair of inputs][width][2], where the inputs of a kernel row,
+// the channels of neighbouring pixels one after another, are padded by zeros to a multiple of 32 and cut into
+// steps of so many, and the last panel's width is 16 too.
+//
 // Before a pixel shuffle, channels that become neighbours in a pixel are neighbours here: channel c * r^2 + k
 // of a group lies at place k * (out / r^2) + c, if r^2 divides `out`.
 #pragma once

@@ -6,13 +6,15 @@
 #include <cstdint>
 
 #include "core/activation.h"
+#include "core/half.h"
 #include "core/simd/block_sizes.h"
 
 namespace ghostsr::fused {
 
 // One picture of the input, channels side by side; of a grouped convolution, those of one group.
-struct InputMap {
-  const float* data;
+template <class T>
+struct InputMapOf {
+  const T* data;
   std::ptrdiff_t stride_y;
   std::ptrdiff_t stride_x;
   int height;
@@ -21,10 +23,11 @@ struct InputMap {
   int padding_y;
   int padding_x;
 };
+using InputMap = InputMapOf<float>;
 
 // A run of tiles, counted row by row over a grid of `columns` tiles a row. In Winograd's convolution tile (r,
 // c) makes the output pixels 4r..4r+3, 4c..4c+3 from the input pixels 4r - padding_y .. 4r - padding_y + 5,
-// and so for c. In a 1x1 convolution a tile is a pixel.
+// and so for c. In a 1x1 convolution a tile is a pixel; in bfloat16 it is kTilePixels pixels of a row.
 struct TileRun {
   std::int64_t first;
   int count;
@@ -70,6 +73,31 @@ struct Product {
   int padded_out;
 };
 
+// What a tile of bfloat16 holds: so many pixels, and of each so many inputs of the sums; the weight's tiles
+// hold as many inputs for each of so many output channels.
+inline constexpr int kTilePixels = 16;
+inline constexpr int kTileInputs = 32;
+inline constexpr int kTileOutputs = 16;
+inline constexpr int kTileElements = kTileInputs * kTileOutputs;
+
+// output = bias + the sum over the kernel's rows and over the inputs of each row, the channels of
+// neighbouring pixels one after another, of input times weight.
+struct TileProduct {
+  const BFloat16*
+      rows[3];  // at the first pixel's first input; read up to kTileInputs * steps from each pixel
+  int row_count;
+  std::ptrdiff_t pixel_stride;
+  int steps;                      // tiles of inputs in a row
+  const BFloat16* packed_weight;  // of a group
+  const float* bias;              // [padded_out], and readable up to a multiple of kTileOutputs
+  float* output;
+  std::ptrdiff_t output_stride;  // between pixels
+  int tiles;                     // of pixels
+  int padded_out;                // a multiple of 8
+  const char* prefetch;          // fetched meanwhile: what the next row will read
+  std::ptrdiff_t prefetch_bytes;
+};
+
 // Floats of the widest vectors.
 inline constexpr int kMostLanes = 16;
 
@@ -94,6 +122,7 @@ struct Epilogue {
   int intrinsic_channels;  // of an intrinsic pixel, padded
   int chunk_pixels;        // assembled at a time, in the first-level cache
   bool affine;
+  bool in_order;  // a pixel's output channels are intrinsic ones of the same pixel that lie side by side
   float scale;
   ActivationKind activation;
   const float* slopes;  // of `leaky`: those of a chunk's first slope_period + kMostLanes elements
@@ -103,10 +132,11 @@ struct Epilogue {
 
 // One output row. `rows` points at the intrinsic row of the same y; rows[dy] is the map's pixel 0 of row y +
 // dy.
+template <class T>
 struct EpilogueRow {
   const float* const* rows;
-  const float* residual;  // or null
-  float* output;
+  const T* residual;  // or null
+  T* output;
   std::ptrdiff_t output_stride;  // between pixels
   int width;
   float* chunk;  // chunk_pixels * out_channels + kGroup floats
@@ -141,13 +171,20 @@ struct Stages {
                            const ChannelRange& channels, const LineBuffer& lines);
 
   // Ghosts, order, gain, residual and activation of one output row.
-  void (*finish_row)(const Epilogue& epilogue, const EpilogueRow& row);
+  void (*finish_row)(const Epilogue& epilogue, const EpilogueRow<float>& row);
+  void (*finish_bfloat16_row)(const Epilogue& epilogue, const EpilogueRow<BFloat16>& row);
+
+  // A convolution in bfloat16, from rows of the input to rows of the line buffer.
+  void (*multiply_tiles)(const TileProduct& product);
 
   // Orders streamed writes before what the thread does next.
   void (*fence)();
 
   // Tiles that a step of `multiply` takes at best.
   int kernel_rows;
+
+  // Whether `multiply_tiles` uses instructions for tiles.
+  bool has_tiles;
 };
 
 }  // namespace ghostsr::fused

@@ -12,9 +12,14 @@ GHOSTSR_DECLARE_LEVEL(portable)
 GHOSTSR_DECLARE_LEVEL(avx2)
 GHOSTSR_DECLARE_LEVEL(avx512)
 #endif
+#ifdef GHOSTSR_HAS_AMX
+GHOSTSR_DECLARE_LEVEL(amx)
+#endif
 
 std::vector<SimdLevel> compiled_simd_levels() {
-#ifdef GHOSTSR_HAS_X86
+#ifdef GHOSTSR_HAS_AMX
+  return {SimdLevel::portable, SimdLevel::avx2, SimdLevel::avx512, SimdLevel::amx};
+#elif defined(GHOSTSR_HAS_X86)
   return {SimdLevel::portable, SimdLevel::avx2, SimdLevel::avx512};
 #else
   return {SimdLevel::portable};
@@ -22,6 +27,11 @@ std::vector<SimdLevel> compiled_simd_levels() {
 }
 
 const Kernels& kernels([[maybe_unused]] SimdLevel level) {
+#ifdef GHOSTSR_HAS_AMX
+  if (level >= SimdLevel::amx) {
+    return amx::table;
+  }
+#endif
 #ifdef GHOSTSR_HAS_X86
   if (level >= SimdLevel::avx512) {
     return avx512::table;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ghostsr_ext.conversion.joined_moments import JoinedMoments
 from ghostsr_ext.nn import GhostConv2d
 
 Convolution = nn.Conv2d | GhostConv2d
 
 _DAMPING = 1e-3
 _KEPT_MOMENT = 0.5
+_LARGEST_STACKED = 1024
+"""Inputs of a filter from which on bases are not put together: a copy of all would be large."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class EigenbasisAdam(torch.optim.Optimizer):
             for layer in self._layers.values()
             for name, parameter in layer.named_parameters(recurse=False)
         }
+        self._together: dict[tuple[int, ...], _Together] = {}
 
     @property
     def ready(self) -> bool:
@@ -152,44 +156,108 @@ class EigenbasisAdam(torch.optim.Optimizer):
             return
         if group["weight_decay"]:
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        places = [self._places.get(id(parameter)) for parameter in parameters]
-        gradients: list[Tensor] = []
-        for parameter, place in zip(parameters, places, strict=True):
-            gradient = parameter.grad
-            assert gradient is not None
-            if place is not None and place.name == "weight":
-                basis = self.state[parameter]["basis"]
-                gradient = gradient.flatten(1).view(place.layer.groups, -1, basis.shape[1]) @ basis
-            gradients.append(gradient)
-        directions = self._directions(parameters, gradients, group)
-        for index, (parameter, place) in enumerate(zip(parameters, places, strict=True)):
-            if place is not None and place.name == "weight":
-                state = self.state[parameter]
-                turned = (directions[index] * state["stretch"]) @ state["basis"].transpose(1, 2)
-                directions[index] = turned.view_as(parameter)
-            elif place is not None and place.name in ("bias", "ghost_bias"):
-                directions[index] = directions[index] * self.state[place.layer.weight]["output"]
-        torch._foreach_sub_(parameters, directions, alpha=group["lr"])
+        alike: dict[Any, list[Tensor]] = {}
+        for parameter in parameters:
+            state = self.state[parameter]
+            state["step"] = state.get("step", 0) + 1
+            kind = (state["step"], parameter.dtype, parameter.device)
+            alike.setdefault(kind, []).append(parameter)
+        for (step, *_), together in alike.items():
+            self._stepping(together).step(step, group)
 
-    def _directions(
-        self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]
-    ) -> list[Tensor]:
-        states = [self.state[parameter] for parameter in parameters]
-        for state, gradient in zip(states, gradients, strict=True):
-            if "mean" not in state:
-                mean, square = torch.zeros_like(gradient), torch.zeros_like(gradient)
-                state.update(step=0, mean=mean, square=square)
-            state["step"] += 1
-        first_decay, second_decay = group["betas"]
-        means = [state["mean"] for state in states]
-        squares = [state["square"] for state in states]
-        torch._foreach_lerp_(means, gradients, 1 - first_decay)
-        torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - second_decay)
-        seen = [1 - second_decay ** state["step"] for state in states]
-        spreads = torch._foreach_sqrt(torch._foreach_div(squares, seen))
-        torch._foreach_add_(spreads, group["eps"])
-        seen = [1 - first_decay ** state["step"] for state in states]
-        return list(torch._foreach_div(torch._foreach_div(means, seen), spreads))
+    def _stepping(self, parameters: list[Tensor]) -> _Together:
+        key = tuple(map(id, parameters))
+        together = self._together.get(key)
+        if together is None or not together.is_current(self.state, self._reach):
+            states = {parameter: self.state[parameter] for parameter in parameters}
+            together = _Together(states, self.blank_moment, self._reach)
+            self._together[key] = together
+        return together
+
+    def _reach(self, parameter: Tensor) -> Tensor | None:
+        """What a step along a direction of spread 1 is multiplied with."""
+        place = self._places.get(id(parameter))
+        reach: Tensor | None = None
+        if place is not None and place.name == "weight":
+            reach = self.state[parameter]["stretch"]
+        elif place is not None and place.name in ("bias", "ghost_bias"):
+            reach = self.state[place.layer.weight]["output"]
+        return reach
+
+
+class _Together:
+    """Parameters that have taken equally many steps, and all that a step of them needs.
+
+    Weights of one shape lie one behind the other, and so do their bases: one product turns them
+    all.
+    """
+
+    def __init__(
+        self,
+        states: dict[Tensor, dict[str, Any]],
+        blank_moment: Callable[[Tensor], Tensor],
+        reach: Callable[[Tensor], Tensor | None],
+    ) -> None:
+        runs: dict[Any, list[Tensor]] = {}
+        for parameter, state in states.items():
+            basis = state.get("basis")
+            kind: Any = None
+            if basis is not None:
+                kind = (parameter.shape[0] // len(basis), basis.shape[1])
+                kind = kind if basis.shape[1] <= _LARGEST_STACKED else parameter
+            runs.setdefault(kind, []).append(parameter)
+        self._parameters = [parameter for run in runs.values() for parameter in run]
+        self._states = [states[parameter] for parameter in self._parameters]
+        moments = JoinedMoments(
+            self._states,
+            [blank_moment(parameter) for parameter in self._parameters],
+            [reach(parameter) for parameter in self._parameters],
+        )
+        self._moments = moments
+        given, changes = list(moments.gradients), list(moments.directions)
+        self._turns: list[tuple[Tensor, Tensor, Tensor]] = []
+        first = 0
+        for kind, run in runs.items():
+            end = first + len(run)
+            if kind is not None:
+                bases = [state["basis"] for state in self._states[first:end]]
+                basis = bases[0] if len(bases) == 1 else torch.cat(bases)
+                parts = basis.split([len(basis) for basis in bases])
+                for state, part in zip(self._states[first:end], parts, strict=True):
+                    state["basis"] = part
+                self._turns.append((basis, *moments.of_equal_shapes(first, end)))
+                # Gradients are turned from where directions come, and directions the other way.
+                given[first:end] = moments.directions[first:end]
+                changes[first:end] = moments.gradients[first:end]
+            first = end
+        self._bases = [state.get("basis") for state in self._states]
+        self._given, self._changes = (
+            [part.view(p.shape) for part, p in zip(parts, self._parameters, strict=True)]
+            for parts in (given, changes)
+        )
+
+    def is_current(
+        self,
+        states: Mapping[Tensor, dict[str, Any]],
+        reach: Callable[[Tensor], Tensor | None],
+    ) -> bool:
+        """Whether nothing has changed the states of the parameters but steps."""
+        mine = zip(self._parameters, self._states, self._bases, strict=True)
+        return all(
+            states[parameter] is state and state.get("basis") is basis
+            for parameter, state, basis in mine
+        ) and self._moments.are_current([reach(parameter) for parameter in self._parameters])
+
+    def step(self, number: int, group: dict[str, Any]) -> None:
+        """Change the parameters along their gradients."""
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        torch._foreach_copy_(self._given, gradients)
+        for basis, turned, given in self._turns:
+            torch.bmm(given, basis, out=turned)
+        self._moments.advance(number, group["betas"], group["eps"])
+        for basis, change, direction in self._turns:
+            torch.bmm(direction, basis.transpose(1, 2), out=change)
+        torch._foreach_sub_(self._parameters, self._changes, alpha=group["lr"])
 
 
 def _input_moments(

@@ -19,6 +19,7 @@ from ghostsr_ext.models.layers import (
     same_conv,
     upsampling_steps,
 )
+from ghostsr_ext.ops.given_maps import OfferedMap
 
 UNITS = 3
 """Residual blocks in a cascading block, and cascading blocks in the network."""
@@ -35,7 +36,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = same_conv(features, features, 3, activation="relu")
         self.conv2 = same_conv(features, features, 3, activation="relu")
 
-    def forward(self, features: Tensor, *, out: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, *, out: Tensor | OfferedMap | None = None) -> Tensor:
         """Map [N, C, h, w] to the same shape, into ``out`` if possible."""
         return compute_into(out, self.conv2, self.conv1(features), features)
 
@@ -52,7 +53,7 @@ class EfficientResidualBlock(nn.Module):
         self.conv2 = same_conv(features, features, 3, groups=groups, activation="relu")
         self.pointwise = same_conv(features, features, 1, activation="relu")
 
-    def forward(self, features: Tensor, *, out: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, *, out: Tensor | OfferedMap | None = None) -> Tensor:
         """Map [N, C, h, w] to the same shape, into ``out`` if possible."""
         return compute_into(out, self.pointwise, self.conv2(self.conv1(features)), features)
 
@@ -74,7 +75,7 @@ class Cascade(nn.Module):
             for step in range(UNITS)
         )
 
-    def forward(self, features: Tensor, *, out: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, *, out: Tensor | OfferedMap | None = None) -> Tensor:
         """Map [N, C, h, w] to the same shape, into ``out`` if possible."""
         cascade = ChannelStack(features, self.fusions[-1])
         output = features

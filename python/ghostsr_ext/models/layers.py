@@ -14,6 +14,7 @@ from ghostsr_ext import ops
 from ghostsr_ext.activations import Activation
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
+from ghostsr_ext.ops.given_maps import OfferedMap
 from ghostsr_ext.ops.registration import is_transformed
 
 _HOOKS = (
@@ -157,10 +158,10 @@ class ChannelStack:
     """Maps of one size, put one behind the other along the channels and read after each.
 
     On the CPU, where nothing records operators, one map with room for all of them is filled step by
-    step: each map is copied once, not again with every map that follows, or, where no gradients are
-    recorded either, not at all if a layer of the package makes it. Such layers read the filled
-    channels where they lie. While gradients are recorded what ``joined`` gives must not be changed
-    in place: it shares its memory with what is saved for them, and autograd is not told.
+    step: each map is copied once, not again with every map that follows, or not at all if a layer
+    of the package makes it. Such layers read the filled channels where they lie. While gradients
+    are recorded what ``joined`` gives must not be changed in place: it shares its memory with what
+    is saved for them, and autograd is not told.
 
     Args:
         first: The first map, [N, C, h, w].
@@ -178,7 +179,7 @@ class ChannelStack:
             channels = last_reader.in_channels
         if channels and _may_be_written(first):
             self._room = ops.empty_map(first.detach(), channels)
-            self.joined = self._room[:, :0]
+            self.joined = self._so_far = self._room[:, :0]
             self.append(first)
 
     def append(self, features: Tensor) -> None:
@@ -189,8 +190,8 @@ class ChannelStack:
         begin = self.joined.shape[1]
         end = begin + features.shape[1]
         if torch.is_grad_enabled():
-            self.joined = _Extended.apply(  # type: ignore[no-untyped-call]
-                self._room, self.joined, features
+            self.joined, self._so_far = _Extended.apply(  # type: ignore[no-untyped-call]
+                self._room, self._so_far, features
             )
             return
         self._room[:, begin:end] = features
@@ -199,11 +200,15 @@ class ChannelStack:
     def append_output(self, layer: nn.Module, *inputs: Tensor) -> None:
         """Put behind the maps what ``layer`` makes, of them all or of ``inputs``: [N, C, h, w]."""
         given = inputs or (self.joined,)
-        if self._room is None or torch.is_grad_enabled() or not _knows_out(layer):
+        if self._room is None or not _knows_out(layer):
             self.append(layer(*given))
             return
         begin = self.joined.shape[1]
         end = begin + layer.out_channels  # type: ignore[operator]
+        if torch.is_grad_enabled():
+            # Saved maps of one version each: none of them changes when others are filled.
+            self.append(layer(*given, out=OfferedMap(self._room.data[:, begin:end])))
+            return
         place = self._room[:, begin:end]
         output = layer(*given, out=place)
         if output is not place:  # A hook has put another one in its place.
@@ -212,23 +217,37 @@ class ChannelStack:
 
 
 class _Extended(torch.autograd.Function):
-    """Maps with another one behind them, in a map with room for it that has the others already."""
+    """Maps with another one behind them, in a map with room for it that has the others already.
+
+    There are two of the result, one for who reads it and one to be extended, so that the sum of
+    their gradients goes into kept memory.
+    """
 
     @staticmethod
-    def forward(ctx: Any, room: Tensor, joined: Tensor, features: Tensor) -> Tensor:
+    def forward(ctx: Any, room: Tensor, joined: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
         ctx.begin = joined.shape[1]
         end = ctx.begin + features.shape[1]
         # What is saved of the filled channels stays valid while others are filled, though autograd,
         # which knows tensors and no parts of them, would have it that it changed.
-        room.data[:, ctx.begin : end] = features
-        return room[:, :end].data
+        place = OfferedMap(room.data[:, ctx.begin : end])
+        if not place.has(features):
+            place.map.copy_(features)
+        return room[:, :end].data, room[:, :end].data
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        return None, grad_output[:, : ctx.begin], grad_output[:, ctx.begin :]
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+        given = [gradient for gradient in grad_outputs if gradient is not None]
+        if not given:
+            return None, None, None
+        total = given[0]
+        if len(given) == 2:
+            room = None if torch.is_grad_enabled() else ops.empty_map(total, total.shape[1])
+            total = torch.add(*given, out=room)
+        return None, total[:, : ctx.begin], total[:, ctx.begin :]
 
 
-def compute_into(place: Tensor | None, layer: nn.Module, *inputs: Tensor) -> Tensor:
+def compute_into(place: Tensor | OfferedMap | None, layer: nn.Module, *inputs: Tensor) -> Tensor:
     """Return what ``layer`` makes, in the map ``place`` if one is given and it can write there."""
     if place is None or not _knows_out(layer):
         output: Tensor = layer(*inputs)

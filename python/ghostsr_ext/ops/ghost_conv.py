@@ -12,7 +12,12 @@ from torch.utils.flop_counter import register_flop_formula
 
 from ghostsr_ext import reference
 from ghostsr_ext.activations import Activation
-from ghostsr_ext.ops.given_maps import check_given_map, fill_given_map, is_read_while_written
+from ghostsr_ext.ops.given_maps import (
+    OfferedMap,
+    check_given_map,
+    fill_given_map,
+    is_read_while_written,
+)
 from ghostsr_ext.ops.maps import convolved_size, empty_map, layout_of
 from ghostsr_ext.ops.registration import (
     below_autograd,
@@ -60,7 +65,7 @@ def ghost_conv(
     residual_scale: float = 1.0,
     shuffle: int = 1,
     cache: Tensor | None = None,
-    out: Tensor | None = None,
+    out: Tensor | OfferedMap | None = None,
 ) -> Tensor:
     """Convolve, then :func:`~ghostsr_ext.ops.shift_concat`: a GhostSR layer with fixed shifts.
 
@@ -94,6 +99,7 @@ def ghost_conv(
         out: A map of the result's shape on a CPU, filled and returned in place of a new one, where
             neither gradients nor operators are recorded. It may be some channels of a wider map,
             others of which are the input. Autocast does not change its dtype, which is the input's.
+            An ``OfferedMap`` is filled where that can be while gradients are recorded.
 
     Returns:
         [N, (I + G) / r², r H', r W'], channels_last if the input or the weight is.
@@ -120,10 +126,23 @@ def ghost_conv(
     )
     if shuffle != 1:
         arguments["shuffle"] = shuffle
-    if out is not None:
+    # Each value of a residual that is replaced is read before; an input is read around it.
+    read = (input,) if residual is None or residual is out else (input, residual)
+    if isinstance(out, OfferedMap):
+        tensors = (input, weight, bias, gain, ghost_bias, prelu_weight, residual)
+        if (
+            records_gradient(*tensors)
+            and not _needs_intrinsic(
+                gain=gain, activation=activation, negative_slope=negative_slope
+            )
+            and not (is_transformed() or torch.compiler.is_compiling())
+            and not torch.is_autocast_enabled("cpu")
+            and all(type(map) is Tensor and map.is_cpu for map in read)
+            and not any(is_read_while_written(out.map, map) for map in read)
+        ):
+            return _record(input, weight, bias, source, shift, room=out.map, **arguments)
+    elif out is not None:
         check_given_map(out)
-        # Each value of a residual that is replaced is read before; an input is read around it.
-        read = (input,) if residual is None or residual is out else (input, residual)
         if any(is_read_while_written(out, map) for map in read):
             apart = call(_ghost_conv, input, weight, bias, source, shift, **arguments)
             return fill_given_map(out, apart)
@@ -223,10 +242,11 @@ class _GhostConv(torch.autograd.Function):
         residual_scale: float,
         shuffle: int,
         cache: Tensor | None,
+        room: Tensor | None,
     ) -> Tensor:
         stride, padding, dilation, groups = geometry
-        output: Tensor = call(
-            _ghost_conv,
+        found: Tensor | None = call(
+            _ghost_conv if room is None else _ghost_conv_out,
             input,
             weight,
             bias,
@@ -246,7 +266,11 @@ class _GhostConv(torch.autograd.Function):
             shuffle=shuffle,
             cache=cache,
             learning=ctx.needs_input_grad[1],
+            **({} if room is None else {"out": room}),
         )
+        # An argument cannot be the result; another tensor in its memory can.
+        output = found if room is None else room.data
+        assert output is not None
         of_convolution = any(ctx.needs_input_grad[:3])
         ctx.save_for_backward(
             *((input, weight) if of_convolution else (None, None)),
@@ -282,6 +306,7 @@ class _GhostConv(torch.autograd.Function):
             None,
             None,
             grad_residual,
+            None,
             None,
             None,
             None,
@@ -368,6 +393,52 @@ def _needs_intrinsic(
     )
 
 
+def _record(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    source: Tensor,
+    shift: Tensor,
+    *,
+    gain: Tensor | None = None,
+    ghost_bias: Tensor | None = None,
+    order: Tensor | None = None,
+    stride: int | Sequence[int] = (1, 1),
+    padding: int | Sequence[int] = (0, 0),
+    dilation: int | Sequence[int] = (1, 1),
+    groups: int = 1,
+    activation: Activation = "none",
+    negative_slope: float = 0.01,
+    prelu_weight: Tensor | None = None,
+    residual: Tensor | None = None,
+    residual_scale: float = 1.0,
+    shuffle: int = 1,
+    cache: Tensor | None = None,
+    room: Tensor | None = None,
+) -> Tensor:
+    """Run the layer in one pass, into ``room`` if it is given, and record how."""
+    check_prelu_weight(prelu_weight, activation, weight.shape[0] + source.shape[0])
+    output: Tensor = _GhostConv.apply(  # type: ignore[no-untyped-call]
+        input,
+        weight,
+        bias,
+        source,
+        shift,
+        gain,
+        ghost_bias,
+        order,
+        (stride, padding, dilation, groups),
+        activation,
+        negative_slope,
+        residual,
+        residual_scale,
+        shuffle,
+        cache,
+        room,
+    )
+    return output
+
+
 _redispatch = below_autograd("ghost_conv")
 
 
@@ -403,27 +474,18 @@ def _recorded(
         )
     if records_gradient(input, weight, bias, *epilogue.values()):
         if not _needs_intrinsic(**epilogue):
-            activation = epilogue.get("activation", "none")
-            channels = weight.shape[0] + source.shape[0]
-            check_prelu_weight(epilogue.get("prelu_weight"), activation, channels)
             # Elsewhere the shuffle is torch's own, and so is its gradient.
             own = shuffle > 1 and input.is_cpu and layout_of(input, weight) is torch.channels_last
-            output = _GhostConv.apply(  # type: ignore[no-untyped-call]
+            output = _record(
                 input,
                 weight,
                 bias,
                 source,
                 shift,
-                epilogue.get("gain"),
-                epilogue.get("ghost_bias"),
-                epilogue.get("order"),
-                geometry,
-                activation,
-                epilogue.get("negative_slope", 0.01),
-                epilogue.get("residual"),
-                epilogue.get("residual_scale", 1.0),
-                shuffle if own else 1,
-                cache,
+                **named,
+                shuffle=shuffle if own else 1,
+                cache=cache,
+                **epilogue,
             )
             return output if own else reference.pixel_shuffle(output, shuffle)
         intrinsic = operators.convolution(input, weight, bias, *geometry, cache=cache)

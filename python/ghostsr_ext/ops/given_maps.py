@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from ghostsr_ext.ops.registration import is_transformed
+
+
+@dataclass(frozen=True)
+class OfferedMap:
+    """A map that a layer may fill with its result while gradients are recorded.
+
+    It then returns another tensor in the same memory, of which gradients may keep what they need;
+    or it takes a new map, where something keeps it from filling this one. Whoever offers a map must
+    not change what lies there before the gradients were computed: autograd would not notice.
+
+    Attributes:
+        map: Of the shape, dtype and device of the result; needs no gradient.
+    """
+
+    map: Tensor
+
+    def has(self, result: Tensor) -> bool:
+        """Whether a result lies in this map."""
+        return result.data_ptr() == self.map.data_ptr() and result.stride() == self.map.stride()
 
 
 def check_given_map(out: Tensor) -> None:

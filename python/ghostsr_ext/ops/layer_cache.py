@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ghostsr_ext.ops.registration import operators, register_fake
 
-ConvolutionPath = Literal["auto", "aten", "winograd", "pointwise"]
+ConvolutionPath = Literal["auto", "aten", "winograd", "pointwise", "direct"]
 
 _layer_cache = operators.layer_cache.default
 _cached_bytes = operators.cached_bytes.default
@@ -23,11 +23,11 @@ def layer_cache() -> Tensor:
     """Return the handle of a new cache, to be given to one layer's calls as ``cache``.
 
     On a CPU the operators keep the weight there in the form that their kernels want, which takes as
-    much memory as a 1x1 weight or four times as much as a 3x3 one, and what they read from the
-    layer's tables. A cache never changes a result: with it lies a fingerprint of the constants,
-    which every call compares with those that it is given, so that a weight edited by whatever way
-    counts at once. The memory is freed with the handle. Caches are safe to use from several
-    threads; a handle restored from a file names a new, empty cache.
+    much memory as a weight that is 1x1 or in bfloat16, or four times as much as a 3x3 one in
+    float32, and what they read from the layer's tables. A cache never changes a result: with it
+    lies a fingerprint of the constants, which every call compares with those that it is given, so
+    that a weight edited by whatever way counts at once. The memory is freed with the handle. Caches
+    are safe to use from several threads; a handle restored from a file names a new, empty cache.
 
     Returns:
         uint8 [16], opaque.
@@ -88,9 +88,10 @@ def convolution_path(path: ConvolutionPath) -> Iterator[None]:
     """Force how the CPU computes convolutions, in this process and within the context.
 
     Args:
-        path: "winograd" or "pointwise" for that kernel wherever it is possible and torch elsewhere,
-            "aten" for torch everywhere, "auto" for the faster one. Without this context the
-            environment variable ``GHOSTSR_CONVOLUTION`` decides, as it is on the first call.
+        path: "winograd", "pointwise" or "direct" (3x3 and 1x1 layers in bfloat16) for that kernel
+            wherever it is possible and torch elsewhere, "aten" for torch everywhere, "auto" for the
+            faster one. Without this context the environment variable ``GHOSTSR_CONVOLUTION``
+            decides, as it is on the first call.
 
     Raises:
         RuntimeError: The path, or that of the environment, has another name.

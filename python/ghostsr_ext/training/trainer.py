@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
@@ -104,6 +104,7 @@ class Trainer:
                 names = list(ghost_layers(self.model))
                 self._taps = (FeatureTap(self.model, names), FeatureTap(teacher, names))
         self._network = self._wrapped()
+        self._look_through_networks()
 
     @property
     def result(self) -> SRModel:
@@ -136,12 +137,14 @@ class Trainer:
         Returns:
             What it found, on the device.
         """
-        if self.step == self._freeze_step and learned(self.model):
+        if self.step == self._freeze_step and self._learns_shifts:
             self._freeze_shifts()
-        set_selection(self.model, self.tau, noisy(self._config.shifts, self.step, self._steps))
+        if self._learns_shifts:
+            set_selection(self.model, self.tau, noisy(self._config.shifts, self.step, self._steps))
         if reselects(self._config.shifts, self.step, self._steps):
             self._reselect(parts)
-        self._optimizer.zero_grad()
+        for parameter in self._parameters:
+            parameter.grad = None
         loss = torch.zeros((), device=self._device)
         for number, part in enumerate(parts, 1):
             last = number == len(parts)
@@ -153,7 +156,10 @@ class Trainer:
         self._renew_eigenbasis(parts)
         self._scaler.unscale_(self._optimizer)
         limit = self._config.training.clip_gradient
-        norm = clip_grad_norm_(self.model.parameters(), float("inf") if limit is None else limit)
+        if limit is None:
+            norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        else:
+            norm = clip_grad_norm_(self._parameters, limit)
         usable = torch.isfinite(norm) & torch.isfinite(loss)
         if not self._scaler.is_enabled() and self._device.type == "cpu" and not bool(usable):
             return StepResult(loss, norm, usable)
@@ -254,6 +260,18 @@ class Trainer:
             network = torch.compile(network)  # type: ignore[assignment]
         return network
 
+    def _look_through_networks(self) -> None:
+        """Look through the networks; in every step that would take a part of its time."""
+
+        def tensors(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+            return list(network.parameters()), list(network.buffers())
+
+        self._learns_shifts = learned(self.model)
+        self._parameters, self._buffers = tensors(self.model)
+        self._averages, self._average_buffers = tensors(
+            self._average.module if self._average is not None else nn.Module()
+        )
+
     @torch.no_grad()
     def _update_average(self) -> None:
         """Move the average to the current weights, faster at first, or it would keep the start.
@@ -265,13 +283,9 @@ class Trainer:
         count = int(self._average.n_averaged)
         # The first average is the first weights themselves.
         decay = min(self._config.training.ema_decay, (1 + count) / (10 + count)) if count else 0.0
-        averages, current = (
-            [parameter.detach() for parameter in network.parameters()]
-            for network in (self._average.module, self.model)
-        )
-        torch._foreach_lerp_(averages, current, 1 - decay)
-        if buffers := list(self._average.module.buffers()):
-            torch._foreach_copy_(buffers, list(self.model.buffers()))
+        torch._foreach_lerp_(self._averages, self._parameters, 1 - decay)
+        if self._buffers:
+            torch._foreach_copy_(self._average_buffers, self._buffers)
         self._average.n_averaged += 1
 
     def _without_exchange(self) -> Any:
@@ -296,6 +310,7 @@ class Trainer:
         for group, lr in zip(self._optimizer.param_groups, done["_last_lr"], strict=True):
             group["lr"] = lr
         self._network = self._wrapped()
+        self._look_through_networks()
 
     def _reselect(self, parts: Sequence[Batch]) -> None:
         """Choose sources and shifts again on half of the pictures, and check it on the others."""
@@ -324,7 +339,12 @@ class Trainer:
         if not self._config.training.channels_last:
             inputs = inputs.contiguous()
         # One noise a step, in all processes and all parts of a batch: they are one batch.
-        torch.manual_seed(_noise_seed(self._config.training.seed, self.step))
+        seed = _noise_seed(self._config.training.seed, self.step)
+        if self._device.type == "cpu":
+            # What seeds the other devices too looks at the whole stack of calls.
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
         precision = _PRECISIONS[self._config.training.precision]
         reduced = precision is not torch.float32
         with ExitStack() as stack:

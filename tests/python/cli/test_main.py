@@ -92,7 +92,7 @@ def test_help_takes_less_than_a_third_of_a_second_of_computation():
 
 def test_info_tells_what_a_bug_report_needs():
     content = json.loads(run("info", "--json", "-").stdout)
-    for key in ("version", "simd_chosen", "torch", "cuda", "torch_abi_target"):
+    for key in ("version", "simd_chosen", "native_bfloat16", "torch", "cuda", "torch_abi_target"):
         assert content[key], key
 
 

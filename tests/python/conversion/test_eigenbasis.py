@@ -112,6 +112,22 @@ def test_parameters_that_belong_to_no_convolution_are_adams():
         torch.testing.assert_close(first, second)
 
 
+def test_a_parameter_left_out_of_steps_goes_on_from_its_own_number():
+    model = nn.Linear(4, 4)
+    twin = copy.deepcopy(model)
+    method = EigenbasisAdam(model, [{"params": list(model.parameters())}], lr=1e-2)
+    adam = torch.optim.Adam(twin.parameters(), lr=1e-2, betas=(0.9, 0.99), eps=1e-12)
+    for seed in range(6):
+        for net, made in ((model, method), (twin, adam)):
+            made.zero_grad()
+            net(images(seed)[0, 0, :, :4]).square().mean().backward()
+            if seed in (1, 2):
+                net.bias.grad = None
+            made.step()
+    for first, second in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(first, second)
+
+
 def test_the_loss_falls():
     model = network()
     method = optimizer(model)
@@ -143,6 +159,62 @@ def test_a_state_goes_on_with_the_same_bits():
         step(twin, other, 1, renew=renew)
     for first, second in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(first, second)
+
+
+def test_a_state_whose_moments_lie_apart_goes_on_with_the_same_bits():
+    """As checkpoints of versions that did not join moments have them."""
+    model = network()
+    method = optimizer(model)
+    step(model, method)
+    twin = network()
+    twin.load_state_dict(model.state_dict())
+    other = optimizer(twin)
+    state = method.state_dict()
+    apart = {
+        index: {key: copy.deepcopy(value) for key, value in known.items()}
+        for index, known in state["state"].items()
+    }
+    other.load_state_dict({**state, "state": apart})
+    for renew in (False, True):
+        step(model, method, 1, renew=renew)
+        step(twin, other, 1, renew=renew)
+    for first, second in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_a_state_that_is_loaded_between_steps_counts():
+    model = network()
+    method = optimizer(model)
+    step(model, method)
+    before = copy.deepcopy((model.state_dict(), method.state_dict()))
+    step(model, method, 1)
+    expected = [parameter.detach().clone() for parameter in model.parameters()]
+    step(model, method, 2)
+
+    model.load_state_dict(before[0])
+    method.load_state_dict(before[1])
+    step(model, method, 1)
+
+    for parameter, wanted in zip(model.parameters(), expected, strict=True):
+        assert torch.equal(parameter, wanted)
+
+
+def test_layers_of_one_shape_step_as_each_of_them_alone():
+    layers = nn.Sequential(*(nn.Conv2d(4, 4, 3, padding=1, groups=g) for g in (1, 2, 1)))
+    twins = copy.deepcopy(layers)
+    inputs = images()
+    method = optimizer(layers)
+    alone = [optimizer(layer) for layer in twins]
+    for _ in range(2):
+        for layer, twin, other in zip(layers, twins, alone, strict=True):
+            twin.weight.grad = torch.randn_like(twin.weight)
+            layer.weight.grad = twin.weight.grad.clone()
+            other.renew(lambda twin=twin: twin(inputs))
+        method.renew(lambda: [layer(inputs) for layer in layers])
+        for made in (method, *alone):
+            made.step()
+    for parameter, twin in zip(layers.parameters(), twins.parameters(), strict=True):
+        torch.testing.assert_close(parameter, twin)
 
 
 def test_weights_decay_by_the_rate():

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from ghostsr_ext.models import CARN, RDN
+from ghostsr_ext.conversion import convert
+from ghostsr_ext.models import CARN, RDN, layers
 from ghostsr_ext.models.layers import ChannelStack
 from ghostsr_ext.nn import FusedConv2d
 from torch import nn
@@ -137,12 +138,14 @@ def test_a_layer_of_the_package_writes_straight_into_the_shared_map(monkeypatch)
     assert places[0].data_ptr() == stack.joined[:, 4:].data_ptr()
 
 
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad])
 @pytest.mark.parametrize("groups", [1, 4], ids=["carn", "carn_m"])
-def test_the_units_of_a_cascade_write_straight_into_the_shared_map(groups):
+def test_the_units_of_a_cascade_write_straight_into_the_shared_map(groups, mode):
     network = CARN(scale=2, features=16, groups=groups, recursive=groups > 1).eval()
+    network.to(memory_format=torch.channels_last)
     image = torch.rand(1, 3, 24, 20)
     network(image)
-    with torch.no_grad(), torch.profiler.profile(record_shapes=True) as profiler:
+    with mode(), torch.profiler.profile(record_shapes=True) as profiler:
         network(image)
     copied = [event.input_shapes[0] for event in profiler.events() if event.name == "aten::copy_"]
     # The first map of each of four cascades, and one that is shuffled.
@@ -179,14 +182,36 @@ def test_a_unit_that_tells_no_channels_is_copied_into_the_shared_map():
     assert torch.equal(stack.joined[:, 4:], _maps()[0][:, :3])
 
 
-def test_what_a_hook_puts_in_the_place_of_an_output_counts():
-    layer = _layer("fused")
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad])
+def test_what_a_hook_puts_in_the_place_of_an_output_counts(mode):
+    layer = _layer("fused").to(memory_format=torch.channels_last)
     layer.register_forward_hook(lambda module, args, output: torch.ones_like(output))
-    with torch.no_grad():
+    with mode():
         stack = ChannelStack(_maps()[0], FusedConv2d(12, 4, 1))
         stack.append_output(layer)
 
     assert bool((stack.joined[:, 4:] == 1).all())
+
+
+@pytest.mark.parametrize("groups", [1, 4], ids=["carn", "carn_m"])
+@pytest.mark.parametrize("converted", [False, True])
+def test_the_gradients_of_a_cascade_in_a_shared_map_are_those_of_concatenations(
+    groups, converted, monkeypatch
+):
+    torch.manual_seed(0)
+    network = CARN(scale=2, features=16, groups=groups).double()
+    if converted:
+        network, _ = convert(network, method="kmeans")
+    image = torch.rand(2, 3, 9, 7, dtype=torch.float64)
+    gradients = []
+    for shares in (True, False):
+        if not shares:
+            monkeypatch.setattr(layers, "_may_be_written", lambda features: False)
+        network.zero_grad()
+        network(image).square().sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in network.parameters()])
+    for shared, apart in zip(*gradients, strict=True):
+        torch.testing.assert_close(shared, apart)
 
 
 def test_gradients_reach_every_map():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from ghostsr_ext import ops
 from ghostsr_ext.nn import FusedConv2d, GhostConv2d
+from ghostsr_ext.ops.given_maps import OfferedMap
 
 CHANNELS = 24
 
@@ -172,3 +173,59 @@ def test_a_gradient_that_needs_the_values_before_notices():
 
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         total.backward()
+
+
+def _recording(layer_type, **arguments):
+    layer = _layer(layer_type, 3, **arguments).requires_grad_(True)
+    if layer_type is GhostConv2d:
+        layer.freeze_shifts()
+    return layer.to(memory_format=torch.channels_last)
+
+
+def _offered_and_new(layer, offered, input, residual):
+    """The result in a map that is offered and in a new one, and the gradients of both."""
+    found = []
+    for out in (offered, None):
+        layer.zero_grad()
+        output = layer(input, residual, out=out)
+        output.square().sum().backward()
+        found.append((output, [parameter.grad.clone() for parameter in layer.parameters()]))
+    return found
+
+
+@pytest.mark.parametrize("residual", [None, _map(torch.channels_last, 2, CHANNELS, 22, 19)])
+@pytest.mark.parametrize("layer_type", [FusedConv2d, GhostConv2d])
+def test_a_map_that_is_offered_is_filled_while_gradients_are_recorded(layer_type, residual):
+    layer = _recording(layer_type, activation="relu")
+    wide = torch.full((2, 40, 22, 19), 7.0).to(memory_format=torch.channels_last)
+    offered = OfferedMap(wide[:, 9 : 9 + CHANNELS])
+    input = _map(torch.channels_last, 2, 16, 22, 19)
+
+    (filled, gradients), (new, expected) = _offered_and_new(layer, offered, input, residual)
+
+    assert offered.has(filled)
+    assert not offered.has(new)
+    assert torch.equal(filled, new)
+    assert all(torch.equal(*pair) for pair in zip(gradients, expected, strict=True))
+    assert bool((wide[:, :9] == 7).all())
+    assert bool((wide[:, 9 + CHANNELS :] == 7).all())
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        _recording(GhostConv2d, affine=True),
+        _recording(FusedConv2d, activation="prelu"),
+        GhostConv2d(16, CHANNELS, 3, padding=1).eval(),
+    ],
+    ids=["gains", "prelu", "learned"],
+)
+def test_a_map_is_offered_in_vain_where_gradients_need_more_than_the_output(layer):
+    offered = OfferedMap(torch.full((2, CHANNELS, 22, 19), 7.0))
+    input = _map(torch.channels_last, 2, 16, 22, 19)
+
+    (output, gradients), (new, expected) = _offered_and_new(layer, offered, input, None)
+
+    assert torch.equal(output, new)
+    assert all(torch.equal(*pair) for pair in zip(gradients, expected, strict=True))
+    assert bool((offered.map == 7).all())

@@ -38,7 +38,7 @@ def test_winograd_takes_maps_whose_channels_lie_side_by_side(layout, force_path)
 @pytest.mark.parametrize("value", ["", "Winograd", "fast"])
 def test_an_unknown_path_is_refused(value):
     with (
-        pytest.raises(RuntimeError, match=f'path: found "{value}"; auto, aten, winograd or point'),
+        pytest.raises(RuntimeError, match=f'path: found "{value}"; auto, aten, winograd, point'),
         ops.convolution_path(value),
     ):
         pass

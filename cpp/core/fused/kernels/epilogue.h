@@ -92,8 +92,8 @@ GHOSTSR_ALWAYS_INLINE void assemble_group(const ChannelGroup& group, const float
 // Output channels of `pixels` pixels from `first` on, into `chunk`. The last group may write a few floats
 // past its pixel; it goes first, so that the other groups, or its own next pixel, write over them.
 template <bool affine>
-[[gnu::noinline]] void assemble(const Epilogue& epilogue, const EpilogueRow& row, int first, int pixels,
-                                const char* prefetch, std::ptrdiff_t prefetch_bytes) {
+[[gnu::noinline]] void assemble(const Epilogue& epilogue, const float* const* rows, float* chunk, int first,
+                                int pixels, const char* prefetch, std::ptrdiff_t prefetch_bytes) {
   const int groups = (epilogue.out_channels + kGroup - 1) / kGroup;
   const std::ptrdiff_t stride = epilogue.intrinsic_channels;
   const std::ptrdiff_t share = ((prefetch_bytes + groups - 1) / groups + 63) / 64 * 64;
@@ -102,23 +102,24 @@ template <bool affine>
       __builtin_prefetch(prefetch + byte, 0, 3);
     }
     const int group = (step + groups - 1) % groups;
-    assemble_group<affine>(epilogue.groups[group], row.rows, first * stride, pixels, stride,
-                           row.chunk + group * kGroup, epilogue.out_channels);
+    assemble_group<affine>(epilogue.groups[group], rows, first * stride, pixels, stride,
+                           chunk + group * kGroup, epilogue.out_channels);
   }
 }
 
 // Values that lie side by side in the chunk, in the residual and in the output.
+template <class T>
 struct Run {
   const float* chunk;
-  const float* residual;
-  float* output;
+  const T* residual;
+  T* output;
   std::ptrdiff_t count;  // whole pixels
 };
 
 // output[i] = activation(scale * chunk[i] + residual[i]). The first and last few floats go one by one, so
 // that streamed vectors are aligned.
-template <bool has_residual, ActivationKind activation>
-GHOSTSR_ALWAYS_INLINE void finish_run(const Epilogue& epilogue, const Run& run) {
+template <bool has_residual, ActivationKind activation, class T>
+GHOSTSR_ALWAYS_INLINE void finish_run(const Epilogue& epilogue, const Run<T>& run) {
   const float scale = epilogue.scale;
   const std::ptrdiff_t period = epilogue.slope_period;
   std::ptrdiff_t i = 0;
@@ -138,20 +139,20 @@ GHOSTSR_ALWAYS_INLINE void finish_run(const Epilogue& epilogue, const Run& run) 
     return activate<activation>(value, slope);
   };
   const auto finish_one = [&] {
-    run.output[i] = finished(Constant<1>{})[0];
+    run.output[i] = T(finished(Constant<1>{})[0]);
     ++i;
   };
   if (epilogue.stream) {
-    constexpr std::size_t kAlignment = kLanes * sizeof(float);
+    constexpr std::size_t kAlignment = kLanes * sizeof(T);
     while (i < run.count && reinterpret_cast<std::size_t>(run.output + i) % kAlignment != 0) {
       finish_one();
     }
     for (; i + kLanes <= run.count; i += kLanes) {
-      stream(run.output + i, finished(Constant<kLanes>{}));
+      stream_rounded(run.output + i, finished(Constant<kLanes>{}));
     }
   } else {
     for (; i + kLanes <= run.count; i += kLanes) {
-      store<kLanes>(run.output + i, finished(Constant<kLanes>{}));
+      store_rounded<kLanes>(run.output + i, finished(Constant<kLanes>{}));
     }
   }
   while (i < run.count) {
@@ -159,45 +160,59 @@ GHOSTSR_ALWAYS_INLINE void finish_run(const Epilogue& epilogue, const Run& run) 
   }
 }
 
-// All pixels of a chunk: one run, or a run each where the output's pixels lie apart.
-template <bool has_residual, ActivationKind activation>
-[[gnu::noinline]] void finish(const Epilogue& epilogue, Run run, int pixels, std::ptrdiff_t output_stride) {
+// All pixels of a chunk: one run, or a run each where its pixels or the output's lie apart.
+template <bool has_residual, ActivationKind activation, class T>
+[[gnu::noinline]] void finish(const Epilogue& epilogue, Run<T> run, int pixels, std::ptrdiff_t chunk_stride,
+                              std::ptrdiff_t output_stride) {
   const std::ptrdiff_t channels = epilogue.out_channels;
-  const bool together = output_stride == channels;
+  const bool together = output_stride == channels && chunk_stride == channels;
   run.count = together ? pixels * channels : channels;
   for (int left = together ? 1 : pixels; left > 0; --left) {
     finish_run<has_residual, activation>(epilogue, run);
-    run.chunk += channels;
+    run.chunk += chunk_stride;
     run.residual = has_residual ? run.residual + channels : nullptr;
     run.output += output_stride;
   }
 }
 
-static void finish_row(const Epilogue& epilogue, const EpilogueRow& row) {
+template <class T>
+GHOSTSR_ALWAYS_INLINE void finish_pixels(const Epilogue& epilogue, const EpilogueRow<T>& row, int first,
+                                         int pixels, const float* chunk, std::ptrdiff_t chunk_stride) {
+  choose(
+      [&](auto has_residual, auto activation) {
+        const std::ptrdiff_t offset = std::ptrdiff_t{first} * epilogue.out_channels;
+        const Run<T> run{chunk, has_residual.value ? row.residual + offset : nullptr,
+                         row.output + first * row.output_stride, 0};
+        finish<decltype(has_residual)::value, decltype(activation)::value>(epilogue, run, pixels,
+                                                                           chunk_stride, row.output_stride);
+      },
+      row.residual != nullptr, epilogue.activation);
+}
+
+template <class T>
+void finish_row(const Epilogue& epilogue, const EpilogueRow<T>& row) {
+  if (epilogue.in_order) {
+    finish_pixels(epilogue, row, 0, row.width, row.rows[0] + epilogue.groups->load_offset[0],
+                  epilogue.intrinsic_channels);
+    return;
+  }
   const int step = epilogue.chunk_pixels;
   const std::ptrdiff_t channels = epilogue.out_channels;
   for (int first = 0; first < row.width; first += step) {
     const int pixels = row.width - first < step ? row.width - first : step;
-    const std::ptrdiff_t offset = first * channels;
     const char* prefetch = nullptr;
     std::ptrdiff_t prefetch_bytes = 0;
     if (row.residual != nullptr) {
-      prefetch = reinterpret_cast<const char*>(row.residual + offset);
-      prefetch_bytes = pixels * channels * static_cast<std::ptrdiff_t>(sizeof(float));
+      prefetch = reinterpret_cast<const char*>(row.residual + first * channels);
+      prefetch_bytes = pixels * channels * static_cast<std::ptrdiff_t>(sizeof(T));
     }
     choose(
         [&](auto affine) {
-          assemble<decltype(affine)::value>(epilogue, row, first, pixels, prefetch, prefetch_bytes);
+          assemble<decltype(affine)::value>(epilogue, row.rows, row.chunk, first, pixels, prefetch,
+                                            prefetch_bytes);
         },
         epilogue.affine);
-    choose(
-        [&](auto has_residual, auto activation) {
-          const Run run{row.chunk, has_residual.value ? row.residual + offset : nullptr,
-                        row.output + first * row.output_stride, 0};
-          finish<decltype(has_residual)::value, decltype(activation)::value>(epilogue, run, pixels,
-                                                                             row.output_stride);
-        },
-        row.residual != nullptr, epilogue.activation);
+    finish_pixels(epilogue, row, first, pixels, row.chunk, channels);
   }
 }
 

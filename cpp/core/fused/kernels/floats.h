@@ -1,6 +1,8 @@
 // Vectors of floats as the stages use them.
 #pragma once
 
+#include <type_traits>
+
 #include "core/fused/stages.h"
 #include "core/simd/dispatch.h"
 #include "core/simd/vector.h"
@@ -25,6 +27,36 @@ GHOSTSR_ALWAYS_INLINE Floats<16> load_repeated_four(const float* from) {
   return Floats<16>{four[0], four[1], four[2], four[3], four[0], four[1], four[2], four[3],
                     four[0], four[1], four[2], four[3], four[0], four[1], four[2], four[3]};
 #endif
+}
+
+#if defined(__AVX512BF16__)
+// Unlike narrow() it makes denormal numbers zeros, as products of tiles do.
+GHOSTSR_ALWAYS_INLINE __m256i rounded(Floats<16> value) { return (__m256i)_mm512_cvtneps_pbh(value); }
+#endif
+
+// As store() and stream(), by the processor's own rounding where it has it.
+template <int lanes, class T>
+GHOSTSR_ALWAYS_INLINE void store_rounded(T* to, Floats<lanes> value) {
+#if defined(__AVX512BF16__)
+  if constexpr (std::is_same_v<T, BFloat16> && lanes == 16) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), rounded(value));
+    return;
+  }
+#endif
+  store<lanes>(to, value);
+}
+
+template <class T>
+GHOSTSR_ALWAYS_INLINE void stream_rounded(T* to, Floats<kLanes> value) {
+  if constexpr (std::is_same_v<T, float>) {
+    stream(to, value);
+  } else {
+#if defined(__AVX512BF16__)
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), rounded(value));
+#else
+    store<kLanes>(to, value);
+#endif
+  }
 }
 
 // Calls body(Constant<n>, channel) over `channels`, a multiple of 8: by full vectors, and a half one at the
