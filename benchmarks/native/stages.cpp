@@ -148,6 +148,7 @@ void epilogue(benchmark::State& state) {
                           .intrinsic_channels = block.blocking.padded_intrinsic,
                           .chunk_pixels = block.blocking.chunk_pixels,
                           .affine = false,
+                          .in_order = false,
                           .scale = 1.0F,
                           .activation = ActivationKind::relu,
                           .slopes = nullptr,
