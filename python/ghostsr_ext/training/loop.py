@@ -187,7 +187,8 @@ class _Run:
             step = self._trainer.step
             due = step % settings.logging.every == 0 or step == steps
             saved = step % settings.checkpoints.every == 0 or step == steps
-            if self._device.type == "cpu" or due or saved:
+            measured = bool(self._sets) and (step % settings.validation.every == 0 or step == steps)
+            if self._device.type == "cpu" or due or saved or measured:
                 self._divergence.check(step, float(result.loss), bool(result.usable))
                 meter.computed(float(result.loss))
             else:
@@ -196,7 +197,7 @@ class _Run:
                 observer.stepped(step)
             if due:
                 self._tell(meter, float(result.gradient_norm), lr, tau)
-            if self._sets and (step % settings.validation.every == 0 or step == steps):
+            if measured:
                 measurements = self._measure()
                 meter.pause()
             if saved:

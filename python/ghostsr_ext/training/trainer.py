@@ -46,8 +46,9 @@ class StepResult:
     Attributes:
         loss: The minimised sum, mean over the batch and the processes.
         gradient_norm: Euclidean norm of all gradients before they are clipped.
-        usable: Whether both are finite: 1 or 0. Where it is 0 the weights were left as they are,
-            unless the step was of fp16, whose scaler leaves out steps of its own.
+        usable: Whether both are finite: 1 or 0. Where it is 0 the weights were left as they are on
+            a CPU, and in fp16, whose scaler leaves out such steps. On other devices the step was
+            taken, since looking first would wait for the device.
     """
 
     loss: Tensor
