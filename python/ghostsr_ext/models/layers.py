@@ -207,7 +207,12 @@ class ChannelStack:
         end = begin + layer.out_channels  # type: ignore[operator]
         if torch.is_grad_enabled():
             # Saved maps of one version each: none of them changes when others are filled.
-            self.append(layer(*given, out=OfferedMap(self._room.data[:, begin:end])))
+            offered = OfferedMap(self._room.data[:, begin:end])
+            features = layer(*given, out=offered)
+            if offered.filled and not offered.has(features):
+                # A hook has put another one in its place, but gradients may need what lies there.
+                self._room = None
+            self.append(features)
             return
         place = self._room[:, begin:end]
         output = layer(*given, out=place)

@@ -131,7 +131,8 @@ def ghost_conv(
     if isinstance(out, OfferedMap):
         tensors = (input, weight, bias, gain, ghost_bias, prelu_weight, residual)
         if (
-            records_gradient(*tensors)
+            not out.filled
+            and records_gradient(*tensors)
             and not _needs_intrinsic(
                 gain=gain, activation=activation, negative_slope=negative_slope
             )
@@ -140,6 +141,7 @@ def ghost_conv(
             and all(type(map) is Tensor and map.is_cpu for map in read)
             and not any(is_read_while_written(out.map, map) for map in read)
         ):
+            out.filled = True
             return _record(input, weight, bias, source, shift, room=out.map, **arguments)
     elif out is not None:
         check_given_map(out)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ghostsr_ext.ops.registration import is_transformed
 
 
-@dataclass(frozen=True)
+@dataclass
 class OfferedMap:
     """A map that a layer may fill with its result while gradients are recorded.
 
@@ -20,9 +20,12 @@ class OfferedMap:
 
     Attributes:
         map: Of the shape, dtype and device of the result; needs no gradient.
+        filled: Whether a result was put there. The map is not filled again, even if whoever offers
+            it got another one, for gradients may keep the first.
     """
 
     map: Tensor
+    filled: bool = False
 
     def has(self, result: Tensor) -> bool:
         """Whether a result lies in this map."""

@@ -193,6 +193,23 @@ def test_what_a_hook_puts_in_the_place_of_an_output_counts(mode):
     assert bool((stack.joined[:, 4:] == 1).all())
 
 
+def test_gradients_outlast_what_a_hook_puts_in_the_place_of_an_output(monkeypatch):
+    features = _maps()[0].to(memory_format=torch.channels_last)
+    layer = FusedConv2d(4, 8, 3, padding=1, activation="relu")
+    layer.register_forward_hook(lambda module, args, output: output - 0.2)
+    gradients = []
+    for shares in (True, False):
+        if not shares:
+            monkeypatch.setattr(layers, "_may_be_written", lambda features: False)
+        layer.zero_grad()
+        stack = ChannelStack(features, FusedConv2d(12, 4, 1))
+        stack.append_output(layer)
+        stack.joined.square().sum().backward()
+        gradients.append(layer.weight.grad.clone())
+
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.parametrize("groups", [1, 4], ids=["carn", "carn_m"])
 @pytest.mark.parametrize("converted", [False, True])
 def test_the_gradients_of_a_cascade_in_a_shared_map_are_those_of_concatenations(

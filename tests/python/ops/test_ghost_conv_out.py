@@ -229,3 +229,16 @@ def test_a_map_is_offered_in_vain_where_gradients_need_more_than_the_output(laye
     assert torch.equal(output, new)
     assert all(torch.equal(*pair) for pair in zip(gradients, expected, strict=True))
     assert bool((offered.map == 7).all())
+
+
+def test_a_map_that_is_offered_is_filled_once():
+    layer = _recording(FusedConv2d, activation="relu")
+    offered = OfferedMap(torch.empty(2, CHANNELS, 22, 19).to(memory_format=torch.channels_last))
+    input = _map(torch.channels_last, 2, 16, 22, 19)
+
+    first = layer(input, out=offered)
+    again = layer(-input, out=offered)
+
+    assert offered.has(first)
+    assert not offered.has(again)
+    assert torch.equal(first, layer(input))
