@@ -171,6 +171,12 @@ class EigenbasisAdam(torch.optim.Optimizer):
         if together is None or not together.is_current(self.state, self._reach):
             states = {parameter: self.state[parameter] for parameter in parameters}
             together = _Together(states, self.blank_moment, self._reach)
+            # Any other of these parameters has lost their moments to it.
+            self._together = {
+                others: kept
+                for others, kept in self._together.items()
+                if set(others).isdisjoint(key)
+            }
             self._together[key] = together
         return together
 

@@ -1,4 +1,5 @@
 import copy
+import weakref
 
 import pytest
 import torch
@@ -126,6 +127,18 @@ def test_a_parameter_left_out_of_steps_goes_on_from_its_own_number():
             made.step()
     for first, second in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(first, second)
+
+
+def test_moments_that_were_joined_anew_are_freed():
+    model = nn.Linear(4, 4)
+    method = optimizer(model)
+    model.weight.grad, model.bias.grad = torch.ones(4, 4), torch.ones(4)
+    method.step()
+    held = weakref.ref(method.state[model.weight]["mean"])
+    model.bias.grad = None
+    method.step()
+
+    assert held() is None
 
 
 def test_the_loss_falls():
