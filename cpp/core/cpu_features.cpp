@@ -4,7 +4,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(GHOSTSR_HAS_AMX) && defined(__linux__)
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -12,19 +13,31 @@
 namespace ghostsr {
 namespace {
 
+#ifdef GHOSTSR_HAS_X86
 // The system saves the large registers of tiles only for processes that have asked for them.
 bool may_use_tiles() {
-#if defined(__x86_64__) && defined(__linux__) && (defined(__GNUC__) || defined(__clang__))
+#if defined(GHOSTSR_HAS_AMX) && defined(__linux__)
+  // Some compilers that know the instructions have no names of them for __builtin_cpu_supports.
+  constexpr unsigned kTiles = (1U << 24U) | (1U << 22U);  // AMX-TILE and AMX-BF16 in edx of leaf 7
+  constexpr unsigned kRounding = 1U << 5U;                // AVX512-BF16 in eax of leaf 7.1
   constexpr int kRequestPermission = 0x1023;
   constexpr int kTileData = 18;
-  static const bool permitted = __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
-                                __builtin_cpu_supports("avx512bf16") &&
-                                syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  const auto has_instructions = [] {
+    unsigned eax = 0;
+    unsigned ebx = 0;
+    unsigned ecx = 0;
+    unsigned edx = 0;
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kTiles) == kTiles &&
+           __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & kRounding) == kRounding;
+  };
+  static const bool permitted =
+      has_instructions() && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
   return permitted;
 #else
   return false;
 #endif
 }
+#endif
 
 SimdLevel choose_simd_level() {
   const SimdLevel supported = supported_simd_level();
@@ -43,7 +56,7 @@ SimdLevel choose_simd_level() {
 }  // namespace
 
 SimdLevel supported_simd_level() {
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#ifdef GHOSTSR_HAS_X86
   __builtin_cpu_init();
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
     return SimdLevel::portable;
