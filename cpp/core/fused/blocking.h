@@ -8,13 +8,13 @@
 
 namespace ghostsr::fused {
 
+enum class Method { winograd, pointwise, direct };
+
 // A picture is cut into strips of tile rows, which workers take one by one; a strip into bands of a few tile
 // rows (one, unless the picture is narrow); a band into blocks of tiles, whose V and M, of a group at a time,
 // stay in the second-level cache. In a 1x1 convolution a tile is a pixel and a band is a row; a block's input
 // stays in the second-level cache. In bfloat16 a tile is some pixels of a row, and a band and a block are a
 // row.
-enum class Method { winograd, pointwise, direct };
-
 struct Blocking {
   int tile = 0;        // output rows of a tile
   int tile_width = 0;  // output pixels of a row of it

@@ -92,8 +92,16 @@ def test_help_takes_less_than_a_third_of_a_second_of_computation():
 
 def test_info_tells_what_a_bug_report_needs():
     content = json.loads(run("info", "--json", "-").stdout)
-    for key in ("version", "simd_chosen", "native_bfloat16", "torch", "cuda", "torch_abi_target"):
+    for key in ("version", "simd_chosen", "torch", "cuda", "torch_abi_target"):
         assert content[key], key
+    assert content["native_bfloat16"] is (content["simd_chosen"] == "amx")
+
+
+@pytest.mark.parametrize("level", ["portable", "avx512"])
+def test_info_tells_that_a_level_without_tiles_has_no_native_bfloat16(level, monkeypatch):
+    monkeypatch.setenv("GHOSTSR_SIMD", level)
+    content = json.loads(run("info", "--json", "-").stdout)
+    assert content["native_bfloat16"] is False
 
 
 def test_info_describes_a_checkpoint_of_ours(tmp_path):
