@@ -120,12 +120,20 @@ class ProgressBar:
             seconds = now - self._started
             print(f"{description}: {done} of {total}, {seconds:.0f} s", file=sys.stderr, flush=True)
 
-    def __enter__(self) -> ProgressBar:
+    def start(self) -> None:
+        """Draw the bar."""
         self._progress.start()
+
+    def stop(self) -> None:
+        """Remove the bar."""
+        self._progress.stop()
+
+    def __enter__(self) -> ProgressBar:
+        self.start()
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._progress.stop()
+        self.stop()
 
 
 def print_warnings_in_one_line() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ghostsr_cli.output import as_cells, print_warnings_in_one_line, say
+from ghostsr_cli.output import ProgressBar, as_cells, print_warnings_in_one_line, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -176,14 +176,28 @@ class _Terminal:
             console=Console(stderr=True),
         )
         self._task = self._bar.add_task(printable(run.path.name), figures="")
+        self._conversion: ProgressBar | None = None
 
     def decoded(self, done: int, total: int) -> None:
         """Show how far the decoding of pictures is."""
         self._bar.start()
         self._bar.update(self._task, completed=done, total=total, figures="pictures decoded")
 
+    def converting(self, done: int, total: int, what: str) -> None:
+        """Show how far the conversion is, in lines where standard error is no terminal."""
+        if self._conversion is None:
+            self._bar.stop()
+            self._conversion = ProgressBar()
+            self._conversion.start()
+        self._conversion.show(done, total, what)
+
+    def noted(self, line: str) -> None:
+        """Print what becomes of a polish."""
+        say(line)
+
     def started(self, step: int, steps: int) -> None:
         """Show the bar of the steps."""
+        self._end_conversion()
         self._bar.reset(self._task, completed=step, total=steps, figures="")
         self._bar.start()
 
@@ -209,4 +223,10 @@ class _Terminal:
 
     def finished(self) -> None:
         """Remove the bar."""
+        self._end_conversion()
         self._bar.stop()
+
+    def _end_conversion(self) -> None:
+        if self._conversion is not None:
+            self._conversion.stop()
+            self._conversion = None

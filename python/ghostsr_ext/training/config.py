@@ -104,8 +104,41 @@ class ConversionConfig(Section):
         description="The convolutions to convert; by default those that the network declares.",
     )
     pictures: Count = Field(
-        default=64, description="Training patches that the calibration looks at."
+        default=64,
+        description="Training patches that the calibration looks at, where calibration names no "
+        "folder.",
     )
+    calibration: FilePath | None = Field(
+        default=None,
+        description="A folder of pictures that the conversion looks at in place of training "
+        "patches, as ghostsr convert --calibration does.",
+    )
+    polish_steps: CountFromZero | None = Field(
+        default=None,
+        description="Steps of the polish that ends a conversion, towards the dense network's "
+        "output; they need calibration. By default 60 end a calibrated one.",
+    )
+
+    @model_validator(mode="after")
+    def _looks_at_pictures(self) -> ConversionConfig:
+        if self.calibration is None and self.polish_steps:
+            raise ValueError(
+                "polish_steps: a polish needs calibration, a folder of pictures to cut crops from"
+            )
+        if self.method in ("none", "scratch"):
+            for name in ("calibration", "polish_steps"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: does not go with method {self.method}")
+        if (
+            self.calibration is not None
+            and self.method in ("kmeans", "filters")
+            and not self.polish_steps
+        ):
+            raise ValueError(
+                f"calibration: method {self.method} looks at pictures only in a polish; give "
+                "polish_steps too"
+            )
+        return self
 
     @model_validator(mode="after")
     def _makes_ghosts(self) -> ConversionConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor, distributed
 from ghostsr_ext.devices import usable_device
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.torchrun import place
+
+_LONG = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,14 @@ class Processes:
         """Wait for the other processes."""
         if self.world_size > 1:
             distributed.barrier()
+
+    def wait_long(self) -> None:
+        """Wait for the other processes, however long one of them works."""
+        if self.world_size > 1:
+            # A group of its own, since torch gives up a wait in the others after minutes.
+            patient = distributed.new_group(backend="gloo", timeout=_LONG)
+            distributed.barrier(patient)
+            distributed.destroy_process_group(patient)
 
 
 @contextmanager

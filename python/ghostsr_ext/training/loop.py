@@ -25,11 +25,13 @@ from ghostsr_ext.training.data import Batch
 from ghostsr_ext.training.distributed import Processes, processes, restarted
 from ghostsr_ext.training.divergence import DivergenceCheck
 from ghostsr_ext.training.meter import Meter
+from ghostsr_ext.training.network import build_dense
 from ghostsr_ext.training.observers import JsonLog, Observer, TrainingProgress
 from ghostsr_ext.training.products import save_product
 from ghostsr_ext.training.run_folder import RunFolder
 from ghostsr_ext.training.shifts import entropy, logits_of
-from ghostsr_ext.training.start import start_run
+from ghostsr_ext.training.start import make_batches, start_networks
+from ghostsr_ext.training.trainer import Trainer
 from ghostsr_ext.training.validation import Measurement, measure, score
 
 ObserverFactory = Callable[[RunFolder, Config], Observer]
@@ -91,11 +93,7 @@ def train(
             group.barrier()
             told = [factory(run, config) for factory in observers]
             try:
-                session = _Run(config, run, group, device, resume, told)
-                if not resume:
-                    # Written last, so that a run that could not begin leaves no run behind.
-                    write_config(config, run.config)
-                return session.go()
+                return _Run(config, run, group, device, resume, told).go()
             finally:
                 for observer in told:
                     observer.finished()
@@ -158,12 +156,16 @@ class _Run:
 
             self._observers.append(TensorBoard(run, config))
         state = self._read_checkpoint() if resume else None
-        self._trainer, self._value_range, self._batches = start_run(
-            config, run, group, device, fresh=state is None, decoded=self._decoded
-        )
+        dense, self._value_range = build_dense(config)
+        self._batches = make_batches(config, group, dense, self._decoded)
         for pictures in self._sets:
-            for scale in self._trainer.model.scales:
+            for scale in dense.scales:
                 pictures.pairs(scale)
+        with self._beginning(resume):
+            networks = start_networks(config, run, group, device, dense, self._batches, self)
+            self._trainer = Trainer(config, *networks, device, group)
+        if group.first:
+            run.polish.unlink(missing_ok=True)
         self._best_psnr: float | None = None
         self._best_step: int | None = None
         self._divergence = DivergenceCheck(config.training, run.checkpoints)
@@ -215,6 +217,31 @@ class _Run:
             self._best_psnr,
             tuple(measurements),
         )
+
+    def converting(self, done: int, total: int, what: str) -> None:
+        """Pass on how far the conversion is."""
+        for observer in self._observers:
+            observer.converting(done, total, what)
+
+    def noted(self, line: str) -> None:
+        """Pass on what becomes of a polish."""
+        for observer in self._observers:
+            observer.noted(line)
+
+    @contextmanager
+    def _beginning(self, resume: bool) -> Iterator[None]:
+        """Make the folder that of a run, unless it cannot begin and has no polish to go on with."""
+        if resume or not self._group.first:
+            yield
+            return
+        self._run.remove_start()
+        write_config(self._config, self._run.config)
+        try:
+            yield
+        except BaseException:
+            if not self._run.polish.exists():
+                self._run.config.unlink()
+            raise
 
     def _decoded(self, done: int, total: int) -> None:
         for observer in self._observers:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ghostsr_ext.checkpoints import load_model
-from ghostsr_ext.conversion import Method, convert
+from ghostsr_ext.conversion import Calibration, Method, convert
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel, create_model, model_from_config
 from ghostsr_ext.nn import GhostConv2d, freeze_shifts, ghost_layers
@@ -83,28 +83,52 @@ def _mean(model: SRModel) -> Tensor:
     return mean / model.value_range
 
 
-def convert_network(dense: SRModel, config: Config, batches: PatchBatches) -> SRModel:
+class ConversionListener(Protocol):
+    """Is told how a conversion goes."""
+
+    def converting(self, done: int, total: int, what: str) -> None:
+        """``done`` of ``total`` parts of ``what`` are done."""
+
+    def noted(self, line: str) -> None:
+        """A polish goes on from where it was, or is stopped."""
+
+
+def convert_network(
+    dense: SRModel,
+    config: Config,
+    batches: PatchBatches,
+    device: torch.device,
+    checkpoint: Path,
+    told: ConversionListener,
+) -> SRModel:
     """Return the GhostSR network that ``config.conversion`` makes of a dense one.
 
     Args:
-        dense: A network for values in 0..1; it is not changed.
+        dense: A network for values in 0..1, on the CPU; it is not changed.
         config: Configuration of the run.
-        batches: Where the calibration takes its pictures from.
+        batches: Where the calibration takes its pictures from, unless it has a folder.
+        device: Where a polish of more than a few steps is computed.
+        checkpoint: The file that keeps how far such a polish is, and from which it goes on.
+        told: Is told how it goes.
+
+    Returns:
+        The converted network, on the CPU.
 
     Raises:
-        InputError: The network is converted already, or the conversion refuses it.
+        InputError: The network is converted already, or the conversion refuses it or a picture.
     """
     settings = config.conversion
     if ghost_layers(dense):
         raise InputError("conversion.method: the network is converted already; use none")
-    calibration = None
-    if settings.method in ("calibrated", "prune"):
+    calibration: Calibration | None = settings.calibration
+    if calibration is None and settings.method in ("calibrated", "prune"):
         calibration = _calibration_pictures(batches, settings.pictures)
+    polished = bool(settings.polish_steps)
     assert settings.method != "none"
     # Which channels are ghosts is all that "scratch" keeps of a conversion.
     method: Method = "kmeans" if settings.method == "scratch" else settings.method
     converted, _ = convert(
-        dense,
+        copy.deepcopy(dense).to(device) if polished else dense,
         settings.ghost_ratio,
         method=method,
         calibration=calibration,
@@ -114,13 +138,17 @@ def convert_network(dense: SRModel, config: Config, batches: PatchBatches) -> SR
         affine=settings.affine,
         ghost_op=settings.ghost_op,
         seed=config.training.seed,
+        polish_steps=settings.polish_steps,
+        progress=told.converting,
+        checkpoint=checkpoint if polished else None,
+        notify=told.noted,
     )
     if settings.method == "scratch":
         torch.manual_seed(config.training.seed)
         for layer in ghost_layers(converted).values():
             _forget(layer)
         converted.metadata.pop("report", None)
-    return converted
+    return converted.cpu()
 
 
 def _calibration_pictures(batches: PatchBatches, count: int) -> Tensor:

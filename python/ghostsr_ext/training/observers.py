@@ -45,6 +45,12 @@ class Observer(Protocol):
     def decoded(self, done: int, total: int) -> None:
         """A training picture was decoded for the cache, ``done`` of ``total`` so far."""
 
+    def converting(self, done: int, total: int, what: str) -> None:
+        """Of the conversion before the run, ``done`` of ``total`` parts of ``what`` are done."""
+
+    def noted(self, line: str) -> None:
+        """A polish of the converted network goes on from where it was, or is stopped."""
+
     def started(self, step: int, steps: int) -> None:
         """The run begins, or goes on, at ``step`` of ``steps``."""
 
@@ -84,6 +90,12 @@ class JsonLog:
 
     def decoded(self, done: int, total: int) -> None:
         """Leave the cache out of the log."""
+
+    def converting(self, done: int, total: int, what: str) -> None:
+        """Leave the conversion out of the log."""
+
+    def noted(self, line: str) -> None:
+        """Leave the conversion out of the log."""
 
     def started(self, step: int, steps: int) -> None:
         """Log it."""

@@ -45,6 +45,12 @@ def save_product(
         GhostsrError: The file cannot be written.
     """
     network = exported(network, original)
+    settings = config.model_dump(
+        mode="json", include={"conversion", "shifts", "loss", "training", "schedule"}
+    )
+    if config.conversion.calibration is not None:
+        # Where it lies is nobody's business.
+        settings["conversion"]["calibration"] = config.conversion.calibration.name
     training = {
         "step": step,
         "steps": config.training.steps,
@@ -52,9 +58,7 @@ def save_product(
         "patch": config.data.patch,
         "seed": config.training.seed,
         "processes": group.world_size,
-        "settings": config.model_dump(
-            mode="json", include={"conversion", "shifts", "loss", "training", "schedule"}
-        ),
+        "settings": settings,
         "measurements": [_as_json(entry) for entry in measurements],
     }
     metadata = {**network.metadata, "training": training}

@@ -41,6 +41,11 @@ class RunFolder:
         return self.path / "parent.safetensors"
 
     @property
+    def polish(self) -> Path:
+        """How far the polish of the starting network is, while it is not done."""
+        return self.path / "polish.safetensors"
+
+    @property
     def best(self) -> Path:
         """The network with the highest validation PSNR."""
         return self.path / "best.safetensors"
@@ -86,6 +91,11 @@ class RunFolder:
                 f"run folder {self.path}: cannot be made ({error.strerror})"
             ) from error
 
+    def remove_start(self) -> None:
+        """Remove what a run that could not begin has made of its starting network."""
+        for path in (self.initial, self.teacher, self.polish):
+            path.unlink(missing_ok=True)
+
     def existing(self) -> None:
         """Check that the folder holds a run.
 
@@ -97,7 +107,14 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Remove the temporary files of a process that was killed while it wrote."""
-        written = (self.config, self.initial, self.teacher, self.best, self.final)
+        written = (
+            self.config,
+            self.initial,
+            self.teacher,
+            self.polish,
+            self.best,
+            self.final,
+        )
         patterns = [f".{path.stem}.????????{path.suffix}" for path in written]
         leftovers = [path for pattern in patterns for path in self.path.glob(pattern)]
         for path in (*leftovers, *self.checkpoints.glob(".step_*.????????.pt")):

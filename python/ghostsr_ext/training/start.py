@@ -1,4 +1,4 @@
-"""What a run starts from: its batches of patches, its networks, and its trainer."""
+"""What a run starts from: its batches of patches and its networks."""
 
 from __future__ import annotations
 
@@ -13,74 +13,86 @@ from ghostsr_ext.training.config import Config
 from ghostsr_ext.training.data import BatchPlan, PatchBatches, open_cached
 from ghostsr_ext.training.distributed import Processes
 from ghostsr_ext.training.last_convolution import fit_last_convolution
-from ghostsr_ext.training.network import build_dense, convert_network, load_unit_range
+from ghostsr_ext.training.network import (
+    ConversionListener,
+    convert_network,
+    load_unit_range,
+)
 from ghostsr_ext.training.run_folder import RunFolder
 from ghostsr_ext.training.shifts import start_shifts
-from ghostsr_ext.training.trainer import Trainer
-from ghostsr_ext.training.value_range import OriginalRange
 
 
-def start_run(
+def start_networks(
     config: Config,
     run: RunFolder,
     group: Processes,
     device: torch.device,
-    *,
-    fresh: bool,
-    decoded: Callable[[int, int], None],
-) -> tuple[Trainer, OriginalRange, PatchBatches]:
-    """Build what a run trains with; the first process makes the starting network for all of them.
+    dense: SRModel,
+    batches: PatchBatches,
+    told: ConversionListener,
+) -> tuple[SRModel, SRModel | None]:
+    """Return the networks of a run; the first process makes the one that starts, for all of them.
+
+    Where the run folder has the starting network already, it is the one.
 
     Args:
         config: Configuration of the run.
-        run: Its folder, which gets the starting network and the teacher.
+        run: Its folder, which gets the starting network and the parent.
         group: The processes that share the work.
-        device: Where this one trains.
-        fresh: Whether a starting network that is there already is made again.
-        decoded: Called with the pictures decoded and all of them.
+        device: Where a polish is computed.
+        dense: The network of ``config.model``, for values in 0..1.
+        batches: Patches, for what is fitted to some.
+        told: Is told how a conversion goes.
 
     Returns:
-        The trainer, the range of values that the network had before, and the batches.
+        The network to train and its teacher, if it has one.
 
     Raises:
-        InputError: The network, a picture or the teacher is wrong.
+        InputError: The teacher does not fit, or the conversion refuses the network or a picture.
     """
-    dense, original = build_dense(config)
-    batches = _make_batches(config, group, dense, decoded)
-    if group.broadcast(fresh or not run.initial.exists()) and group.first:
+    chosen = config.distillation.teacher
+    teacher = None
+    if chosen not in (None, "parent"):
+        teacher = _teacher(str(chosen), dense)
+    if group.broadcast(not run.initial.exists()) and group.first:
         model = dense
         if config.model.fit_last:
             fit_last_convolution(dense, batches)
         if config.conversion.method != "none":
-            model = convert_network(dense, config, batches)
-            if config.distillation.teacher == "parent":
+            model = convert_network(dense, config, batches, device, run.polish, told)
+            if chosen == "parent":
                 save_model(dense, run.teacher, overwrite=True)
         save_model(model, run.initial, overwrite=True)
-    group.barrier()
+    group.wait_long()
     model = load_model(run.initial)
     start_shifts(model, config.shifts, config.training.seed)
-    trainer = Trainer(config, model, _teacher(config, run, model), device, group)
-    return trainer, original, batches
+    return model, load_model(run.teacher) if chosen == "parent" else teacher
 
 
-def _teacher(config: Config, run: RunFolder, model: SRModel) -> SRModel | None:
-    chosen = config.distillation.teacher
-    if chosen is None:
-        return None
-    if chosen == "parent":
-        return load_model(run.teacher)
-    teacher, _ = load_unit_range(str(chosen))
+def _teacher(path: str, model: SRModel) -> SRModel:
+    teacher, _ = load_unit_range(path)
     if not set(model.scales) <= set(teacher.scales) or teacher.color != model.color:
         raise InputError(
-            f"distillation.teacher: {chosen} is for {teacher.scales} {teacher.color}, the "
+            f"distillation.teacher: {path} is for {teacher.scales} {teacher.color}, the "
             f"network for {model.scales} {model.color}"
         )
     return teacher
 
 
-def _make_batches(
+def make_batches(
     config: Config, group: Processes, model: SRModel, decoded: Callable[[int, int], None]
 ) -> PatchBatches:
+    """Return the patches of a run.
+
+    Args:
+        config: Configuration of the run.
+        group: The processes that share each batch.
+        model: The network that takes them.
+        decoded: Called with the pictures decoded and all of them.
+
+    Raises:
+        InputError: A picture is wrong.
+    """
     stores = [
         open_cached(
             config.data.train,

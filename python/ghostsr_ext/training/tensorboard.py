@@ -50,6 +50,12 @@ class TensorBoard:
     def decoded(self, done: int, total: int) -> None:
         """Leave the cache out of the curves."""
 
+    def converting(self, done: int, total: int, what: str) -> None:
+        """Leave the conversion out of the curves."""
+
+    def noted(self, line: str) -> None:
+        """Leave the conversion out of the curves."""
+
     def started(self, step: int, steps: int) -> None:
         """Open the files; what a killed run wrote after ``step`` is hidden."""
         self._writer = self._events.SummaryWriter(

@@ -163,6 +163,19 @@ def test_what_is_written_has_every_default_and_reads_as_the_same(file, tmp_path)
             "depthwise does not go with method prune",
         ),
         (["conversion.ghost_op=depthwise"], "depthwise does not go with method none"),
+        (
+            ["conversion.method=calibrated", "conversion.polish_steps=9"],
+            "polish_steps: a polish needs calibration",
+        ),
+        (
+            ["conversion.method=kmeans", "conversion.calibration=a"],
+            "calibration: method kmeans looks at pictures only in a polish",
+        ),
+        (["conversion.calibration=a"], "calibration: does not go with method none"),
+        (
+            ["conversion.method=scratch", "conversion.polish_steps=0"],
+            "polish_steps: does not go with method scratch",
+        ),
         (["shifts.freeze_at=1.5"], "less than or equal to 1"),
         (["conversion.ghost_ratio=1"], "less than 1"),
         (["data.train=[]"], "at least 1 item"),

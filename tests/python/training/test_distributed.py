@@ -18,6 +18,8 @@ from ghostsr_ext.training import read_config, train
 class Killer:
     def __init__(self, run, config): self.mark = run.path / "killed"
     def decoded(self, done, total): pass
+    def converting(self, done, total, what): pass
+    def noted(self, line): pass
     def started(self, step, steps): print("started at", step, flush=True)
     def stepped(self, step):
         if step == 3 and "--kill" in sys.argv and not self.mark.exists():
@@ -33,8 +35,14 @@ train(read_config(sys.argv[1]), Path(sys.argv[2]), resume=resume, observers=[Kil
 
 
 def torchrun(tmp_path, config, run, *arguments, restarts=0):
-    (tmp_path / "script.py").write_text(SCRIPT)
     write_config(config, tmp_path / "config.toml", overwrite=True)
+    return torchrun_script(
+        tmp_path, SCRIPT, str(tmp_path / "config.toml"), str(run), *arguments, restarts=restarts
+    )
+
+
+def torchrun_script(tmp_path, script, *arguments, restarts=0):
+    (tmp_path / "script.py").write_text(script)
     command = [
         sys.executable,
         "-m",
@@ -43,8 +51,6 @@ def torchrun(tmp_path, config, run, *arguments, restarts=0):
         f"--max-restarts={restarts}",
         "--standalone",
         str(tmp_path / "script.py"),
-        str(tmp_path / "config.toml"),
-        str(run),
         *arguments,
     ]
     # Restarted workers must not find the addresses of those before them (pytorch/pytorch#135712).
@@ -113,6 +119,30 @@ def test_a_process_that_torchrun_restarts_goes_on_from_the_last_checkpoint(make_
     assert "started at 0" in ended.stdout
     assert "started at 2" in ended.stdout
     assert (tmp_path / "run" / "final.safetensors").exists()
+
+
+WAITING = """
+import datetime, functools, time
+import torch
+from ghostsr_ext.training.distributed import processes
+
+distributed = torch.distributed
+distributed.init_process_group = functools.partial(
+    distributed.init_process_group, timeout=datetime.timedelta(seconds=2)
+)
+with processes("cpu") as (group, _):
+    if group.first:
+        time.sleep(5)
+    group.wait_long()
+    print("waited")
+"""
+
+
+def test_processes_wait_for_work_that_takes_longer_than_torch_waits(tmp_path):
+    ended = torchrun_script(tmp_path, WAITING)
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("waited") == 2
 
 
 @pytest.mark.parametrize("device", ["banana", "mps"])

@@ -35,6 +35,12 @@ class Recorder:
     def decoded(self, done, total):
         self.calls.append(("decoded", done, total))
 
+    def converting(self, done, total, what):
+        self.calls.append(("converting", done, total, what))
+
+    def noted(self, line):
+        self.calls.append(("noted", line))
+
     def started(self, step, steps):
         self.calls.append(("started", step, steps))
 
@@ -283,6 +289,8 @@ from ghostsr_ext.training import read_config, train
 class Killer:
     def __init__(self, run, config): pass
     def decoded(self, done, total): pass
+    def converting(self, done, total, what): pass
+    def noted(self, line): pass
     def started(self, step, steps): pass
     def stepped(self, step):
         if step == 6:
