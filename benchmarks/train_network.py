@@ -27,8 +27,9 @@ from ghostsr_ext.nn import FusedConv2d, GhostConv2d
 from ghostsr_ext.training.configuration_files import read_config
 from ghostsr_ext.training.data import Batch
 from ghostsr_ext.training.distributed import processes
+from ghostsr_ext.training.network import build_dense
 from ghostsr_ext.training.run_folder import RunFolder
-from ghostsr_ext.training.start import start_run
+from ghostsr_ext.training.start import make_batches, start_networks
 from ghostsr_ext.training.trainer import Trainer
 from measuring import (
     Clock,
@@ -166,20 +167,28 @@ def floor_of(trainer: Trainer, batch: Batch) -> Callable[[], None]:
     return run
 
 
+class Unheard:
+    """Takes no notice of how the conversion goes."""
+
+    def converting(self, done: int, total: int, what: str) -> None:
+        """Take no notice."""
+
+    def noted(self, line: str) -> None:
+        """Take no notice."""
+
+
 def measure(config_file: Path, rounds: int, clock: Clock) -> dict[str, Any]:
     """Return the measurement of one configuration as JSON values."""
+    quick_start = ("method=kmeans", "affine=false", "polish_steps=0")
     config = read_config(
-        config_file, ["conversion.method=kmeans", "conversion.affine=false", "validation.sets=[]"]
+        config_file, [*(f"conversion.{setting}" for setting in quick_start), "validation.sets=[]"]
     )
     with tempfile.TemporaryDirectory() as folder, processes("cpu") as (group, device):
-        trainer, _, batches = start_run(
-            config,
-            RunFolder(Path(folder)),
-            group,
-            device,
-            fresh=True,
-            decoded=lambda done, total: None,
-        )
+        dense, _ = build_dense(config)
+        batches = make_batches(config, group, dense, lambda done, total: None)
+        run = RunFolder(Path(folder))
+        networks = start_networks(config, run, group, device, dense, batches, Unheard())
+        trainer = Trainer(config, *networks, device, group)
         batch = batches[0]
 
         watch = Stopwatch(clock)

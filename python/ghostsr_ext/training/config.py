@@ -129,15 +129,6 @@ class ConversionConfig(Section):
             for name in ("calibration", "polish_steps"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name}: does not go with method {self.method}")
-        if (
-            self.calibration is not None
-            and self.method in ("kmeans", "filters")
-            and not self.polish_steps
-        ):
-            raise ValueError(
-                f"calibration: method {self.method} looks at pictures only in a polish; give "
-                "polish_steps too"
-            )
         return self
 
     @model_validator(mode="after")

@@ -167,10 +167,6 @@ def test_what_is_written_has_every_default_and_reads_as_the_same(file, tmp_path)
             ["conversion.method=calibrated", "conversion.polish_steps=9"],
             "polish_steps: a polish needs calibration",
         ),
-        (
-            ["conversion.method=kmeans", "conversion.calibration=a"],
-            "calibration: method kmeans looks at pictures only in a polish",
-        ),
         (["conversion.calibration=a"], "calibration: does not go with method none"),
         (
             ["conversion.method=scratch", "conversion.polish_steps=0"],

@@ -88,7 +88,8 @@ def test_a_run_leaves_networks_configuration_log_and_checkpoints(make_config, pi
         "step_00000008.pt",
     }
     decoded = [("decoded", done, 4) for done in range(1, 5)]
-    assert recorder.calls == [*decoded, ("started", 0, 8), "finished"]
+    converted = [("converting", done, 2, f"body.0.conv{done}") for done in (1, 2)]
+    assert recorder.calls == [*decoded, *converted, ("started", 0, 8), "finished"]
     assert [progress.step for progress in recorder.progress] == list(range(1, 9))
     assert [step for step, _, _ in recorder.measurements] == [4, 8]
     assert result.steps == 8
