@@ -80,7 +80,16 @@ void ghost_sum_by_pixels(const GhostSumParams<T>& params, int64_t begin, int64_t
 template <typename T>
 int64_t ghost_sum_width(const GhostSumParams<T>& params) {
   const int64_t window = 2 * int64_t{params.max_shift} + 1;
-  return params.kind == GhostSum::candidates ? window * window : 1;
+  switch (params.kind) {
+    case GhostSum::candidates:
+      return window * window;
+    case GhostSum::affine:
+      return 2;
+    case GhostSum::chosen:
+    case GhostSum::total:
+      return 1;
+  }
+  return 0;
 }
 
 template <typename T>

@@ -12,9 +12,10 @@ namespace ghostsr {
 //   candidates: the sum of D[y, x] * Y0[source, y + dy_k, x + dx_k] for each candidate shift k of
 //               -max_shift..max_shift;
 //   chosen:     the same for the ghost's own shift alone;
-//   total:      the sum of D.
+//   total:      the sum of D;
+//   affine:     chosen, then total.
 // None of them holds the gain.
-enum class GhostSum { candidates, chosen, total };
+enum class GhostSum { candidates, chosen, total, affine };
 
 template <typename T>
 struct GhostSumParams {

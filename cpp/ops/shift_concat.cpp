@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "ops/boxed.h"
 #include "ops/checks.h"
@@ -117,6 +119,27 @@ Tensor shift_concat_cpu(const Tensor& intrinsic, const Tensor& source, const Ten
                           prefers_channels_last(intrinsic));
 }
 
+// The gradients of gains and of ghosts' biases; empty where they are not wanted.
+std::pair<Tensor, Tensor> affine_gradients(const LaidOutGradient& maps, const ChannelPlan& plan, bool of_gain,
+                                           bool of_bias) {
+  const auto ghosts = static_cast<int64_t>(plan.ghost_outputs.size());
+  const Tensor& like = maps.gradient.grad_output;
+  const auto sums = [&](bool wanted, GhostSum kind) {
+    return wanted ? to_vector(ghost_sums(maps, plan, kind, 0), {ghosts}, like) : empty_vector({0}, like);
+  };
+  if (!(of_gain && of_bias)) {
+    return {sums(of_gain, GhostSum::chosen), sums(of_bias, GhostSum::total)};
+  }
+  const std::vector<double> pairs = ghost_sums(maps, plan, GhostSum::affine, 0);
+  std::vector<double> products(ghosts);
+  std::vector<double> totals(ghosts);
+  for (int64_t ghost = 0; ghost < ghosts; ++ghost) {
+    products[ghost] = pairs[2 * ghost];
+    totals[ghost] = pairs[2 * ghost + 1];
+  }
+  return {to_vector(products, {ghosts}, like), to_vector(totals, {ghosts}, like)};
+}
+
 std::tuple<Tensor, Tensor, Tensor> shift_concat_backward_cpu(
     const Tensor& grad_output, const Tensor& source, const Tensor& shift, const OptionalTensor& gain,
     const OptionalTensor& ghost_bias, const OptionalTensor& order, const OptionalTensor& intrinsic,
@@ -134,12 +157,7 @@ std::tuple<Tensor, Tensor, Tensor> shift_concat_backward_cpu(
   // Results must not alias one another, not even empty ones.
   const Tensor grad_intrinsic =
       output_mask[0] ? intrinsic_gradient(maps, plan, nullptr) : empty_vector({0}, grad_output);
-  const auto sums = [&](bool wanted, GhostSum kind) {
-    return wanted ? to_vector(ghost_sums(maps, plan, kind, 0), {source.size(0)}, grad_output)
-                  : empty_vector({0}, grad_output);
-  };
-  const Tensor grad_gain = sums(output_mask[1], GhostSum::chosen);
-  const Tensor grad_ghost_bias = sums(output_mask[2], GhostSum::total);
+  const auto [grad_gain, grad_ghost_bias] = affine_gradients(maps, plan, output_mask[1], output_mask[2]);
   return {grad_intrinsic, grad_gain, grad_ghost_bias};
 }
 

@@ -119,9 +119,13 @@ void add_ghost(const GhostSumParams<T>& params, const Planes<T>& planes, const P
     case GhostSum::total:
       add_values(gradient, piece.whole, sums);
       break;
-    case GhostSum::chosen: {
+    case GhostSum::chosen:
+    case GhostSum::affine: {
       const A* source = planes.intrinsic.channel(piece.y + origin.dy, origin.source);
       add_products(gradient, source + origin.dx, piece.whole, sums);
+      if (params.kind == GhostSum::affine) {
+        add_values(gradient, piece.whole, sums + kGroup);
+      }
       break;
     }
     case GhostSum::candidates:

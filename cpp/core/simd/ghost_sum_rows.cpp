@@ -136,8 +136,12 @@ void sum_rows(const GhostSumParams<T>& params, int64_t ghost, int64_t begin, int
         sums[0] += total(gradient, width);
         break;
       case GhostSum::chosen:
+      case GhostSum::affine:
         load_padded_row(params, n, origin.source, y + origin.dy, margin, rows);
         sums[0] += dot(gradient, rows + margin + origin.dx, width);
+        if (params.kind == GhostSum::affine) {
+          sums[1] += total(gradient, width);
+        }
         break;
       case GhostSum::candidates: {
         const bool fresh = index == begin || y == 0;
