@@ -209,8 +209,7 @@ class PolishCheckpoint:
         if not self._replace:
             raise InputError(
                 f"{path}: keeps an unfinished conversion of another kind ({difference}); give its "
-                "options to go on with it, pass overwrite (--overwrite) to begin anew, or name "
-                "another output"
+                "options to go on with it, delete it to begin anew, or name another output"
             )
         if not self._own:
             self.notify(f"begins anew: {path} is of a conversion of another kind ({difference})")

@@ -325,6 +325,7 @@ def test_another_kind_of_conversion_is_told_and_left_alone(tmp_path):
         with pytest.raises(InputError, match="unfinished conversion of another kind") as found:
             checkpoint(tmp_path / "kept", other)
     assert "new is null there and [1] here" in str(found.value)
+    assert "delete it to begin anew" in str(found.value)
     assert (tmp_path / "kept").read_bytes() == before
 
 
