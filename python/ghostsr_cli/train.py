@@ -186,7 +186,9 @@ class _Terminal:
     def converting(self, done: int, total: int, what: str) -> None:
         """Show how far the conversion is, in lines where standard error is no terminal."""
         if self._conversion is None:
-            self._bar.stop()
+            # A bar that was never shown leaves an empty line.
+            if self._bar.live.is_started:
+                self._bar.stop()
             self._conversion = ProgressBar()
             self._conversion.start()
         self._conversion.show(done, total, what)

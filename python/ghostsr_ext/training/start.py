@@ -9,6 +9,7 @@ import torch
 from ghostsr_ext.checkpoints import load_model, save_model
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.models import SRModel
+from ghostsr_ext.nn import ghost_layers
 from ghostsr_ext.training.config import Config
 from ghostsr_ext.training.data import BatchPlan, PatchBatches, open_cached
 from ghostsr_ext.training.distributed import Processes
@@ -54,6 +55,8 @@ def start_networks(
     teacher = None
     if chosen not in (None, "parent"):
         teacher = _teacher(str(chosen), dense)
+        if config.distillation.features:
+            _check_features(_layers_to_convert(config, dense), dense, teacher)
     if group.broadcast(not run.initial.exists()) and group.first:
         model = dense
         if config.model.fit_last:
@@ -66,7 +69,14 @@ def start_networks(
     group.wait_long()
     model = load_model(run.initial)
     start_shifts(model, config.shifts, config.training.seed)
-    return model, load_model(run.teacher) if chosen == "parent" else teacher
+    if chosen == "parent":
+        teacher = load_model(run.teacher)
+    if teacher is not None and config.distillation.features:
+        names = list(ghost_layers(model))
+        if not names:
+            raise InputError("distillation.features: the network has no ghost layer to compare")
+        _check_features(names, model, teacher)
+    return model, teacher
 
 
 def _teacher(path: str, model: SRModel) -> SRModel:
@@ -77,6 +87,29 @@ def _teacher(path: str, model: SRModel) -> SRModel:
             f"network for {model.scales} {model.color}"
         )
     return teacher
+
+
+def _layers_to_convert(config: Config, dense: SRModel) -> list[str]:
+    """Return the names of those that become ghost layers or are, as far as they are known."""
+    if config.conversion.method == "none":
+        return list(ghost_layers(dense))
+    return config.conversion.layers or dense.default_layers() or []
+
+
+def _check_features(names: list[str], model: SRModel, teacher: SRModel) -> None:
+    for name in names:
+        own, other = (_channels_of(network, name) for network in (model, teacher))
+        if own is not None and own != other:
+            found = "has no such layer" if other is None else f"gives {other}"
+            raise InputError(
+                f"distillation.features: layer {name} gives {own} channels, and the teacher "
+                f"{found}; its layers must be those of the network, or features 0"
+            )
+
+
+def _channels_of(network: SRModel, name: str) -> int | None:
+    layer = dict(network.named_modules()).get(name)
+    return getattr(layer, "out_channels", None)
 
 
 def make_batches(

@@ -4,7 +4,7 @@ from ghostsr_ext.checkpoints import save_model
 from ghostsr_ext.conversion import convert, distillation, polish_checkpoint
 from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import write_image
-from ghostsr_ext.models import EDSR
+from ghostsr_ext.models import CARN, EDSR
 from ghostsr_ext.training import train
 from ghostsr_ext.training.network import load_unit_range
 from ghostsr_ext.training.run_folder import RunFolder
@@ -204,6 +204,42 @@ def test_a_teacher_that_does_not_fit_is_refused_before_the_polish(make_polished,
         )
 
     assert listener.polished == []
+
+
+@pytest.mark.parametrize(
+    ("teacher", "found"),
+    [
+        (lambda: EDSR(blocks=1, features=4), "gives 4"),
+        (lambda: CARN(scale=2, features=8, groups=2), "has no such layer"),
+    ],
+)
+def test_a_teacher_of_other_layers_teaches_no_features(make_polished, tmp_path, teacher, found):
+    save_model(teacher(), tmp_path / "teacher.safetensors")
+    config = make_polished()
+    distillation = {"teacher": tmp_path / "teacher.safetensors", "features": 0.1}
+    changed = config.distillation.model_copy(update=distillation)
+    listener = Listener()
+
+    with pytest.raises(InputError, match=f"layer body.0.conv1 gives 8 channels, .* {found}"):
+        train(
+            config.model_copy(update={"distillation": changed}),
+            tmp_path / "run",
+            observers=[listener],
+        )
+
+    assert listener.polished == []
+
+
+@pytest.mark.parametrize(
+    "conversion", [{"method": "prune", "affine": False}, {"ghost_op": "depthwise"}]
+)
+def test_a_network_without_ghost_layers_learns_no_features(make_polished, tmp_path, conversion):
+    quick = {"polish_steps": 0, "affine": False, **conversion}
+    config = make_polished(conversion=quick)
+    changed = config.distillation.model_copy(update={"features": 0.1})
+
+    with pytest.raises(InputError, match="features: the network has no ghost layer to compare"):
+        train(config.model_copy(update={"distillation": changed}), tmp_path / "run")
 
 
 def test_networks_do_not_say_where_their_calibration_pictures_lie(
