@@ -6,23 +6,32 @@ import sys
 import pytest
 import torch
 from ghostsr_ext.errors import InputError
+from ghostsr_ext.imaging import write_image
 from ghostsr_ext.training import train, write_config
 from ghostsr_ext.training.distributed import processes
 from safetensors.torch import load_file
+from training.conftest import smooth_picture
 
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
+from ghostsr_ext.conversion import polish_checkpoint
 from ghostsr_ext.training import read_config, train
+
+polish_checkpoint._SECONDS_BETWEEN, polish_checkpoint._MOST_OF_TIME = 0.0, float("inf")
 
 class Killer:
     def __init__(self, run, config): self.mark = run.path / "killed"
     def decoded(self, done, total): pass
-    def converting(self, done, total, what): pass
-    def noted(self, line): pass
+    def converting(self, done, total, what):
+        if what == "training end to end" and done >= 50:
+            self.kill_once("--kill-in-polish")
+    def noted(self, line): print(line, flush=True)
     def started(self, step, steps): print("started at", step, flush=True)
     def stepped(self, step):
-        if step == 3 and "--kill" in sys.argv and not self.mark.exists():
+        if step == 3: self.kill_once("--kill")
+    def kill_once(self, wanted):
+        if wanted in sys.argv and not self.mark.exists():
             self.mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
     def progressed(self, progress, model): pass
@@ -118,6 +127,23 @@ def test_a_process_that_torchrun_restarts_goes_on_from_the_last_checkpoint(make_
     assert ended.returncode == 0, ended.stderr
     assert "started at 0" in ended.stdout
     assert "started at 2" in ended.stdout
+    assert (tmp_path / "run" / "final.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_processes_that_torchrun_restarts_in_a_polish_go_on_with_it(make_config, tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    write_image(folder / "one.png", smooth_picture(1, 96, 112))
+    config = make_config(
+        conversion={"method": "filters", "calibration": str(folder), "polish_steps": 8},
+        training={"steps": 2},
+    )
+
+    ended = torchrun(tmp_path, config, tmp_path / "run", "--kill-in-polish", restarts=1)
+
+    assert ended.returncode == 0, ended.stderr
+    assert "goes on from step" in ended.stdout
     assert (tmp_path / "run" / "final.safetensors").exists()
 
 
