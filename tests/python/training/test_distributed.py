@@ -148,27 +148,26 @@ def test_processes_that_torchrun_restarts_in_a_polish_go_on_with_it(make_config,
 
 
 WAITING = """
-import datetime, functools, time
-import torch
+import datetime, sys, time
 from ghostsr_ext.training.distributed import processes
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
-distributed = torch.distributed
-distributed.init_process_group = functools.partial(
-    distributed.init_process_group, timeout=datetime.timedelta(seconds=2)
-)
 with processes("cpu") as (group, _):
+    group.barrier()
+    _set_pg_timeout(datetime.timedelta(seconds=2))
     if group.first:
-        time.sleep(5)
-    group.wait_long()
+        time.sleep(6)
+    getattr(group, sys.argv[1])()
     print("waited")
 """
 
 
-def test_processes_wait_for_work_that_takes_longer_than_torch_waits(tmp_path):
-    ended = torchrun_script(tmp_path, WAITING)
+@pytest.mark.parametrize(("wait", "ends"), [("wait_long", True), ("barrier", False)])
+def test_processes_wait_for_work_that_takes_longer_than_torch_waits(tmp_path, wait, ends):
+    ended = torchrun_script(tmp_path, WAITING, wait)
 
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("waited") == 2
+    assert (ended.returncode == 0) == ends, ended.stderr
+    assert (ended.stdout.count("waited") == 2) == ends
 
 
 @pytest.mark.parametrize("device", ["banana", "mps"])
