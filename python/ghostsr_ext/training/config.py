@@ -352,3 +352,13 @@ class Config(Section):
                 'distillation.teacher: "parent" needs a conversion of a trained network'
             )
         return self
+
+    @model_validator(mode="after")
+    def _features_are_of_ghosts(self) -> Config:
+        ghosts = self.conversion.method != "prune" and self.conversion.ghost_op == "shift"
+        if self.distillation.teacher is not None and self.distillation.features and not ghosts:
+            raise ValueError(
+                "distillation.features: compares ghost layers, which conversion.method prune and "
+                "conversion.ghost_op depthwise leave none of"
+            )
+        return self

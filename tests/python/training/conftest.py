@@ -1,12 +1,7 @@
-import numpy as np
 import pytest
-from ghostsr_ext.imaging import imresize, write_image
+from ghostsr_ext.imaging import write_image
 from ghostsr_ext.training import config_from_values
-
-
-def smooth_picture(seed, rows, columns):
-    coarse = np.random.default_rng(seed).integers(0, 256, (rows // 4, columns // 4, 3), np.uint8)
-    return imresize(coarse, size=(rows, columns))
+from run_cases import smooth_picture
 
 
 @pytest.fixture(autouse=True)

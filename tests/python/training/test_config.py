@@ -172,6 +172,24 @@ def test_what_is_written_has_every_default_and_reads_as_the_same(file, tmp_path)
             ["conversion.method=scratch", "conversion.polish_steps=0"],
             "polish_steps: does not go with method scratch",
         ),
+        (
+            [
+                "model={init='a.pth'}",
+                "distillation={teacher='parent', features=1.0}",
+                "conversion.method=prune",
+                "conversion.ghost_op=shift",
+            ],
+            "features: compares ghost layers",
+        ),
+        (
+            [
+                "model={init='a.pth'}",
+                "distillation={teacher='parent', features=1.0}",
+                "conversion.method=calibrated",
+                "conversion.ghost_op=depthwise",
+            ],
+            "features: compares ghost layers",
+        ),
         (["shifts.freeze_at=1.5"], "less than or equal to 1"),
         (["conversion.ghost_ratio=1"], "less than 1"),
         (["data.train=[]"], "at least 1 item"),

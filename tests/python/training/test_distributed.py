@@ -9,8 +9,8 @@ from ghostsr_ext.errors import InputError
 from ghostsr_ext.imaging import write_image
 from ghostsr_ext.training import train, write_config
 from ghostsr_ext.training.distributed import processes
+from run_cases import smooth_picture
 from safetensors.torch import load_file
-from training.conftest import smooth_picture
 
 SCRIPT = """
 import os, signal, sys

@@ -16,6 +16,7 @@ from ghostsr_ext.models import create_model
 from ghostsr_ext.nn import ghost_layers
 from ghostsr_ext.training import loop, products, train, write_config
 from ghostsr_ext.training.distributed import Processes
+from run_cases import assert_same_network
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -65,13 +66,6 @@ def log_of(folder):
 def losses_of(folder):
     log = log_of(folder)
     return {entry["step"]: entry["loss"] for entry in log if entry["event"] == "progress"}
-
-
-def assert_same_network(first, second):
-    first, second = load_file(first), load_file(second)
-    assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
 
 
 def test_a_run_leaves_networks_configuration_log_and_checkpoints(make_config, pictures, tmp_path):

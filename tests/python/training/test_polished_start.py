@@ -8,8 +8,8 @@ from ghostsr_ext.models import CARN, EDSR
 from ghostsr_ext.training import train
 from ghostsr_ext.training.network import load_unit_range
 from ghostsr_ext.training.run_folder import RunFolder
+from run_cases import assert_same_network, smooth_picture
 from safetensors.torch import load_file
-from training.conftest import smooth_picture
 
 STEPS = 8
 
@@ -94,13 +94,6 @@ def make_polished(make_config, dense, photographs):
         return make_config(**values, **tables)
 
     return make
-
-
-def assert_same_network(first, second):
-    first, second = load_file(first), load_file(second)
-    assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
 
 
 def test_a_run_begins_with_the_network_that_convert_makes(
@@ -230,16 +223,15 @@ def test_a_teacher_of_other_layers_teaches_no_features(make_polished, tmp_path, 
     assert listener.polished == []
 
 
-@pytest.mark.parametrize(
-    "conversion", [{"method": "prune", "affine": False}, {"ghost_op": "depthwise"}]
-)
-def test_a_network_without_ghost_layers_learns_no_features(make_polished, tmp_path, conversion):
-    quick = {"polish_steps": 0, "affine": False, **conversion}
-    config = make_polished(conversion=quick)
-    changed = config.distillation.model_copy(update={"features": 0.1})
+def test_a_network_without_ghost_layers_learns_no_features(make_config, dense, tmp_path):
+    config = make_config(
+        model={"preset": None, "arguments": {}, "init": str(dense)},
+        conversion={"method": "none"},
+        distillation={"teacher": str(dense), "features": 0.1},
+    )
 
     with pytest.raises(InputError, match="features: the network has no ghost layer to compare"):
-        train(config.model_copy(update={"distillation": changed}), tmp_path / "run")
+        train(config, tmp_path / "run")
 
 
 def test_networks_do_not_say_where_their_calibration_pictures_lie(
